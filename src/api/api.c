@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From a job to the adapter of its service. */
+#include "api/api.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/khaya.h"
+
+#define BODY_MAX (1UL << 30) /* a job is bounded by max_job_bytes; this only stops runaways */
+
+struct api {
+	struct khaya *khaya;
+};
+
+struct api *api_new(const struct settings *settings, struct error *err)
+{
+	struct api *api = calloc(1, sizeof *api);
+
+	if (!api) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	api->khaya = khaya_new(settings, err);
+	if (!api->khaya) {
+		api_free(api);
+		return NULL;
+	}
+	return api;
+}
+
+void api_free(struct api *api)
+{
+	if (!api)
+		return;
+	khaya_free(api->khaya);
+	free(api);
+}
+
+void call_init(struct call *c)
+{
+	*c = (struct call){.body = BUF_INIT(BODY_MAX), .query = BUF_INIT(BODY_MAX)};
+}
+
+void call_release(struct call *c)
+{
+	buf_release(&c->body);
+	buf_release(&c->query);
+}
+
+/* The job's trace context goes on to the API; a value that is no header value is left out. */
+static void add_trace(struct job *job, struct call *call)
+{
+	const char *trace = job_string(job, JOB_TRACEPARENT, "");
+	size_t n = strlen(trace);
+
+	call->headers[0] = NULL;
+	if (n == 0 || n > 256 || strspn(trace, "0123456789abcdef-") != n)
+		return;
+	snprintf(call->trace, sizeof call->trace, "traceparent: %s", trace);
+	call->headers[0] = call->trace;
+	call->headers[1] = NULL;
+	call->request.headers = call->headers;
+}
+
+int api_build(const struct api *api, struct job *job, struct call *call, struct outcome *out)
+{
+	buf_clear(&call->body);
+	buf_clear(&call->query);
+	call->request = (struct http_request){.method = "POST"};
+	call->wants_audio = false;
+	out->fault.service = job->type->service;
+	add_trace(job, call);
+	return khaya_build(api->khaya, job, call, out);
+}
+
+void api_read(const struct api *api, struct job *job, const struct http_response *resp, struct outcome *out)
+{
+	out->fault.service = job->type->service;
+	khaya_read(api->khaya, job, resp, out);
+}
+
+const char *api_audio_type(const void *head, size_t n)
+{
+	const unsigned char *b = head;
+
+	if (n >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WAVE", 4) == 0)
+		return "audio/wav";
+	if (n >= 4 && memcmp(b, "fLaC", 4) == 0)
+		return "audio/flac";
+	if (n >= 4 && memcmp(b, "OggS", 4) == 0)
+		return "audio/ogg";
+	if ((n >= 3 && memcmp(b, "ID3", 3) == 0) || (n >= 2 && b[0] == 0xff && (b[1] & 0xe0) == 0xe0))
+		return "audio/mpeg";
+	return "application/octet-stream";
+}
+
+void api_set_audio_head(struct call *call, const void *head, size_t n)
+{
+	size_t i = call->headers[0] ? 1 : 0;
+
+	snprintf(call->audio_type, sizeof call->audio_type, "Content-Type: %s", api_audio_type(head, n));
+	call->headers[i] = call->audio_type;
+	call->headers[i + 1] = NULL;
+	call->request.headers = call->headers;
+}
+
+void api_audio_fault(struct job *job, struct outcome *out, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	out->kind = OUTCOME_FAILED;
+	fault_set(&out->fault, khaya_input_error(job->type->kind), 400, "%s", text);
+	out->fault.service = job->type->service;
+}

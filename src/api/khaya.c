@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Khaya AI (GhanaNLP): translation, speech recognition, speech synthesis. Semantics of the official Python SDK where it is right, and
+ * sounder ones where it lets exceptions out.
+ *
+ * Sources: the SDK (Khaya-AI/khaya-sdk, main of 2026-08) for requests, classes, messages and retries; Azure API Management for gateway
+ * bodies. Pure: bytes in, bytes out. Not repeated here: a redirect counts as an answer whose body is then not what it should be. */
+#include "api/khaya.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/digest.h"
+#include "base/utf8.h"
+
+#define SNIPPET_POINTS 200 /* as in the SDK */
+#define RETRY_AFTER_MAX_S 3600.0
+#define DETAILS_MAX 100    /* of an error's details; a server that sends more is not read further */
+
+/* One row per service: a new version of the API is another row. */
+static const struct service {
+	enum job_kind kind;
+	const char *path;
+	const char *input_error; /* the class of the SDK's local checks */
+	size_t own_key;          /* setting with the service's own key */
+} services[JOB_KINDS] = {
+	[JOB_TRANSLATE] = {JOB_TRANSLATE, "/v1/translate", "TranslationError", offsetof(struct settings, khaya_translation_api_key)},
+	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "/asr/v3/transcribe", "ASRTranscriptionError", offsetof(struct settings, khaya_asr_api_key)},
+	[JOB_SYNTHESIZE] = {JOB_SYNTHESIZE, "/tts/v1/tts", "TTSGenerationError", offsetof(struct settings, khaya_tts_api_key)},
+};
+
+static const int retried_statuses[] = {429, 500, 502, 503, 504};
+
+struct khaya {
+	const struct settings *settings;
+	struct http_target *targets[JOB_KINDS]; /* NULL: no key for that service */
+};
+
+static const char *service_key(const struct settings *s, const struct service *service)
+{
+	const char *own;
+
+	memcpy(&own, (const char *)s + service->own_key, sizeof own);
+	return settings_khaya_key(s, own);
+}
+
+static struct http_target *make_target(const struct settings *s, const struct service *service, struct error *err)
+{
+	char key[4200], url[2048];
+	const char *headers[] = {key, "Cache-Control: no-cache", "User-Agent: adwuma/" ADWUMA_VERSION, "Content-Type: application/json", NULL};
+	struct http_target *t;
+
+	if (service->kind == JOB_TRANSCRIBE) /* its type goes with the audio */
+		headers[3] = NULL;
+	snprintf(key, sizeof key, "Ocp-Apim-Subscription-Key: %s", service_key(s, service));
+	snprintf(url, sizeof url, "%s%s", s->khaya_base_url, service->path);
+	t = http_target_new(url, headers, strncmp(s->khaya_base_url, "https://", 8) == 0, err);
+	explicit_bzero(key, sizeof key);
+	return t;
+}
+
+struct khaya *khaya_new(const struct settings *settings, struct error *err)
+{
+	struct khaya *k = calloc(1, sizeof *k);
+
+	if (!k) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	k->settings = settings;
+	for (size_t i = 0; i < JOB_KINDS; i++) {
+		if (!service_key(settings, &services[i]))
+			continue;
+		k->targets[i] = make_target(settings, &services[i], err);
+		if (!k->targets[i]) {
+			khaya_free(k);
+			return NULL;
+		}
+	}
+	return k;
+}
+
+void khaya_free(struct khaya *k)
+{
+	if (!k)
+		return;
+	for (size_t i = 0; i < JOB_KINDS; i++)
+		http_target_free(k->targets[i]);
+	free(k);
+}
+
+const char *khaya_input_error(enum job_kind kind)
+{
+	return services[kind].input_error;
+}
+
+/* --- Requests. ---------------------------------------------------------------------------------------------------------- */
+
+static int refuse(struct outcome *out, enum job_kind kind, const char *message)
+{
+	out->kind = OUTCOME_FAILED;
+	fault_set(&out->fault, services[kind].input_error, 400, "%s", message);
+	return -1;
+}
+
+static bool empty(const struct job *job, enum job_field f)
+{
+	return !job_has(job, f) || job->field[f].len <= 2;
+}
+
+/* Texts go on as the JSON strings they came as. */
+static void add_span(struct buf *b, struct span v)
+{
+	buf_add(b, v.ptr, v.len);
+}
+
+static int build_translate(struct job *job, struct call *call, struct outcome *out)
+{
+	if (empty(job, JOB_TEXT) || (job_has(job, JOB_LANGUAGE_PAIR) && empty(job, JOB_LANGUAGE_PAIR)))
+		return refuse(out, JOB_TRANSLATE, "Text and language pair are required");
+	buf_lit(&call->body, "{\"in\":");
+	add_span(&call->body, job->field[JOB_TEXT]);
+	buf_lit(&call->body, ",\"lang\":");
+	if (job_has(job, JOB_LANGUAGE_PAIR))
+		add_span(&call->body, job->field[JOB_LANGUAGE_PAIR]);
+	else
+		buf_lit(&call->body, "\"en-tw\"");
+	buf_char(&call->body, '}');
+	return 0;
+}
+
+static int build_transcribe(struct job *job, struct call *call, struct outcome *out)
+{
+	const char *stamps = job_string(job, JOB_TIMESTAMPS, NULL), *language = job_string(job, JOB_LANGUAGE, "twi");
+
+	if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, services[JOB_TRANSCRIBE].input_error, 400, "timestamps must be 'word' or 'segment', got '%s'", stamps);
+		return -1;
+	}
+	buf_lit(&call->query, "language=");
+	http_encode(&call->query, language, strlen(language));
+	if (stamps)
+		buf_printf(&call->query, "&timestamps=%s", stamps);
+	call->wants_audio = true;
+	return 0;
+}
+
+static bool known_speaker(const char *speaker)
+{
+	return strcmp(speaker, "female") == 0 || strcmp(speaker, "male_high") == 0 || strcmp(speaker, "male_low") == 0;
+}
+
+static int build_synthesize(struct job *job, struct call *call, struct outcome *out)
+{
+	const char *speaker = job_string(job, JOB_SPEAKER, NULL), *format = job_string(job, JOB_FORMAT, "wav");
+
+	if (empty(job, JOB_TEXT) || empty(job, JOB_LANGUAGE))
+		return refuse(out, JOB_SYNTHESIZE, "Text and language are required");
+	if (speaker && !known_speaker(speaker)) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, services[JOB_SYNTHESIZE].input_error, 400, "Unknown speaker '%s'. Supported speakers: female, male_high, male_low", speaker);
+		return -1;
+	}
+	if (strcmp(format, "wav") != 0)
+		return refuse(out, JOB_SYNTHESIZE, "format other than wav needs version v2 of the synthesis API");
+	if (strcmp(job_string(job, JOB_OUTPUT, "key"), "path") == 0)
+		return refuse(out, JOB_SYNTHESIZE, "output 'path' is not supported by this version; use key or base64");
+	buf_lit(&call->body, "{\"text\":");
+	add_span(&call->body, job->field[JOB_TEXT]);
+	buf_lit(&call->body, ",\"language\":");
+	add_span(&call->body, job->field[JOB_LANGUAGE]);
+	if (speaker) {
+		buf_lit(&call->body, ",\"speaker\":");
+		add_span(&call->body, job->field[JOB_SPEAKER]);
+	}
+	buf_char(&call->body, '}');
+	return 0;
+}
+
+int khaya_build(const struct khaya *k, struct job *job, struct call *call, struct outcome *out)
+{
+	static int (*const build[JOB_KINDS])(struct job *, struct call *, struct outcome *) = {
+		[JOB_TRANSLATE] = build_translate, [JOB_TRANSCRIBE] = build_transcribe, [JOB_SYNTHESIZE] = build_synthesize};
+	enum job_kind kind = job->type->kind;
+
+	if (!k->targets[kind]) { /* wins over every other check */
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, "AuthenticationError", 401, "API key is required");
+		return -1;
+	}
+	if (build[kind](job, call, out))
+		return -1;
+	if (call->body.failed || call->query.failed) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, "APIError", 0, "Transport error: out of memory for the request");
+		return -1;
+	}
+	call->request.target = k->targets[kind];
+	call->request.body = call->body.ptr;
+	call->request.body_len = call->body.len;
+	call->request.query = call->query.len > 0 ? call->query.ptr : NULL;
+	call->request.max_response_bytes = (size_t)(kind == JOB_SYNTHESIZE ? k->settings->max_audio_bytes : k->settings->max_response_bytes);
+	return 0;
+}
+
+/* --- Errors. ------------------------------------------------------------------------------------------------------------ */
+
+static void set_text(struct buf *to, const struct json *j)
+{
+	const char *s = json_text(j);
+	double n;
+
+	buf_clear(to);
+	if (s)
+		buf_str_add(to, s);
+	else if (json_double(j, &n))
+		buf_printf(to, "%.15g", n);
+}
+
+/* Members that are no object are skipped; known members are kept as text. */
+static void set_details(struct fault *f, const struct json *details)
+{
+	static const char *const names[] = {"code", "target", "message"};
+	size_t n = 0;
+
+	buf_clear(&f->details);
+	buf_char(&f->details, '[');
+	for (const struct json *d = json_first(details); d && n < DETAILS_MAX; d = json_next(d)) {
+		if (json_type(d) != JSON_OBJECT)
+			continue;
+		buf_str_add(&f->details, n++ ? ",{" : "{");
+		for (size_t i = 0; i < 3; i++) {
+			buf_printf(&f->details, "%s\"%s\":", i ? "," : "", names[i]);
+			buf_json_cstr(&f->details, json_text(json_get(d, names[i])));
+		}
+		buf_char(&f->details, '}');
+	}
+	buf_char(&f->details, ']');
+}
+
+static void read_envelope(struct fault *f, const struct json *body)
+{
+	const struct json *error = json_get(body, "error");
+	bool service = json_type(error) == JSON_OBJECT;
+	const struct json *source = service ? error : body, *id = json_get(body, "activityId");
+
+	set_text(&f->message, json_get(source, "message"));
+	if (f->message.len == 0)
+		buf_printf(&f->message, "HTTP %d", f->status_code);
+	set_text(&f->code, json_get(source, "code"));
+	if (service && json_type(json_get(error, "details")) == JSON_ARRAY)
+		set_details(f, json_get(error, "details"));
+	set_text(&f->activity_id, id ? id : json_get(error, "activityId"));
+}
+
+static const char *find_nocase(const char *s, size_t n, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i + len <= n; i++)
+		if (strncasecmp(s + i, word, len) == 0)
+			return s + i;
+	return NULL;
+}
+
+static bool page_title(const struct buf *body, struct buf *title)
+{
+	const char *s = buf_cstr(body), *end = s + body->len, *open = find_nocase(s, body->len, "<title"), *close;
+
+	if (open)
+		open = memchr(open, '>', (size_t)(end - open));
+	close = open ? find_nocase(open, (size_t)(end - open), "</title>") : NULL;
+	if (close)
+		utf8_snippet(title, open + 1, (size_t)(close - open - 1), SNIPPET_POINTS);
+	return title->len > 0;
+}
+
+static void read_page(struct fault *f, const struct http_response *resp)
+{
+	struct buf text = BUF_INIT(SNIPPET_POINTS * 8);
+
+	buf_clear(&f->message);
+	buf_printf(&f->message, "HTTP %ld", resp->status);
+	if (page_title(&resp->body, &text)) {
+		buf_printf(&f->message, ": %s (non-JSON response from the API gateway)", text.ptr);
+	} else {
+		utf8_snippet(&text, buf_cstr(&resp->body), resp->body.len, SNIPPET_POINTS);
+		if (text.len > 0)
+			buf_printf(&f->message, ": %s", text.ptr);
+	}
+	buf_release(&text);
+}
+
+static void read_error_body(struct fault *f, const struct http_response *resp)
+{
+	struct json *body = resp->body.len > 0 ? json_parse(resp->body.ptr, resp->body.len) : NULL;
+
+	if (!body)
+		read_page(f, resp);
+	else if (json_type(body) == JSON_OBJECT)
+		read_envelope(f, body);
+	else if (json_text(body))
+		set_text(&f->message, body);
+	else
+		buf_add(&f->message, resp->body.ptr, resp->body.len);
+	json_free(body);
+}
+
+static bool is_retried(long status)
+{
+	for (size_t i = 0; i < sizeof retried_statuses / sizeof *retried_statuses; i++)
+		if (retried_statuses[i] == status)
+			return true;
+	return false;
+}
+
+/* A decimal number of seconds; a date, text or nan is no wish we can follow. */
+static int64_t retry_after_ms(const char *header)
+{
+	char *end;
+	double s;
+
+	while (isspace((unsigned char)*header))
+		header++;
+	if (!isdigit((unsigned char)*header) && !strchr("+-.i", *header))
+		return RETRY_AFTER_NONE;
+	if (!*header || strpbrk(header, "xX"))
+		return RETRY_AFTER_NONE;
+	s = strtod(header, &end);
+	while (isspace((unsigned char)*end))
+		end++;
+	if (*end || isnan(s))
+		return RETRY_AFTER_NONE;
+	return (int64_t)(fmin(fmax(s, 0.0), RETRY_AFTER_MAX_S) * 1000.0);
+}
+
+/* A quota comes back by itself; other reasons for a 403 (stopped app, challenge) do not. */
+static bool is_quota(const struct fault *f)
+{
+	return f->status_code == 403 && (strstr(buf_cstr(&f->message), "Out of call volume quota") || strstr(buf_cstr(&f->message), "Out of bandwidth quota"));
+}
+
+static void read_failure(const struct http_response *resp, struct outcome *out)
+{
+	struct fault *f = &out->fault;
+	bool again = is_retried(resp->status);
+
+	fault_set(f, resp->status == 401 ? "AuthenticationError" : resp->status == 429 ? "RateLimitError" : "APIError", (int)resp->status, "%s", "");
+	read_error_body(f, resp);
+	if (resp->status == 429 && *resp->retry_after)
+		buf_printf(&f->message, " (Retry-After: %ss)", resp->retry_after);
+	f->retryable = again || is_quota(f);
+	out->kind = again ? OUTCOME_RETRY : OUTCOME_FAILED;
+	out->retry_after_ms = again ? retry_after_ms(resp->retry_after) : RETRY_AFTER_NONE;
+}
+
+static void read_transport(const struct http_response *resp, struct outcome *out)
+{
+	bool again = resp->end != HTTP_REFUSED && resp->end != HTTP_TOO_LARGE;
+
+	fault_set(&out->fault, "APIError", 0, "Transport error: %s", resp->fault);
+	out->fault.retryable = again;
+	out->kind = again ? OUTCOME_RETRY : OUTCOME_FAILED;
+}
+
+/* An answer with success status that is not what it should be: never tried again, as in the SDK. */
+static void not_expected(struct outcome *out, const char *type, const struct http_response *resp, const char *expected, const char *unknown)
+{
+	struct buf snippet = BUF_INIT(SNIPPET_POINTS * 8);
+
+	utf8_snippet(&snippet, buf_cstr(&resp->body), resp->body.len, SNIPPET_POINTS);
+	out->kind = OUTCOME_FAILED;
+	fault_set(&out->fault, type, (int)resp->status, "Expected %s but received '%s': %s", expected,
+		  *resp->content_type ? resp->content_type : unknown, buf_cstr(&snippet));
+	buf_release(&snippet);
+}
+
+/* --- Successes. --------------------------------------------------------------------------------------------------------- */
+
+/* An error envelope that came with a success status (the SDK takes it for a result). */
+static bool read_hidden_error(const struct json *body, const struct http_response *resp, struct outcome *out)
+{
+	if (json_type(json_get(body, "error")) != JSON_OBJECT)
+		return false;
+	fault_set(&out->fault, "APIError", (int)resp->status, "%s", "");
+	read_envelope(&out->fault, body);
+	out->kind = OUTCOME_FAILED;
+	return true;
+}
+
+static void unexpected_json(struct outcome *out, const struct http_response *resp)
+{
+	struct buf snippet = BUF_INIT(SNIPPET_POINTS * 8);
+
+	utf8_snippet(&snippet, buf_cstr(&resp->body), resp->body.len, SNIPPET_POINTS);
+	out->kind = OUTCOME_FAILED;
+	fault_set(&out->fault, "APIError", (int)resp->status, "Unexpected JSON in a success response: %s", buf_cstr(&snippet));
+	buf_release(&snippet);
+}
+
+/* en-tw-x is en to tw-x: the pair is cut at its first hyphen, and echoed as it was given. */
+static void add_pair(struct buf *out, struct job *job)
+{
+	const char *pair = job_string(job, JOB_LANGUAGE_PAIR, "en-tw");
+	size_t n = strcspn(pair, "-");
+	const char *target = pair[n] ? pair + n + 1 : "";
+
+	buf_lit(out, ",\"source_language\":");
+	buf_json_string(out, pair, n);
+	buf_lit(out, ",\"target_language\":");
+	buf_json_cstr(out, target);
+	buf_char(out, '}');
+}
+
+static struct span trimmed(const struct buf *b)
+{
+	struct span s = {buf_cstr(b), b->len};
+
+	if (s.len >= 3 && memcmp(s.ptr, "\xef\xbb\xbf", 3) == 0)
+		s = (struct span){s.ptr + 3, s.len - 3};
+	while (s.len > 0 && memchr(" \t\r\n", s.ptr[0], 4))
+		s = (struct span){s.ptr + 1, s.len - 1};
+	while (s.len > 0 && memchr(" \t\r\n", s.ptr[s.len - 1], 4))
+		s.len--;
+	return s;
+}
+
+/* The answer is one JSON string. It is copied as it stands: nothing is decoded and written again. */
+static void read_translation(struct job *job, const struct http_response *resp, struct outcome *out)
+{
+	struct buf repaired = BUF_INIT(resp->body.len * 3 + 1);
+	struct span text = trimmed(&resp->body);
+	enum json_type type = JSON_NULL;
+	enum json_verdict verdict = json_scan(text.ptr, text.len, &type, NULL, NULL);
+
+	if (verdict == JSON_NOT_UTF8) {
+		utf8_repair(&repaired, text.ptr, text.len);
+		text = (struct span){repaired.ptr, repaired.len};
+	}
+	if (verdict == JSON_BROKEN || verdict == JSON_TOO_DEEP) {
+		not_expected(out, "APIError", resp, "a JSON response", "unknown");
+	} else if (type != JSON_STRING) {
+		struct json *body = json_parse(text.ptr, text.len);
+
+		if (!read_hidden_error(body, resp, out))
+			unexpected_json(out, resp);
+		json_free(body);
+	} else {
+		out->kind = OUTCOME_SUCCEEDED;
+		buf_lit(&out->result, "{\"text\":");
+		add_span(&out->result, text);
+		add_pair(&out->result, job);
+	}
+	buf_release(&repaired);
+}
+
+static void add_warnings(struct buf *out, const struct json *warnings)
+{
+	size_t n = 0;
+
+	buf_lit(out, ",\"warnings\":[");
+	if (json_text(warnings))
+		buf_json_cstr(out, json_text(warnings));
+	for (const struct json *w = json_type(warnings) == JSON_ARRAY ? json_first(warnings) : NULL; w; w = json_next(w)) {
+		if (!json_text(w))
+			continue;
+		buf_str_add(out, n++ ? "," : "");
+		buf_json_cstr(out, json_text(w));
+	}
+	buf_char(out, ']');
+}
+
+static void add_timing_list(struct buf *out, const struct json *list, const char *name, const char *label)
+{
+	size_t n = 0;
+
+	buf_printf(out, ",\"%s\":[", name);
+	for (const struct json *t = json_type(list) == JSON_ARRAY ? json_first(list) : NULL; t; t = json_next(t)) {
+		double start, end;
+
+		/* An entry without its parts cannot be used by anybody. */
+		if (!json_double(json_get(t, "start"), &start) || !json_double(json_get(t, "end"), &end) || !json_text(json_get(t, label)))
+			continue;
+		buf_printf(out, "%s{\"%s\":", n++ ? "," : "", label);
+		buf_json_cstr(out, json_text(json_get(t, label)));
+		buf_lit(out, ",\"start\":");
+		buf_json_double(out, start, 6);
+		buf_lit(out, ",\"end\":");
+		buf_json_double(out, end, 6);
+		buf_char(out, '}');
+	}
+	buf_char(out, ']');
+}
+
+static void add_timings(struct buf *out, const struct json *timings)
+{
+	const char *unit = json_text(json_get(timings, "unit")), *granularity = json_text(json_get(timings, "granularity"));
+
+	buf_lit(out, ",\"timings\":");
+	if (json_type(timings) != JSON_OBJECT || json_count(timings) == 0) {
+		buf_lit(out, "null");
+		return;
+	}
+	buf_lit(out, "{\"unit\":");
+	buf_json_cstr(out, unit ? unit : "seconds");
+	buf_lit(out, ",\"granularity\":");
+	buf_json_cstr(out, granularity ? granularity : "");
+	add_timing_list(out, json_get(timings, "words"), "words", "word");
+	add_timing_list(out, json_get(timings, "segments"), "segments", "text");
+	buf_char(out, '}');
+}
+
+/* A string is the form of v1, an object that of v2 and v3; either may come from any version. */
+static void read_transcription(struct job *job, const struct http_response *resp, struct outcome *out)
+{
+	struct json *body = resp->body.len > 0 ? json_parse(resp->body.ptr, resp->body.len) : NULL;
+	const char *text = json_type(body) == JSON_STRING ? json_text(body) : json_text(json_get(body, "text"));
+
+	if (!body) {
+		not_expected(out, "APIError", resp, "a JSON response", "unknown");
+	} else if (json_type(body) != JSON_STRING && json_type(body) != JSON_OBJECT) {
+		unexpected_json(out, resp);
+	} else if (!read_hidden_error(body, resp, out)) {
+		out->kind = OUTCOME_SUCCEEDED;
+		buf_lit(&out->result, "{\"text\":");
+		buf_json_cstr(&out->result, text ? text : "");
+		buf_lit(&out->result, ",\"language\":");
+		buf_json_cstr(&out->result, job_string(job, JOB_LANGUAGE, "twi"));
+		add_warnings(&out->result, json_get(body, "warnings"));
+		add_timings(&out->result, json_get(body, "timings"));
+		buf_char(&out->result, '}');
+	}
+	json_free(body);
+}
+
+static bool looks_like_page(const struct buf *b)
+{
+	struct span s = trimmed(b);
+
+	return s.len > 0 && (s.ptr[0] == '<' || s.ptr[0] == '{');
+}
+
+/* The SDK also takes an empty body and a page that call themselves audio; nobody is helped by either. */
+static void read_speech(struct job *job, const struct http_response *resp, struct outcome *out)
+{
+	bool riff = resp->body.len >= 4 && memcmp(resp->body.ptr, "RIFF", 4) == 0;
+	bool audio = strncmp(resp->content_type, "audio/", 6) == 0 && resp->body.len > 0 && !looks_like_page(&resp->body);
+	char sum[SHA256_HEX_LEN + 1];
+
+	if (!riff && !audio) {
+		not_expected(out, "TTSGenerationError", resp, "audio", "an unknown content type");
+		return;
+	}
+	out->kind = OUTCOME_SUCCEEDED;
+	snprintf(out->audio_type, sizeof out->audio_type, "%s", audio ? resp->content_type : "audio/wav");
+	buf_add(&out->audio, resp->body.ptr, resp->body.len);
+	sha256_hex(resp->body.ptr, resp->body.len, sum);
+	buf_lit(&out->result, "{\"language\":");
+	buf_json_cstr(&out->result, job_string(job, JOB_LANGUAGE, ""));
+	buf_lit(&out->result, ",\"content_type\":");
+	buf_json_cstr(&out->result, out->audio_type);
+	buf_printf(&out->result, ",\"bytes\":%zu,\"sha256\":\"%s\"}", resp->body.len, sum);
+}
+
+void khaya_read(const struct khaya *k, struct job *job, const struct http_response *resp, struct outcome *out)
+{
+	static void (*const read[JOB_KINDS])(struct job *, const struct http_response *, struct outcome *) = {
+		[JOB_TRANSLATE] = read_translation, [JOB_TRANSCRIBE] = read_transcription, [JOB_SYNTHESIZE] = read_speech};
+
+	(void)k;
+	if (resp->end != HTTP_ANSWERED)
+		read_transport(resp, out);
+	else if (resp->status >= 400)
+		read_failure(resp, out);
+	else
+		read[job->type->kind](job, resp, out);
+}

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The flat scan and the tree: see json.h. The scan keeps one bit a level (object or array) for JSON_DEPTH_MAX levels and beyond
+ * that only counts brackets, so neither depth nor length costs memory. */
+#include "base/json.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+/* --- The scan. ---------------------------------------------------------------------------------------------------------- */
+
+struct scan {
+	const char *p, *end;
+	bool not_utf8;
+	size_t depth;
+	bool in_object[JSON_DEPTH_MAX + 1]; /* by depth, from 1 */
+};
+
+static bool is_ws(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+static void skip_ws(struct scan *s)
+{
+	while (s->p < s->end && is_ws(*s->p))
+		s->p++;
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool is_hex(char c)
+{
+	return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+static bool scan_escape(struct scan *s)
+{
+	s->p++;
+	if (s->p == s->end)
+		return false;
+	if (*s->p != 'u')
+		return memchr("\"\\/bfnrt", *s->p, 8) && s->p++;
+	if (s->end - s->p < 5)
+		return false;
+	for (int i = 1; i <= 4; i++)
+		if (!is_hex(s->p[i]))
+			return false;
+	s->p += 5;
+	return true;
+}
+
+/* At the opening quote; leaves p behind the closing one. */
+static bool scan_string(struct scan *s)
+{
+	s->p++;
+	while (s->p < s->end) {
+		unsigned char c = (unsigned char)*s->p;
+
+		if (c == '"') {
+			s->p++;
+			return true;
+		}
+		if (c == '\\') {
+			if (!scan_escape(s))
+				return false;
+		} else if (c < 0x20) {
+			return false;
+		} else if (c < 0x80) {
+			s->p++;
+		} else {
+			size_t step = utf8_step(s->p, (size_t)(s->end - s->p));
+
+			s->not_utf8 |= step == 0;
+			s->p += step ? step : 1;
+		}
+	}
+	return false;
+}
+
+static bool scan_digits(struct scan *s)
+{
+	const char *from = s->p;
+
+	while (s->p < s->end && is_digit(*s->p))
+		s->p++;
+	return s->p > from;
+}
+
+static bool scan_number(struct scan *s)
+{
+	if (*s->p == '-')
+		s->p++;
+	if (s->p < s->end && *s->p == '0')
+		s->p++;
+	else if (!scan_digits(s))
+		return false;
+	if (s->p < s->end && *s->p == '.') {
+		s->p++;
+		if (!scan_digits(s))
+			return false;
+	}
+	if (s->p < s->end && (*s->p == 'e' || *s->p == 'E')) {
+		s->p++;
+		if (s->p < s->end && (*s->p == '+' || *s->p == '-'))
+			s->p++;
+		if (!scan_digits(s))
+			return false;
+	}
+	return true;
+}
+
+static bool scan_word(struct scan *s, const char *word)
+{
+	size_t n = strlen(word);
+
+	if ((size_t)(s->end - s->p) < n || memcmp(s->p, word, n) != 0)
+		return false;
+	s->p += n;
+	return true;
+}
+
+static bool scan_scalar(struct scan *s)
+{
+	switch (*s->p) {
+	case '"':
+		return scan_string(s);
+	case 't':
+		return scan_word(s, "true");
+	case 'f':
+		return scan_word(s, "false");
+	case 'n':
+		return scan_word(s, "null");
+	default:
+		return (*s->p == '-' || is_digit(*s->p)) && scan_number(s);
+	}
+}
+
+/* Too deep to be checked: only strings and brackets are looked at, until the depth is back at JSON_DEPTH_MAX. */
+static bool skip_deep(struct scan *s)
+{
+	while (s->p < s->end && s->depth > JSON_DEPTH_MAX) {
+		if (*s->p == '"') {
+			if (!scan_string(s))
+				return false;
+			continue;
+		}
+		if (*s->p == '{' || *s->p == '[')
+			s->depth++;
+		if (*s->p == '}' || *s->p == ']')
+			s->depth--;
+		s->p++;
+	}
+	return s->depth <= JSON_DEPTH_MAX;
+}
+
+static bool scan_key(struct scan *s, struct span *key)
+{
+	const char *from = s->p;
+
+	if (s->p == s->end || *s->p != '"' || !scan_string(s))
+		return false;
+	*key = (struct span){from + 1, (size_t)(s->p - from) - 2};
+	skip_ws(s);
+	if (s->p == s->end || *s->p != ':')
+		return false;
+	s->p++;
+	skip_ws(s);
+	return s->p < s->end;
+}
+
+/* A whole text, iteratively. expect_value: a value must come next; else a comma or a closing bracket. */
+static bool scan_text(struct scan *s, bool *too_deep, json_member_fn *member, void *ctx)
+{
+	struct span key = {0}, own_key = {0};
+	const char *value = NULL; /* where the member of depth 1 began */
+	bool expect_value = true;
+
+	for (;;) {
+		bool opened = false;
+
+		skip_ws(s);
+		if (s->p == s->end)
+			return false;
+		if (expect_value) {
+			if (s->depth > 0 && s->in_object[s->depth] && !scan_key(s, &key))
+				return false;
+			if (s->depth == 1) {
+				own_key = key;
+				value = s->p;
+			}
+			if (*s->p == '{' || *s->p == '[') {
+				s->depth++;
+				opened = true;
+				if (s->depth > JSON_DEPTH_MAX) {
+					*too_deep = true;
+					s->p++;
+					if (!skip_deep(s))
+						return false;
+					opened = false;
+				} else {
+					s->in_object[s->depth] = *s->p++ == '{';
+				}
+			} else if (!scan_scalar(s)) {
+				return false;
+			}
+		}
+		if (opened) {
+			skip_ws(s);
+			if (s->p == s->end)
+				return false;
+			if (*s->p != '}' && *s->p != ']')
+				continue; /* its first value is expected */
+		}
+		/* A value is complete, or an empty container is about to close. */
+		for (bool closing = opened;; closing = false) {
+			if (s->depth == 1 && !closing && member && s->in_object[1] && value)
+				member(ctx, own_key, (struct span){value, (size_t)(s->p - value)});
+			if (s->depth == 0)
+				return true;
+			skip_ws(s);
+			if (s->p == s->end)
+				return false;
+			if (*s->p == ',' && !closing) {
+				s->p++;
+				break;
+			}
+			if (*s->p != (s->in_object[s->depth] ? '}' : ']'))
+				return false;
+			s->p++;
+			s->depth--;
+		}
+		expect_value = true;
+	}
+}
+
+enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, json_member_fn *member, void *ctx)
+{
+	struct scan s = {.p = text, .end = text + len};
+	bool too_deep = false;
+
+	skip_ws(&s);
+	if (s.p == s.end)
+		return JSON_BROKEN;
+	if (type)
+		*type = json_span_type((struct span){s.p, (size_t)(s.end - s.p)});
+	if (!scan_text(&s, &too_deep, member, ctx))
+		return JSON_BROKEN;
+	skip_ws(&s);
+	if (s.p != s.end)
+		return JSON_BROKEN;
+	return too_deep ? JSON_TOO_DEEP : s.not_utf8 ? JSON_NOT_UTF8 : JSON_OK;
+}
+
+/* --- Spans. ------------------------------------------------------------------------------------------------------------- */
+
+enum json_type json_span_type(struct span v)
+{
+	switch (v.len > 0 ? v.ptr[0] : 'n') {
+	case '{':
+		return JSON_OBJECT;
+	case '[':
+		return JSON_ARRAY;
+	case '"':
+		return JSON_STRING;
+	case 't':
+	case 'f':
+		return JSON_BOOL;
+	case 'n':
+		return JSON_NULL;
+	default:
+		return JSON_NUMBER;
+	}
+}
+
+bool json_span_int(struct span v, int64_t *out)
+{
+	char text[40], *end;
+	long long n;
+	double d;
+
+	if (json_span_type(v) != JSON_NUMBER || v.len >= sizeof text)
+		return false;
+	memcpy(text, v.ptr, v.len);
+	text[v.len] = '\0';
+	if (!strpbrk(text, ".eE")) {
+		n = strtoll(text, &end, 10);
+		*out = n;
+		return (n != INT64_MAX && n != INT64_MIN) || v.len < 19;
+	}
+	d = strtod(text, &end);
+	if (!(d >= -9007199254740992.0 && d <= 9007199254740992.0) || (double)(int64_t)d != d)
+		return false;
+	*out = (int64_t)d;
+	return true;
+}
+
+bool json_span_is_true(struct span v)
+{
+	return v.len == 4 && v.ptr[0] == 't';
+}
+
+bool json_span_has_nul(struct span v)
+{
+	for (size_t i = 0; i + 1 < v.len; i++) {
+		if (v.ptr[i] != '\\')
+			continue;
+		if (v.len - i >= 6 && memcmp(v.ptr + i, "\\u0000", 6) == 0)
+			return true;
+		i++;
+	}
+	return false;
+}
+
+static unsigned hex4(const char *s)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < 4; i++) {
+		char c = s[i];
+
+		n = n * 16 + (unsigned)(is_digit(c) ? c - '0' : (c | 32) - 'a' + 10);
+	}
+	return n;
+}
+
+static void add_point(struct buf *out, unsigned c)
+{
+	char s[4];
+	size_t n = 0;
+
+	if (c < 0x80) {
+		s[n++] = (char)c;
+	} else if (c < 0x800) {
+		s[n++] = (char)(0xc0 | c >> 6);
+		s[n++] = (char)(0x80 | (c & 63));
+	} else if (c < 0x10000) {
+		s[n++] = (char)(0xe0 | c >> 12);
+		s[n++] = (char)(0x80 | (c >> 6 & 63));
+		s[n++] = (char)(0x80 | (c & 63));
+	} else {
+		s[n++] = (char)(0xf0 | c >> 18);
+		s[n++] = (char)(0x80 | (c >> 12 & 63));
+		s[n++] = (char)(0x80 | (c >> 6 & 63));
+		s[n++] = (char)(0x80 | (c & 63));
+	}
+	buf_add(out, s, n);
+}
+
+/* At "\uXXXX" with left bytes to the end; returns the bytes used, 0 for a lone surrogate. */
+static size_t add_unicode(struct buf *out, const char *s, size_t left)
+{
+	unsigned c = hex4(s + 2), low;
+
+	if (c < 0xd800 || c > 0xdfff) {
+		add_point(out, c);
+		return 6;
+	}
+	if (c > 0xdbff || left < 12 || s[6] != '\\' || s[7] != 'u')
+		return 0;
+	low = hex4(s + 8);
+	if (low < 0xdc00 || low > 0xdfff)
+		return 0;
+	add_point(out, 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
+	return 12;
+}
+
+static bool unescape(struct buf *out, const char *s, size_t n)
+{
+	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+	size_t start = out->len;
+
+	for (size_t i = 0; i < n;) {
+		const char *slash = memchr(s + i, '\\', n - i);
+		size_t plain = slash ? (size_t)(slash - (s + i)) : n - i, used = 2;
+
+		buf_add(out, s + i, plain);
+		i += plain;
+		if (!slash)
+			break;
+		if (s[i + 1] == 'u')
+			used = add_unicode(out, s + i, n - i);
+		else
+			buf_char(out, to[strchr(from, s[i + 1]) - from]);
+		if (used == 0) {
+			out->len = start;
+			return false;
+		}
+		i += used;
+	}
+	return true;
+}
+
+bool json_span_string(struct span v, struct buf *out)
+{
+	return unescape(out, v.ptr + 1, v.len - 2);
+}
+
+bool json_key_is(struct span key, const char *name)
+{
+	struct buf plain = BUF_INIT(1024);
+	bool is;
+
+	if (!memchr(key.ptr, '\\', key.len))
+		return strlen(name) == key.len && memcmp(key.ptr, name, key.len) == 0;
+	is = unescape(&plain, key.ptr, key.len) && !plain.failed && strlen(name) == plain.len && memcmp(plain.ptr, name, plain.len) == 0;
+	buf_release(&plain);
+	return is;
+}
+
+/* --- The tree. ---------------------------------------------------------------------------------------------------------- */
+
+static const cJSON *raw(const struct json *j)
+{
+	return (const cJSON *)(const void *)j;
+}
+
+static const struct json *wrap(const cJSON *c)
+{
+	return (const struct json *)(const void *)c;
+}
+
+/* In place: escapes that cJSON cannot hold (NUL) or refuses (a lone surrogate) become that of U+FFFD. */
+static void soften_escapes(char *s, size_t n)
+{
+	for (size_t i = 0; i + 1 < n; i++) {
+		unsigned c;
+
+		if (s[i] != '\\')
+			continue;
+		if (s[i + 1] != 'u' || n - i < 6) {
+			i++;
+			continue;
+		}
+		c = hex4(s + i + 2);
+		if (c >= 0xd800 && c <= 0xdbff && n - i >= 12 && s[i + 6] == '\\' && s[i + 7] == 'u' && hex4(s + i + 8) >= 0xdc00 &&
+		    hex4(s + i + 8) <= 0xdfff) {
+			i += 11;
+			continue;
+		}
+		if (c == 0 || (c >= 0xd800 && c <= 0xdfff))
+			memcpy(s + i, "\\ufffd", 6);
+		i += 5;
+	}
+}
+
+struct json *json_parse(const char *text, size_t len)
+{
+	struct buf copy = BUF_INIT(len * 3 + 1);
+	enum json_verdict verdict;
+	cJSON *tree = NULL;
+
+	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+		text += 3;
+		len -= 3;
+	}
+	verdict = json_scan(text, len, NULL, NULL, NULL);
+	if (verdict == JSON_BROKEN || verdict == JSON_TOO_DEEP)
+		return NULL;
+	if (verdict == JSON_NOT_UTF8)
+		utf8_repair(&copy, text, len);
+	else
+		buf_add(&copy, text, len);
+	if (!copy.failed) {
+		soften_escapes(copy.ptr, copy.len);
+		tree = cJSON_ParseWithLengthOpts(copy.ptr, copy.len + 1, NULL, 1);
+	}
+	buf_release(&copy);
+	return (struct json *)(void *)tree;
+}
+
+void json_free(struct json *j)
+{
+	cJSON_Delete((cJSON *)(void *)j);
+}
+
+enum json_type json_type(const struct json *j)
+{
+	const cJSON *c = raw(j);
+
+	if (!c || cJSON_IsNull(c) || cJSON_IsInvalid(c))
+		return JSON_NULL;
+	if (cJSON_IsBool(c))
+		return JSON_BOOL;
+	if (cJSON_IsNumber(c))
+		return JSON_NUMBER;
+	if (cJSON_IsString(c))
+		return JSON_STRING;
+	return cJSON_IsArray(c) ? JSON_ARRAY : JSON_OBJECT;
+}
+
+const struct json *json_get(const struct json *obj, const char *key)
+{
+	return json_type(obj) == JSON_OBJECT ? wrap(cJSON_GetObjectItemCaseSensitive(raw(obj), key)) : NULL;
+}
+
+const char *json_text(const struct json *j)
+{
+	return json_type(j) == JSON_STRING ? raw(j)->valuestring : NULL;
+}
+
+bool json_double(const struct json *j, double *out)
+{
+	if (json_type(j) != JSON_NUMBER)
+		return false;
+	*out = raw(j)->valuedouble;
+	return true;
+}
+
+bool json_true(const struct json *j)
+{
+	return j && cJSON_IsTrue(raw(j));
+}
+
+const struct json *json_first(const struct json *j)
+{
+	enum json_type t = json_type(j);
+
+	return t == JSON_ARRAY || t == JSON_OBJECT ? wrap(raw(j)->child) : NULL;
+}
+
+const struct json *json_next(const struct json *c)
+{
+	return c ? wrap(raw(c)->next) : NULL;
+}
+
+const char *json_name(const struct json *c)
+{
+	return c ? raw(c)->string : NULL;
+}
+
+size_t json_count(const struct json *j)
+{
+	size_t n = 0;
+
+	for (const struct json *c = json_first(j); c; c = json_next(c))
+		n++;
+	return n;
+}

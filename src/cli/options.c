@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The options of all commands, one row each, and the reading of a command's arguments. Flags and operands may be mixed; `--` ends the
+ * flags; `-` alone is an operand. Flags that are settings were taken out before (settings_load). */
+#include <ctype.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/out.h"
+#include "lib/draft.h"
+
+#define TIME_MAX_S 31536000 /* a year */
+
+struct option_row {
+	const char *name;
+	char letter;         /* 0: none */
+	const char *value;   /* how it is called in help; NULL: a switch */
+	const char *choices; /* words between '|', or NULL */
+	const char *help;
+};
+
+static const struct option_row rows[CLI_OPTIONS] = {
+	[OPT_QUEUE] = {"queue", 'q', "Q", NULL, "the queue; without it the one named like the type, or all `queues`"},
+	[OPT_TIMEOUT] = {"timeout", 0, "S", NULL, "wait so many seconds in all, then exit 75 [300]"},
+	[OPT_WAIT] = {"wait", 0, "S", NULL, "wait so many seconds in all for results that are not there yet [0]"},
+	[OPT_NO_WAIT] = {"no-wait", 0, NULL, NULL, "submit only, and print the id of each job"},
+	[OPT_PAIR] = {"pair", 0, "FROM-TO", NULL, "languages [en-tw]"},
+	[OPT_LANGUAGE] = {"language", 0, "L", NULL, "language of the speech [twi]"},
+	[OPT_SPEAKER] = {"speaker", 0, "S", NULL, "voice; without it the API's own choice"},
+	[OPT_TIMESTAMPS] = {"timestamps", 0, "KIND", "word|segment", "word or segment: ask for timings (see them with --format json)"},
+	[OPT_FORMAT] = {"format", 0, "F", "text|json", "text, or json: text, language, warnings and timings [text]"},
+	[OPT_OUTPUT] = {"output", 'o', "FILE", NULL, "fetch the audio into FILE; - is standard output"},
+	[OPT_JSON] = {"json", 0, NULL, NULL, "print whole results as JSON, one a line"},
+};
+
+/* --- Reading. ----------------------------------------------------------------------------------------------------------- */
+
+static const struct option_row *row_find(const struct command *command, const char *arg)
+{
+	size_t len = strcspn(arg, "=");
+
+	for (size_t i = 0; i < CLI_OPTIONS; i++) {
+		if (!(command->options & TAKES(i)))
+			continue;
+		if (strncmp(arg, "--", 2) == 0 && strlen(rows[i].name) == len - 2 && strncmp(arg + 2, rows[i].name, len - 2) == 0)
+			return &rows[i];
+		if (arg[1] != '-' && rows[i].letter && arg[1] == rows[i].letter)
+			return &rows[i];
+	}
+	return NULL;
+}
+
+static bool is_choice(const char *choices, const char *value)
+{
+	size_t n = strlen(value);
+
+	for (const char *word = choices; word; word = strchr(word, '|') ? strchr(word, '|') + 1 : NULL)
+		if (strcspn(word, "|") == n && strncmp(word, value, n) == 0)
+			return true;
+	return false;
+}
+
+static int check_value(const struct cli *cli, const struct option_row *row, const char *value)
+{
+	if (row == &rows[OPT_FORMAT] && is_choice("srt|vtt", value))
+		return cli_misused(cli->command, "--format %s is not supported by this version; use text or json", value);
+	if (row->choices && !is_choice(row->choices, value))
+		return cli_misused(cli->command, "--%s must be one of %s, got '%s'", row->name, row->choices, value);
+	if (row == &rows[OPT_QUEUE] && !draft_is_queue(value, strlen(value)))
+		return cli_misused(cli->command, "--queue: '%s' is no queue name: 1 to %d characters of a-z 0-9 _ . -", value, QUEUE_NAME_MAX);
+	return CLI_DONE;
+}
+
+/* The flag at argv[*i], with its value, which may be the next argument. */
+static int read_flag(struct cli *cli, int argc, char **argv, int *i)
+{
+	const char *arg = argv[*i], *value = "";
+	const struct option_row *row = row_find(cli->command, arg);
+	bool is_short = arg[1] != '-';
+	const char *glued = is_short ? (arg[2] ? arg + 2 : NULL) : strchr(arg, '=') ? strchr(arg, '=') + 1 : NULL;
+
+	if (!row)
+		return cli_misused(cli->command, "unknown flag %s (a text that begins with - goes after --)", arg);
+	if (!row->value && glued)
+		return cli_misused(cli->command, "--%s takes no value", row->name);
+	if (row->value) {
+		if (!glued && *i + 1 >= argc)
+			return cli_misused(cli->command, "%s: a value must follow", arg);
+		value = glued ? glued : argv[++*i];
+		if (check_value(cli, row, value))
+			return CLI_USAGE;
+	}
+	cli->option[row - rows] = value;
+	return CLI_DONE;
+}
+
+int cli_parse(struct cli *cli, int argc, char **argv)
+{
+	const struct command *command = cli->command;
+	bool flags = true;
+
+	cli->operands = argv;
+	for (int i = 1; i < argc; i++) {
+		if (flags && strcmp(argv[i], "--") == 0)
+			flags = false;
+		else if (!flags || argv[i][0] != '-' || argv[i][1] == '\0')
+			cli->operands[cli->noperands++] = argv[i];
+		else if (read_flag(cli, argc, argv, &i))
+			return CLI_USAGE;
+	}
+	if (cli->noperands < command->min_operands)
+		return cli_misused(command, "%s is missing", command->operands);
+	if (cli->noperands > command->max_operands)
+		return cli_misused(command, "too many arguments, from '%s' on", cli->operands[command->max_operands]);
+	return CLI_DONE;
+}
+
+/* Whole seconds with up to three decimals; -1 when it is no such number. */
+static int64_t parse_ms(const char *s)
+{
+	int64_t ms = 0, unit = 1000;
+
+	if (!isdigit((unsigned char)*s))
+		return -1;
+	for (; isdigit((unsigned char)*s); s++) {
+		ms = ms * 10 + (*s - '0') * 1000;
+		if (ms > TIME_MAX_S * 1000LL)
+			return -1;
+	}
+	if (*s == '.')
+		for (s++; isdigit((unsigned char)*s) && unit > 1; s++)
+			ms += (*s - '0') * (unit /= 10);
+	return *s ? -1 : ms;
+}
+
+int cli_time_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_ms, int64_t *out_ms)
+{
+	const char *value = cli->option[option];
+	int64_t ms = value ? parse_ms(value) : otherwise_ms;
+
+	if (ms < 0)
+		return cli_misused(cli->command, "--%s must be a number of seconds from 0 to %d, got '%s'", rows[option].name, TIME_MAX_S, value);
+	*out_ms = ms;
+	return CLI_DONE;
+}
+
+/* --- Telling. ----------------------------------------------------------------------------------------------------------- */
+
+int cli_misused(const struct command *command, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	say("%s: %s", command->name, text);
+	cli_print_usage(command, stderr);
+	fprintf(stderr, "More: adwuma help %s\n", command->name);
+	return CLI_USAGE;
+}
+
+/* "[--pair FROM-TO]" */
+static int usage_word(const struct option_row *row, char *out, size_t out_bytes)
+{
+	char name[40];
+
+	if (row->letter == 'o')
+		snprintf(name, sizeof name, "-o");
+	else
+		snprintf(name, sizeof name, "--%s", row->name);
+	return snprintf(out, out_bytes, " [%s%s%s]", name, row->value ? " " : "", row->choices ? row->choices : row->value ? row->value : "");
+}
+
+void cli_print_usage(const struct command *command, FILE *to)
+{
+	int column = fprintf(to, "usage: adwuma %s%s%s", command->name, *command->operands ? " " : "", command->operands);
+
+	for (size_t i = 0; i < CLI_OPTIONS; i++) {
+		char word[100];
+
+		if (!(command->options & TAKES(i)))
+			continue;
+		if (column + usage_word(&rows[i], word, sizeof word) > 100)
+			column = fprintf(to, "\n             ");
+		column += fprintf(to, "%s", word);
+	}
+	fputc('\n', to);
+}
+
+void cli_print_help(const struct command *command, FILE *to)
+{
+	cli_print_usage(command, to);
+	fprintf(to, "\n%s\n\nOptions:\n", command->about);
+	for (size_t i = 0; i < CLI_OPTIONS; i++) {
+		const struct option_row *row = &rows[i];
+		char flag[60];
+
+		if (!(command->options & TAKES(i)))
+			continue;
+		snprintf(flag, sizeof flag, "%c%c%s--%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ', row->letter ? ", " : "  ",
+			 row->name, row->value ? " " : "", row->value ? row->value : "");
+		fprintf(to, "  %-24s  %s\n", flag, row->help);
+	}
+	fprintf(to,
+		"  %-24s  where Redis is; this and every other setting: adwuma help settings\n\n"
+		"Examples:\n%s\n",
+		"    --redis-url URL", command->examples);
+}

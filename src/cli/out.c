@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See out.h. */
+#include "cli/out.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+#define SAY_MAX (64 * 1024)
+#define PROGRESS_MIN_JOBS 10 /* fewer are not worth a line */
+
+/* --- Standard error. ---------------------------------------------------------------------------------------------------- */
+
+void say(const char *fmt, ...)
+{
+	static char text[SAY_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	for (char *c = text; *c; c++)
+		if (((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7f)
+			*c = '?';
+	fprintf(stderr, "adwuma: %s\n", text);
+}
+
+static int say_by_code(enum adwuma_code code, const char *message)
+{
+	switch (code) {
+	case ADWUMA_INVALID:
+		say("%s", message);
+		return CLI_USAGE;
+	case ADWUMA_UNREACHABLE:
+		say("%s\n  Is Redis running there? Another place is named by --redis-url or ADWUMA_REDIS_URL.", message);
+		return CLI_UNREACHABLE;
+	case ADWUMA_TIMEOUT:
+		say("%s", message);
+		return CLI_TIMED_OUT;
+	case ADWUMA_CONFIG:
+		say("%s", message);
+		return CLI_SETTINGS;
+	case ADWUMA_OK:
+	case ADWUMA_MISSING:
+	case ADWUMA_NO_MEMORY:
+		break;
+	}
+	say("%s", message);
+	return CLI_JOB_FAILED;
+}
+
+int say_error(const struct adwuma_error *err)
+{
+	return say_by_code(err->code, err->message);
+}
+
+int say_failure(const struct error *err)
+{
+	bool redis = err->code == ERR_LINK || err->code == ERR_REFUSED;
+
+	return say_by_code(redis ? ADWUMA_UNREACHABLE : err->code == ERR_CONFIG ? ADWUMA_CONFIG : ADWUMA_NO_MEMORY, err->msg);
+}
+
+/* --- Standard output. --------------------------------------------------------------------------------------------------- */
+
+static _Noreturn void lost(void)
+{
+	int why = errno;
+
+	if (why != EPIPE)
+		say("standard output cannot be written: %s", strerror(why));
+	_exit(why == EPIPE ? CLI_DONE : CLI_JOB_FAILED);
+}
+
+void out_write(const void *data, size_t n)
+{
+	if (n > 0 && fwrite(data, 1, n, stdout) != n)
+		lost();
+}
+
+void out_line(const char *data, size_t n)
+{
+	out_write(data, n);
+	out_write("\n", 1);
+}
+
+void out_escaped_line(const char *data, size_t n)
+{
+	while (n > 0) {
+		size_t plain = 0;
+
+		while (plain < n && !memchr("\n\r\\", data[plain], 3))
+			plain++;
+		out_write(data, plain);
+		data += plain;
+		n -= plain;
+		if (n > 0) {
+			out_write(*data == '\n' ? "\\n" : *data == '\r' ? "\\r" : "\\\\", 2);
+			data++;
+			n--;
+		}
+	}
+	out_write("\n", 1);
+}
+
+void out_printf(const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vprintf(fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		lost();
+}
+
+void out_flush(void)
+{
+	if (fflush(stdout) != 0)
+		lost();
+}
+
+bool out_is_terminal(void)
+{
+	return isatty(STDOUT_FILENO) == 1;
+}
+
+void progress(size_t done, size_t of)
+{
+	if (of < PROGRESS_MIN_JOBS || out_is_terminal() || isatty(STDERR_FILENO) != 1)
+		return;
+	if (done < of)
+		fprintf(stderr, "\r%zu of %zu", done, of);
+	else
+		fprintf(stderr, "\r\033[K");
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Standard output and standard error. A reader that has gone away (a closed pipe) ends the program quietly, with exit code 0: it had
+ * all it wanted. Any other failure to write is told and ends it with 1. */
+#ifndef ADWUMA_CLI_OUT_H
+#define ADWUMA_CLI_OUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "adwuma.h"
+#include "base/err.h"
+
+/* "adwuma: ..." and a newline on standard error; control characters, which may come from a remote API, are shown as '?'. */
+void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Tells an error of the library or of a lower layer, with what to try. Returns the exit code. */
+int say_error(const struct adwuma_error *err);
+int say_failure(const struct error *err);
+
+void out_write(const void *data, size_t n);
+void out_line(const char *data, size_t n);
+/* The same with line breaks and backslashes written as \n, \r and \\, so that it stays one line. */
+void out_escaped_line(const char *data, size_t n);
+void out_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void out_flush(void);
+bool out_is_terminal(void);
+
+/* "12 of 200" on a terminal that shows nothing else; erased by done == of. */
+void progress(size_t done, size_t of);
+
+#endif

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See http.h. Each handle drives a multi handle of one: perform first and wait only then, which saves a poll per call (measured), and lets
+ * another thread wake it to abort. What does not change from call to call is set once per target. */
+#include "http/http.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "http/ca.h"
+
+#define CONNECT_MAX_MS 30000
+#define BUFFER_BYTES 4096            /* enough for text; audio gets more */
+#define BUFFER_AUDIO_BYTES (64 * 1024)
+#define LARGE_RESPONSE_BYTES (16UL * 1024 * 1024)
+#define KEEP_BYTES (64UL * 1024)
+#define POLL_MAX_MS 1000             /* an abort is seen at the latest then */
+#define SHARED_KINDS 8               /* more than CURL_LOCK_DATA_LAST */
+
+struct http_target {
+	CURLU *url;
+	struct curl_slist *headers;
+	char *text;
+	bool https_only;
+};
+
+struct http {
+	CURL *easy;
+	_Atomic(CURLM *) multi; /* another thread wakes it to abort */
+	const struct http_target *target; /* that easy is set up for */
+	bool plain;                       /* the last call to it was without query, headers and source */
+	struct curl_slist *own_headers;
+	struct buf body;
+	_Atomic bool aborted;
+	unsigned sends; /* requests begun within the running transfer */
+	bool too_large;
+	bool source_failed;
+	char fault[CURL_ERROR_SIZE];
+};
+
+static struct {
+	CURLSH *share;
+	pthread_mutex_t locks[SHARED_KINDS];
+	bool no_proxy; /* the environment names none */
+} global;
+
+/* --- Global. ------------------------------------------------------------------------------------------------------------ */
+
+static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *user)
+{
+	(void)easy;
+	(void)access;
+	(void)user;
+	pthread_mutex_lock(&global.locks[(unsigned)data % SHARED_KINDS]);
+}
+
+static void share_unlock(CURL *easy, curl_lock_data data, void *user)
+{
+	(void)easy;
+	(void)user;
+	pthread_mutex_unlock(&global.locks[(unsigned)data % SHARED_KINDS]);
+}
+
+static bool proxy_named(void)
+{
+	static const char *const names[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (getenv(names[i]) && *getenv(names[i]))
+			return true;
+	return false;
+}
+
+int http_global_init(const struct http_options *options, struct error *err)
+{
+	const char *ca = options->ca_file;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return error_set(err, ERR_SYSTEM, "libcurl cannot be set up");
+	if (!ca)
+		ca = curl_version_info(CURLVERSION_NOW)->cainfo;
+	ca_init(ca ? ca : "/etc/ssl/certs/ca-certificates.crt");
+	for (int i = 0; i < SHARED_KINDS; i++)
+		pthread_mutex_init(&global.locks[i], NULL);
+	global.share = curl_share_init();
+	if (!global.share)
+		return error_set(err, ERR_MEMORY, "out of memory");
+	curl_share_setopt(global.share, CURLSHOPT_LOCKFUNC, share_lock);
+	curl_share_setopt(global.share, CURLSHOPT_UNLOCKFUNC, share_unlock);
+	curl_share_setopt(global.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
+	curl_share_setopt(global.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	global.no_proxy = !proxy_named();
+	return 0;
+}
+
+void http_global_release(void)
+{
+	curl_share_cleanup(global.share);
+	global.share = NULL;
+	ca_release();
+	curl_global_cleanup();
+}
+
+/* --- Targets. ----------------------------------------------------------------------------------------------------------- */
+
+static int add_header(struct curl_slist **list, const char *header)
+{
+	struct curl_slist *longer = curl_slist_append(*list, header);
+
+	if (!longer)
+		return -1;
+	*list = longer;
+	return 0;
+}
+
+struct http_target *http_target_new(const char *url, const char *const *headers, bool https_only, struct error *err)
+{
+	struct http_target *t = calloc(1, sizeof *t);
+	int rc = t ? 0 : -1;
+
+	if (rc == 0) {
+		t->https_only = https_only;
+		t->text = strdup(url);
+		t->url = curl_url();
+		rc = t->text && t->url ? 0 : -1;
+	}
+	if (rc == 0 && curl_url_set(t->url, CURLUPART_URL, url, 0) != CURLUE_OK) {
+		http_target_free(t);
+		error_set(err, ERR_CONFIG, "'%s' is no URL", url);
+		return NULL;
+	}
+	/* libcurl would ask a server for permission before it sends a larger body; none of ours needs it. */
+	rc = rc ? rc : add_header(&t->headers, "Expect:");
+	for (; rc == 0 && headers && *headers; headers++)
+		rc = add_header(&t->headers, *headers);
+	if (rc) {
+		http_target_free(t);
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	return t;
+}
+
+void http_target_free(struct http_target *t)
+{
+	if (!t)
+		return;
+	curl_url_cleanup(t->url);
+	for (struct curl_slist *h = t->headers; h; h = h->next)
+		explicit_bzero(h->data, strlen(h->data)); /* one holds the key */
+	curl_slist_free_all(t->headers);
+	free(t->text);
+	free(t);
+}
+
+/* --- Callbacks of one transfer. ----------------------------------------------------------------------------------------- */
+
+static size_t on_body(char *data, size_t size, size_t n, void *user)
+{
+	struct http *h = user;
+
+	buf_add(&h->body, data, size * n);
+	h->too_large = h->body.failed;
+	return h->body.failed ? 0 : size * n;
+}
+
+/* libcurl repeats a request by itself when a kept connection dies before the answer: a paid call must not be made twice. */
+static int on_request(void *user, char *primary_ip, char *local_ip, int primary_port, int local_port)
+{
+	struct http *h = user;
+
+	(void)primary_ip;
+	(void)local_ip;
+	(void)primary_port;
+	(void)local_port;
+	return h->sends++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+static size_t on_read(char *to, size_t size, size_t n, void *user)
+{
+	struct http *h = user;
+	const struct http_body_source *source = NULL;
+	int64_t got;
+
+	curl_easy_getinfo(h->easy, CURLINFO_PRIVATE, (char **)(void *)&source);
+	got = source->read(source->ctx, to, size * n);
+	if (got >= 0)
+		return (size_t)got;
+	h->source_failed = true;
+	return CURL_READFUNC_ABORT;
+}
+
+static int on_seek(void *user, curl_off_t offset, int origin)
+{
+	struct http *h = user;
+	const struct http_body_source *source = NULL;
+
+	curl_easy_getinfo(h->easy, CURLINFO_PRIVATE, (char **)(void *)&source);
+	return origin == SEEK_SET && offset == 0 && source->rewind(source->ctx) == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_CANTSEEK;
+}
+
+static CURLcode on_ssl_ctx(CURL *easy, void *ssl_ctx, void *user)
+{
+	(void)easy;
+	(void)user;
+	return ca_attach(ssl_ctx) == 0 ? CURLE_OK : CURLE_SSL_CACERT_BADFILE;
+}
+
+/* --- The handle. -------------------------------------------------------------------------------------------------------- */
+
+struct http *http_new(struct error *err)
+{
+	struct http *h = calloc(1, sizeof *h);
+
+	if (!h)
+		error_set(err, ERR_MEMORY, "out of memory");
+	return h;
+}
+
+void http_free(struct http *h)
+{
+	if (!h)
+		return;
+	if (h->easy && h->multi)
+		curl_multi_remove_handle(h->multi, h->easy);
+	curl_easy_cleanup(h->easy);
+	curl_multi_cleanup(h->multi);
+	curl_slist_free_all(h->own_headers);
+	buf_release(&h->body);
+	free(h);
+}
+
+void http_abort(struct http *h)
+{
+	h->aborted = true;
+	if (h->multi)
+		curl_multi_wakeup(h->multi);
+}
+
+void http_unabort(struct http *h)
+{
+	h->aborted = false;
+}
+
+/* What stays for the handle's life. */
+static int make_handle(struct http *h)
+{
+	CURL *e = curl_easy_init();
+	CURLM *m = e ? curl_multi_init() : NULL;
+
+	if (!m) {
+		curl_easy_cleanup(e);
+		return -1;
+	}
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_SHARE, global.share);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
+	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
+	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
+	curl_easy_setopt(e, CURLOPT_PREREQDATA, h);
+	curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
+	curl_easy_setopt(e, CURLOPT_READDATA, h);
+	curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
+	curl_easy_setopt(e, CURLOPT_SEEKDATA, h);
+	curl_easy_setopt(e, CURLOPT_CAINFO, NULL);
+	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
+	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
+	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a silent name server must not hold a call beyond its timeout */
+	if (global.no_proxy)
+		curl_easy_setopt(e, CURLOPT_PROXY, "");
+	h->easy = e;
+	h->multi = m;
+	return 0;
+}
+
+static int merge_headers(struct http *h, const struct http_request *req)
+{
+	struct curl_slist *list = NULL;
+	int rc = 0;
+
+	for (const struct curl_slist *s = req->target->headers; s && rc == 0; s = s->next)
+		rc = add_header(&list, s->data);
+	for (const char *const *s = req->headers; *s && rc == 0; s++)
+		rc = add_header(&list, *s);
+	if (rc == 0)
+		curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, list);
+	curl_slist_free_all(h->own_headers);
+	h->own_headers = list;
+	return rc;
+}
+
+static void set_url(struct http *h, const struct http_request *req)
+{
+	struct buf url = BUF_INIT(64 * 1024);
+
+	if (!req->query) {
+		curl_easy_setopt(h->easy, CURLOPT_URL, NULL);
+		curl_easy_setopt(h->easy, CURLOPT_CURLU, req->target->url);
+		return;
+	}
+	buf_printf(&url, "%s?%s", req->target->text, req->query);
+	curl_easy_setopt(h->easy, CURLOPT_CURLU, NULL);
+	curl_easy_setopt(h->easy, CURLOPT_URL, buf_cstr(&url)); /* copies */
+	buf_release(&url);
+}
+
+/* What depends on the target and on the shape of the request, but not on its body. */
+static int set_shape(struct http *h, const struct http_request *req)
+{
+	bool audio = req->source || req->max_response_bytes > LARGE_RESPONSE_BYTES;
+
+	h->plain = !req->query && !req->headers && !req->source;
+	h->target = req->target;
+	set_url(h, req);
+	curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, req->target->https_only ? "https" : "http,https");
+	curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, (long)(audio ? BUFFER_AUDIO_BYTES : BUFFER_BYTES));
+	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, req->target->headers);
+	if (req->headers && merge_headers(h, req))
+		return -1;
+	if (strcmp(req->method, "GET") == 0) {
+		curl_easy_setopt(h->easy, CURLOPT_HTTPGET, 1L);
+	} else {
+		curl_easy_setopt(h->easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(h->easy, CURLOPT_CUSTOMREQUEST, strcmp(req->method, "POST") == 0 ? NULL : req->method);
+	}
+	return 0;
+}
+
+static int prepare(struct http *h, const struct http_request *req)
+{
+	if (!h->easy && make_handle(h))
+		return -1;
+	if ((h->target != req->target || !h->plain || req->query || req->headers || req->source) && set_shape(h, req))
+		return -1;
+	if (req->source) {
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, NULL);
+		curl_easy_setopt(h->easy, CURLOPT_PRIVATE, req->source);
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->source->size);
+	} else if (strcmp(req->method, "GET") != 0) {
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, req->body ? req->body : "");
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
+	}
+	curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
+	curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(req->timeout_ms < CONNECT_MAX_MS ? req->timeout_ms : CONNECT_MAX_MS));
+	curl_easy_setopt(h->easy, CURLOPT_FRESH_CONNECT, req->fresh_connection ? 1L : 0L);
+	buf_trim(&h->body, KEEP_BYTES);
+	h->body.max = req->max_response_bytes;
+	h->sends = 0;
+	h->too_large = h->source_failed = false;
+	h->fault[0] = '\0';
+	return 0;
+}
+
+/* --- A call. ------------------------------------------------------------------------------------------------------------ */
+
+/* Drives the transfer to its end. */
+static CURLcode drive(struct http *h)
+{
+	int running = 1, left;
+	const CURLMsg *msg;
+	CURLcode code = CURLE_OUT_OF_MEMORY;
+
+	if (curl_multi_add_handle(h->multi, h->easy) != CURLM_OK)
+		return code;
+	while (running && !h->aborted) {
+		if (curl_multi_perform(h->multi, &running) != CURLM_OK)
+			break;
+		if (running && !h->aborted)
+			curl_multi_poll(h->multi, NULL, 0, POLL_MAX_MS, NULL);
+	}
+	while ((msg = curl_multi_info_read(h->multi, &left)))
+		if (msg->msg == CURLMSG_DONE)
+			code = msg->data.result;
+	if (running && h->aborted)
+		code = CURLE_ABORTED_BY_CALLBACK;
+	curl_multi_remove_handle(h->multi, h->easy);
+	return code;
+}
+
+static enum http_end judge(const struct http *h, CURLcode code)
+{
+	if (code == CURLE_OK)
+		return HTTP_ANSWERED;
+	if (h->too_large)
+		return HTTP_TOO_LARGE;
+	if (h->source_failed)
+		return HTTP_BODY_FAILED;
+	if (h->sends > 1)
+		return HTTP_TRANSPORT;
+	switch (code) {
+	case CURLE_OPERATION_TIMEDOUT:
+		return HTTP_TIMED_OUT;
+	case CURLE_ABORTED_BY_CALLBACK:
+		return h->aborted ? HTTP_ABORTED : HTTP_TRANSPORT;
+	case CURLE_URL_MALFORMAT:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_SSL_CACERT_BADFILE:
+		return HTTP_REFUSED;
+	default:
+		return HTTP_TRANSPORT;
+	}
+}
+
+static void copy_header(struct http *h, const char *name, char *out, size_t out_bytes)
+{
+	struct curl_header *header = NULL;
+
+	out[0] = '\0';
+	if (curl_easy_header(h->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK && header->amount == 1)
+		snprintf(out, out_bytes, "%s", header->value);
+}
+
+static void describe(struct http *h, CURLcode code, struct http_response *out)
+{
+	const char *text = h->sends > 1 ? "the connection was closed before an answer came" : *h->fault ? h->fault : curl_easy_strerror(code);
+
+	if (out->end == HTTP_TOO_LARGE)
+		text = "the answer is larger than max_response_bytes";
+	snprintf(out->fault, sizeof out->fault, "%s", text);
+}
+
+void http_perform(struct http *h, const struct http_request *req, struct http_response *out)
+{
+	int64_t began_us = clock_mono_us();
+	CURLcode code = CURLE_OUT_OF_MEMORY;
+	long request_bytes = 0;
+
+	*out = (struct http_response){.end = HTTP_TRANSPORT};
+	if (h->aborted) {
+		out->end = HTTP_ABORTED;
+		snprintf(out->fault, sizeof out->fault, "aborted before it began");
+		return;
+	}
+	if (prepare(h, req)) {
+		snprintf(out->fault, sizeof out->fault, "out of memory");
+		return;
+	}
+	code = drive(h);
+	out->end = judge(h, code);
+	if (out->end != HTTP_ANSWERED)
+		describe(h, code, out);
+	curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);
+	curl_easy_getinfo(h->easy, CURLINFO_REQUEST_SIZE, &request_bytes);
+	out->sent = request_bytes > 0;
+	out->body = h->body;
+	if (out->status > 0) {
+		copy_header(h, "Content-Type", out->content_type, sizeof out->content_type);
+		if (out->status >= 400)
+			copy_header(h, "Retry-After", out->retry_after, sizeof out->retry_after);
+	}
+	out->elapsed_ms = (double)(clock_mono_us() - began_us) / 1000.0;
+}
+
+void http_encode(struct buf *out, const char *s, size_t n)
+{
+	static const char hex[] = "0123456789ABCDEF";
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)s[i];
+		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+		char escape[3] = {'%', hex[c >> 4], hex[c & 15]};
+
+		if (plain)
+			buf_char(out, (char)c);
+		else
+			buf_add(out, escape, 3);
+	}
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See httpd.h. A request lives from its headers until the library says it is completed. A late one sits in the timer's heap; both
+ * threads touch the heap under one lock, and nothing else of a suspended request. */
+#include "httpd/httpd.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+
+#define CONNECTIONS_MAX 8192
+#define CONNECTION_IDLE_S 120
+
+struct httpd_request {
+	struct httpd *server;
+	struct MHD_Connection *connection;
+	const char *method, *path;
+	struct buf body;
+	bool too_large, answered, delayed;
+	struct httpd_answer answer;
+	bool paused;    /* in the middle of the body */
+	size_t dribbled;
+};
+
+struct timer {
+	int64_t due_us;
+	struct MHD_Connection *connection;
+};
+
+struct httpd {
+	struct MHD_Daemon *daemon;
+	httpd_handler *handler;
+	void *ctx;
+	size_t max_body_bytes;
+	pthread_t clock_thread;
+	bool clock_started;
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t changed;
+	bool stopping;
+	struct timer *heap; /* earliest first */
+	size_t nheap, cap;
+};
+
+/* --- The timer. --------------------------------------------------------------------------------------------------------- */
+
+static void swap(struct timer *a, struct timer *b)
+{
+	struct timer t = *a;
+
+	*a = *b;
+	*b = t;
+}
+
+/* Under the lock. */
+static struct timer heap_pop(struct httpd *h)
+{
+	struct timer first = h->heap[0];
+
+	h->heap[0] = h->heap[--h->nheap];
+	for (size_t i = 0, child; (child = 2 * i + 1) < h->nheap; i = child) {
+		if (child + 1 < h->nheap && h->heap[child + 1].due_us < h->heap[child].due_us)
+			child++;
+		if (h->heap[i].due_us <= h->heap[child].due_us)
+			break;
+		swap(&h->heap[i], &h->heap[child]);
+	}
+	return first;
+}
+
+static bool heap_push(struct httpd *h, struct timer t)
+{
+	if (h->nheap == h->cap) {
+		size_t cap = h->cap ? 2 * h->cap : 256;
+		struct timer *more = realloc(h->heap, cap * sizeof *more);
+
+		if (!more)
+			return false;
+		h->heap = more;
+		h->cap = cap;
+	}
+	h->heap[h->nheap] = t;
+	for (size_t i = h->nheap++; i > 0 && h->heap[i].due_us < h->heap[(i - 1) / 2].due_us; i = (i - 1) / 2)
+		swap(&h->heap[i], &h->heap[(i - 1) / 2]);
+	return true;
+}
+
+/* Suspends the connection until then; INT64_MAX: until the server stops. */
+static void sleep_until(struct httpd_request *r, int64_t due_us)
+{
+	struct httpd *h = r->server;
+
+	pthread_mutex_lock(&h->lock);
+	if (!h->stopping && heap_push(h, (struct timer){due_us, r->connection})) {
+		MHD_suspend_connection(r->connection);
+		pthread_cond_signal(&h->changed);
+	}
+	pthread_mutex_unlock(&h->lock);
+}
+
+static void *clock_main(void *arg)
+{
+	struct httpd *h = arg;
+
+	pthread_mutex_lock(&h->lock);
+	while (!h->stopping || h->nheap > 0) {
+		int64_t due_us = h->nheap > 0 ? h->heap[0].due_us : INT64_MAX;
+		struct timespec at = {.tv_sec = due_us / 1000000, .tv_nsec = due_us % 1000000 * 1000};
+
+		if (h->nheap > 0 && (h->stopping || clock_mono_us() >= due_us))
+			MHD_resume_connection(heap_pop(h).connection);
+		else if (due_us == INT64_MAX)
+			pthread_cond_wait(&h->changed, &h->lock);
+		else
+			pthread_cond_timedwait(&h->changed, &h->lock, &at);
+	}
+	pthread_mutex_unlock(&h->lock);
+	return NULL;
+}
+
+/* --- The request. ------------------------------------------------------------------------------------------------------- */
+
+const char *httpd_method(const struct httpd_request *r)
+{
+	return r->method;
+}
+
+const char *httpd_path(const struct httpd_request *r)
+{
+	return r->path;
+}
+
+const char *httpd_query(const struct httpd_request *r, const char *name)
+{
+	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *httpd_header(const struct httpd_request *r, const char *name)
+{
+	return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+const char *httpd_body(const struct httpd_request *r, size_t *len)
+{
+	*len = r->body.len;
+	return buf_cstr(&r->body);
+}
+
+void httpd_add_header(struct httpd_answer *a, const char *name, const char *value)
+{
+	if (a->nheaders == HTTPD_HEADERS_MAX)
+		return;
+	a->headers[a->nheaders].name = name;
+	snprintf(a->headers[a->nheaders++].value, sizeof a->headers[0].value, "%s", value);
+}
+
+/* --- The answer. -------------------------------------------------------------------------------------------------------- */
+
+/* The body bit by bit, for answers that are slow or cut short. */
+static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
+{
+	struct httpd_request *r = ctx;
+	struct httpd_answer *a = &r->answer;
+	size_t n = a->body.len - at, half = a->body.len / 2;
+
+	if (n > max)
+		n = max;
+	if (a->manner == HTTPD_TRUNCATE) {
+		if (at >= half)
+			return MHD_CONTENT_READER_END_WITH_ERROR;
+		n = half - at < n ? half - at : n;
+	}
+	if (a->dribble_ms > 0) {
+		if (r->dribbled == at) {
+			r->dribbled = at + 1;
+			sleep_until(r, clock_mono_us() + a->dribble_ms * 1000);
+			return 0;
+		}
+		n = 1;
+	}
+	if (a->body_delay_ms > 0 && at < half) {
+		n = half - at < n ? half - at : n;
+	} else if (a->body_delay_ms > 0 && !r->paused) {
+		r->paused = true;
+		sleep_until(r, clock_mono_us() + a->body_delay_ms * 1000);
+		return 0;
+	}
+	memcpy(to, a->body.ptr + at, n);
+	return (ssize_t)n;
+}
+
+static enum MHD_Result send_answer(struct httpd_request *r)
+{
+	struct httpd_answer *a = &r->answer;
+	struct MHD_Response *response;
+	enum MHD_Result rc;
+	size_t len = a->body.len;
+
+	if (a->manner == HTTPD_TRUNCATE || a->dribble_ms > 0 || a->body_delay_ms > 0)
+		response = MHD_create_response_from_callback(len, 64 * 1024, read_body, r, NULL);
+	else
+		response = MHD_create_response_from_buffer(len, len > 0 ? buf_steal(&a->body) : NULL, len > 0 ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	if (!response)
+		return MHD_NO;
+	for (size_t i = 0; i < a->nheaders; i++)
+		MHD_add_response_header(response, a->headers[i].name, a->headers[i].value);
+	rc = MHD_queue_response(r->connection, (unsigned)a->status, response);
+	MHD_destroy_response(response);
+	return rc;
+}
+
+static enum MHD_Result reset(struct httpd_request *r)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	if (info)
+		(void)setsockopt(info->connect_fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+	return MHD_NO;
+}
+
+static enum MHD_Result answer(struct httpd_request *r)
+{
+	struct httpd_answer *a = &r->answer;
+	bool stopping;
+
+	if (!r->answered) {
+		r->answered = true;
+		if (r->too_large)
+			a->status = 413;
+		else
+			r->server->handler(r->server->ctx, r, a);
+	}
+	if (!r->delayed && (a->delay_ms > 0 || a->manner == HTTPD_HANG)) {
+		r->delayed = true;
+		sleep_until(r, a->manner == HTTPD_HANG ? INT64_MAX : clock_mono_us() + a->delay_ms * 1000);
+		return MHD_YES;
+	}
+	pthread_mutex_lock(&r->server->lock);
+	stopping = r->server->stopping;
+	pthread_mutex_unlock(&r->server->lock);
+	if (a->manner == HTTPD_RESET)
+		return reset(r);
+	if (stopping || a->manner == HTTPD_CLOSE || a->manner == HTTPD_HANG)
+		return MHD_NO;
+	return send_answer(r);
+}
+
+static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
+				  const char *data, size_t *size, void **slot)
+{
+	struct httpd *h = ctx;
+	struct httpd_request *r = *slot;
+
+	(void)version;
+	if (!r) {
+		r = calloc(1, sizeof *r);
+		if (!r)
+			return MHD_NO;
+		*r = (struct httpd_request){.server = h, .connection = connection, .method = method, .path = path, .body = BUF_INIT(h->max_body_bytes)};
+		r->answer.body = BUF_INIT(SIZE_MAX / 2);
+		*slot = r;
+		return MHD_YES;
+	}
+	if (*size > 0) {
+		buf_add(&r->body, data, *size);
+		r->too_large = r->too_large || r->body.failed;
+		*size = 0;
+		return MHD_YES;
+	}
+	return answer(r);
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *connection, void **slot, enum MHD_RequestTerminationCode why)
+{
+	struct httpd_request *r = *slot;
+
+	(void)ctx;
+	(void)connection;
+	(void)why;
+	if (!r)
+		return;
+	buf_release(&r->body);
+	buf_release(&r->answer.body);
+	free(r);
+	*slot = NULL;
+}
+
+/* --- Start and stop. ---------------------------------------------------------------------------------------------------- */
+
+static int resolve(const char *listen, struct sockaddr_storage *out, struct error *err)
+{
+	char host[256];
+	const char *colon = strrchr(listen, ':');
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
+	int rc;
+
+	if (!colon || colon == listen || (size_t)(colon - listen) >= sizeof host)
+		return error_set(err, ERR_CONFIG, "'%s' is no address to listen on; it must be HOST:PORT", listen);
+	snprintf(host, sizeof host, "%.*s", (int)(colon - listen), listen);
+	rc = getaddrinfo(host, colon + 1, &hints, &found);
+	if (rc)
+		return error_set(err, ERR_CONFIG, "cannot listen on '%s': %s", listen, gai_strerror(rc));
+	memcpy(out, found->ai_addr, found->ai_addrlen);
+	freeaddrinfo(found);
+	return 0;
+}
+
+struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port, struct error *err)
+{
+	struct sockaddr_storage address = {0};
+	struct httpd *h = calloc(1, sizeof *h);
+	const union MHD_DaemonInfo *info;
+	pthread_condattr_t attr;
+
+	if (!h || resolve(listen, &address, err)) {
+		free(h);
+		return NULL;
+	}
+	h->handler = handler;
+	h->ctx = ctx;
+	h->max_body_bytes = max_body_bytes;
+	pthread_mutex_init(&h->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&h->changed, &attr);
+	h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR,
+				     (struct sockaddr *)&address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+				     (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U,
+				     MHD_OPTION_END);
+	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
+	if (!info || pthread_create(&h->clock_thread, NULL, clock_main, h)) {
+		error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(errno));
+		httpd_stop(h);
+		return NULL;
+	}
+	h->clock_started = true;
+	*port = info->port;
+	return h;
+}
+
+void httpd_stop(struct httpd *h)
+{
+	if (!h)
+		return;
+	if (h->clock_started) {
+		pthread_mutex_lock(&h->lock);
+		h->stopping = true;
+		pthread_cond_signal(&h->changed);
+		pthread_mutex_unlock(&h->lock);
+		pthread_join(h->clock_thread, NULL); /* it resumes all that are suspended: the library insists */
+	}
+	if (h->daemon)
+		MHD_stop_daemon(h->daemon);
+	free(h->heap);
+	free(h);
+}

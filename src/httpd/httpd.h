@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A small HTTP server: the only code that knows libmicrohttpd. One epoll thread of the library's serves all connections; answers that are
+ * asked to be late are suspended and woken by one timer thread, so thousands of them cost no thread.
+ *
+ * Besides plain answers it offers what a bad server does to its clients, because the stub API must be able to do it. */
+#ifndef ADWUMA_HTTPD_HTTPD_H
+#define ADWUMA_HTTPD_HTTPD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define HTTPD_HEADERS_MAX 8
+
+struct httpd;
+struct httpd_request;
+
+/* Of the request at hand; strings are borrowed until the handler returns. NULL: absent. */
+const char *httpd_method(const struct httpd_request *r);
+const char *httpd_path(const struct httpd_request *r);
+const char *httpd_query(const struct httpd_request *r, const char *name); /* decoded */
+const char *httpd_header(const struct httpd_request *r, const char *name);
+const char *httpd_body(const struct httpd_request *r, size_t *len);
+
+enum httpd_manner {
+	HTTPD_PLAIN,
+	HTTPD_HANG,     /* no answer, as long as the server runs */
+	HTTPD_RESET,    /* the connection is reset */
+	HTTPD_CLOSE,    /* the connection is closed before the first byte of an answer */
+	HTTPD_TRUNCATE, /* half of the body that was announced, then closed */
+};
+
+struct httpd_answer {
+	int status;
+	struct {
+		const char *name; /* static */
+		char value[256];
+	} headers[HTTPD_HEADERS_MAX];
+	size_t nheaders;
+	struct buf body;          /* the server takes it */
+	enum httpd_manner manner;
+	int64_t delay_ms;         /* before the answer */
+	int64_t body_delay_ms;    /* in the middle of the body */
+	int64_t dribble_ms;       /* before each byte of the body */
+};
+void httpd_add_header(struct httpd_answer *a, const char *name, const char *value);
+
+/* Runs on the server's thread; must not block. Fills *answer, which is all zero. */
+typedef void httpd_handler(void *ctx, const struct httpd_request *r, struct httpd_answer *answer);
+
+/* listen: HOST:PORT, port 0 for any. Bodies larger than max_body_bytes are answered with 413. *port: the one taken. */
+struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port, struct error *err);
+void httpd_stop(struct httpd *h); /* NULL is fine */
+
+#endif

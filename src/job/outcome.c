@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See outcome.h. The field order is the contract's (section 4). */
+#include "job/outcome.h"
+
+#include <string.h>
+
+#include "base/digest.h"
+
+#define RESULT_MAX (1UL << 30) /* responses and audio are bounded by settings; this only stops runaways */
+#define KEEP_BYTES 4096
+#define BACKOFF_MAX_MS 60000
+#define RETRY_AFTER_MAX_MS 3600000
+#define RETRY_AFTER_JITTER_MAX_MS 5000
+
+void outcome_init(struct outcome *o)
+{
+	*o = (struct outcome){.retry_after_ms = RETRY_AFTER_NONE, .result = BUF_INIT(RESULT_MAX), .audio = BUF_INIT(RESULT_MAX)};
+	fault_init(&o->fault);
+}
+
+void outcome_release(struct outcome *o)
+{
+	buf_release(&o->result);
+	buf_release(&o->audio);
+	fault_release(&o->fault);
+}
+
+void outcome_clear(struct outcome *o)
+{
+	o->kind = OUTCOME_FAILED;
+	o->retry_after_ms = RETRY_AFTER_NONE;
+	o->audio_type[0] = '\0';
+	buf_trim(&o->result, KEEP_BYTES);
+	buf_trim(&o->audio, KEEP_BYTES);
+	buf_trim(&o->fault.message, KEEP_BYTES);
+	buf_trim(&o->fault.code, KEEP_BYTES);
+	buf_trim(&o->fault.details, KEEP_BYTES);
+	buf_trim(&o->fault.activity_id, KEEP_BYTES);
+	o->fault.service = NULL;
+	o->fault.retryable = false;
+}
+
+static void int_or_null(struct buf *out, int64_t n, bool there)
+{
+	if (there)
+		buf_int(out, n);
+	else
+		buf_lit(out, "null");
+}
+
+static void add_type(const struct job *job, struct buf *out)
+{
+	struct span v = job->field[JOB_TYPE];
+
+	if (job->type)
+		buf_json_cstr(out, job->type->name);
+	else if (v.ptr && json_span_type(v) == JSON_STRING)
+		buf_add(out, v.ptr, v.len);
+	else
+		buf_lit(out, "null");
+}
+
+void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts, struct buf *out)
+{
+	struct span trace = job->field[JOB_TRACEPARENT];
+	int64_t enqueued = job_number(job, JOB_ENQUEUED_AT_MS, -1);
+
+	buf_lit(out, "{\"id\":\"");
+	buf_str_add(out, job->id); /* of the id alphabet: nothing to escape */
+	buf_lit(out, "\",\"queue\":\"");
+	buf_str_add(out, facts->queue);
+	buf_lit(out, "\",\"type\":");
+	add_type(job, out);
+	if (o->kind == OUTCOME_SUCCEEDED) {
+		buf_lit(out, ",\"status\":\"succeeded\",\"result\":");
+		buf_add(out, o->result.ptr, o->result.len);
+	} else {
+		buf_lit(out, ",\"status\":\"failed\",\"error\":");
+		fault_json(&o->fault, out);
+	}
+	buf_lit(out, ",\"attempts\":");
+	buf_int(out, facts->attempts);
+	buf_lit(out, ",\"enqueued_at_ms\":");
+	int_or_null(out, enqueued, enqueued >= 0);
+	buf_lit(out, ",\"started_at_ms\":");
+	int_or_null(out, facts->started_at_ms, facts->started_at_ms > 0);
+	buf_lit(out, ",\"finished_at_ms\":");
+	buf_int(out, facts->finished_at_ms);
+	buf_lit(out, ",\"api_ms\":");
+	buf_json_double(out, facts->api_ms, 3);
+	buf_lit(out, ",\"cached\":false,\"worker\":");
+	buf_json_cstr(out, facts->worker);
+	if (trace.ptr && json_span_type(trace) == JSON_STRING) {
+		buf_lit(out, ",\"traceparent\":");
+		buf_add(out, trace.ptr, trace.len);
+	}
+	buf_char(out, '}');
+}
+
+void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, struct buf *out)
+{
+	/* Only what was checked whole may stand as JSON. */
+	bool as_json = job->is_utf8 && json_scan(job->payload, job->payload_len, NULL, NULL, NULL) == JSON_OK;
+
+	if (as_json) {
+		buf_lit(out, "{\"job\":");
+		buf_add(out, job->payload, job->payload_len);
+	} else if (job->is_utf8) {
+		buf_lit(out, "{\"job\":");
+		buf_json_string(out, job->payload, job->payload_len);
+	} else {
+		buf_lit(out, "{\"job_base64\":\"");
+		base64_encode(out, job->payload, job->payload_len);
+		buf_char(out, '"');
+	}
+	buf_lit(out, ",\"error\":");
+	fault_json(fault, out);
+	buf_lit(out, ",\"died_at_ms\":");
+	buf_int(out, died_at_ms);
+	buf_char(out, '}');
+}
+
+int64_t outcome_retry_delay_ms(int64_t attempts, int64_t retry_after_ms, double random01)
+{
+	int64_t ms;
+
+	if (retry_after_ms >= 0) {
+		int64_t asked = retry_after_ms < RETRY_AFTER_MAX_MS ? retry_after_ms : RETRY_AFTER_MAX_MS;
+		int64_t jitter = asked / 10 < RETRY_AFTER_JITTER_MAX_MS ? asked / 10 : RETRY_AFTER_JITTER_MAX_MS;
+
+		return asked + (int64_t)(random01 * (double)jitter);
+	}
+	if (attempts > 6)
+		return BACKOFF_MAX_MS;
+	ms = (1000LL << (attempts - 1)) + (int64_t)(random01 * 1000.0);
+	return ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What came of one attempt at a job, and the result's JSON (contract section 4). Pure. */
+#ifndef ADWUMA_JOB_OUTCOME_H
+#define ADWUMA_JOB_OUTCOME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "job/fault.h"
+#include "job/job.h"
+
+enum outcome_kind {
+	OUTCOME_SUCCEEDED, /* result holds the value of "result" */
+	OUTCOME_FAILED,    /* fault says why; final */
+	OUTCOME_RETRY,     /* fault says why; may be tried again while attempts are left */
+};
+
+#define RETRY_AFTER_NONE (-1)
+
+struct outcome {
+	enum outcome_kind kind;
+	struct buf result;      /* JSON text */
+	struct fault fault;
+	int64_t retry_after_ms; /* what the server asked for, else RETRY_AFTER_NONE */
+	struct buf audio;       /* synthesize: the bytes, to be delivered as job field "output" says */
+	char audio_type[256];   /* their content type */
+};
+
+void outcome_init(struct outcome *o);
+void outcome_release(struct outcome *o);
+void outcome_clear(struct outcome *o); /* empty again; keeps small memory */
+
+/* The facts about a job's run that stand in its result beside the outcome. */
+struct outcome_facts {
+	const char *queue;
+	const char *worker;
+	int64_t attempts;       /* tries made; 0: refused before the first */
+	int64_t started_at_ms;  /* of the last; 0: null */
+	int64_t finished_at_ms;
+	double api_ms;
+};
+
+/* The whole result object. Appends to out. */
+void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts, struct buf *out);
+/* {"job":…,"error":…,"died_at_ms":…}: job is the payload itself, or a string, or job_base64. Appends to out. */
+void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, struct buf *out);
+
+/* How long to wait before the try after `attempts` were made (>= 1): min(2^(attempts-1) + U(0,1), 60) s; what the server asked for
+ * stands instead, up to an hour, with up to a tenth (at most 5 s) more, never less. random01 in [0, 1). */
+int64_t outcome_retry_delay_ms(int64_t attempts, int64_t retry_after_ms, double random01);
+
+#endif

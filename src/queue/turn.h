@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A turn: the one script call that settles jobs and claims new ones (src/lua/turn.lua). There is one way for a job to end, and this is it:
+ * commits, retries, hand-backs, reaping and give-ups are all settlements.
+ *
+ * Ownership: a struct turn keeps memory between calls; what a settlement points to is borrowed until the turn was sent. One thread at a
+ * time. Pure: sending is the caller's. */
+#ifndef ADWUMA_QUEUE_TURN_H
+#define ADWUMA_QUEUE_TURN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "queue/keys.h"
+#include "redis/redis.h"
+
+#define TURN_SETTLE_MAX 64           /* more brings nothing (measured: 11 us of Redis a job from 32 on) */
+#define TURN_CLAIM_MAX 128
+#define TURN_BYTES_MAX (1024 * 1024) /* of payloads claimed, and of bodies settled, in one trip */
+
+enum settle_how {
+	SETTLE_RESULT, /* body is the result; also reply, audio, dead */
+	SETTLE_LATER,  /* body goes to delayed, due in number ms */
+	SETTLE_UNTIL,  /* body goes to delayed, due at number */
+	SETTLE_BACK,   /* the payload goes back to ready, to be served next */
+	SETTLE_DUPLICATE, /* dropped: its id has a result already */
+	SETTLE_DEAD,   /* only the dead entry: there is no id to write a result for */
+};
+
+struct settlement {
+	enum settle_how how;
+	const char *worker; /* whose slot */
+	unsigned slot;
+	const char *payload; /* what the slot must hold */
+	size_t payload_len;
+	const char *outcome;    /* counter in stats, "" for none */
+	const char *id;         /* SETTLE_RESULT, SETTLE_DUPLICATE */
+	const char *reply;      /* "" for none */
+	bool audio;             /* staged under (worker, slot); becomes audio:<id> */
+	const char *body;
+	size_t body_len;
+	int64_t number;         /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
+	const char *dead;       /* NULL: no dead entry */
+	size_t dead_len;
+	const char *crash_hash; /* SETTLE_BACK: NULL, or count a crash under this hash */
+};
+
+struct turn_request {
+	const char *worker; /* who claims */
+	const char *victim; /* "" or the worker being reaped: nothing is done unless its lease has run out */
+	bool repeated;      /* this very turn may have been carried out before: its reply was lost */
+	const struct settlement *settle;
+	size_t nsettle;
+	const unsigned *slots; /* to fill */
+	size_t nslots;
+	int64_t dead_max_jobs, dead_max_bytes;
+};
+
+struct turn {
+	struct redis_args args;
+	struct buf names;
+};
+void turn_release(struct turn *t);
+
+/* Writes the command into t->args, ready for redis_append. */
+int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q, struct error *err);
+
+enum settled {
+	SETTLED_DONE = '1',
+	SETTLED_FENCED = 'f',
+	SETTLED_DUPLICATE = 'd',
+	SETTLED_NOT_DUPLICATE = 'n',
+	SETTLED_WRONG_TYPE = 'w',
+	SETTLED_STAGE_GONE = 's',
+};
+enum claim_state {
+	CLAIM_FULL = 0,
+	CLAIM_EMPTY = 'e',
+	CLAIM_BYTES = 'b',
+	CLAIM_UNLISTED = 'u',
+	CLAIM_PAUSED = 'p',
+	CLAIM_REFUSED = 'o',
+	CLAIM_VICTIM_ALIVE = 'a',
+};
+struct turn_answer {
+	const char *letters; /* one enum settled for each settlement; borrowed from the reply */
+	enum claim_state state;
+	size_t nclaimed;     /* payload i: reply_at(reply, TURN_FIRST_PAYLOAD + i) */
+};
+#define TURN_FIRST_PAYLOAD 2
+int turn_read(const struct reply *reply, const struct turn_request *q, struct turn_answer *out, struct error *err);
+
+#endif

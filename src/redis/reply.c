@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Looking at a reply. struct reply is hiredis' redisReply behind an opaque name: a reply and its parts are freed together by
+ * reply_free() of the outermost. Every accessor takes NULL and replies of another type, and then says "nothing". */
+#include "redis/redis.h"
+
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const redisReply *raw(const struct reply *p)
+{
+	return (const redisReply *)(const void *)p;
+}
+
+void reply_free(struct reply *p)
+{
+	if (p)
+		freeReplyObject(p);
+}
+
+const char *reply_error(const struct reply *p)
+{
+	return p && raw(p)->type == REDIS_REPLY_ERROR ? raw(p)->str : NULL;
+}
+
+bool reply_passes(const struct reply *p)
+{
+	/* Redis's own state, not our command, is in the way; NOSCRIPT passes because a new connection loads the scripts again. */
+	static const char *const passing[] = {"LOADING", "BUSY", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS",
+					      "TRYAGAIN", "NOSCRIPT", "UNBLOCKED", "NOAUTH", "NOPERM", "WRONGPASS",
+					      "ERR max number of clients"};
+	const char *text = reply_error(p);
+
+	for (size_t i = 0; text && i < sizeof passing / sizeof *passing; i++)
+		if (strncmp(text, passing[i], strlen(passing[i])) == 0)
+			return true;
+	return false;
+}
+
+bool reply_is_nil(const struct reply *p)
+{
+	return !p || raw(p)->type == REDIS_REPLY_NIL;
+}
+
+static bool has_bytes(const struct reply *p)
+{
+	return p && (raw(p)->type == REDIS_REPLY_STRING || raw(p)->type == REDIS_REPLY_STATUS) && raw(p)->str;
+}
+
+const char *reply_bytes(const struct reply *p, size_t *len)
+{
+	if (!has_bytes(p))
+		return NULL;
+	if (len)
+		*len = (size_t)raw(p)->len;
+	return raw(p)->str;
+}
+
+char *reply_steal(struct reply *p, size_t *len)
+{
+	redisReply *r = (redisReply *)(void *)p;
+	char *s;
+
+	if (!has_bytes(p))
+		return NULL;
+	s = r->str;
+	*len = (size_t)r->len;
+	r->str = NULL;
+	r->len = 0;
+	r->type = REDIS_REPLY_NIL;
+	return s;
+}
+
+int64_t reply_int(const struct reply *p, int64_t otherwise)
+{
+	char *end;
+	long long n;
+
+	if (p && raw(p)->type == REDIS_REPLY_INTEGER)
+		return raw(p)->integer;
+	if (!has_bytes(p))
+		return otherwise;
+	n = strtoll(raw(p)->str, &end, 10);
+	return end != raw(p)->str ? n : otherwise;
+}
+
+size_t reply_count(const struct reply *p)
+{
+	return p && raw(p)->type == REDIS_REPLY_ARRAY ? raw(p)->elements : 0;
+}
+
+struct reply *reply_at(const struct reply *p, size_t i)
+{
+	return i < reply_count(p) ? (struct reply *)(void *)raw(p)->element[i] : NULL;
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One parser and one printer for each kind of setting. */
+#include "settings/row.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WEIGHT_MAX 1000
+
+static int bad(struct error *err, const struct row *row, const char *expected, const char *value)
+{
+	return error_set(err, ERR_CONFIG, "%s must be %s, got '%s'", row->name, expected, row->secret ? "***" : value);
+}
+
+static int parse_int(const char *value, int64_t *out)
+{
+	char *end;
+	double d;
+	long long n;
+
+	if (!isdigit((unsigned char)*value) && *value != '-')
+		return -1;
+	errno = 0;
+	n = strtoll(value, &end, 10);
+	if (*end == '.') { /* the Khaya SDK takes 7.0 for 7 */
+		d = strtod(value, &end);
+		if (d != floor(d) || fabs(d) > 1e15)
+			return -1;
+		n = (long long)d;
+	}
+	if (errno || *end)
+		return -1;
+	*out = n;
+	return 0;
+}
+
+static int set_int(const struct row *row, int64_t *out, const char *value, struct error *err)
+{
+	char range[80];
+	int64_t n;
+
+	snprintf(range, sizeof range, "a whole number from %lld to %lld", (long long)row->min, (long long)row->max);
+	if (parse_int(value, &n) || n < row->min || n > row->max)
+		return bad(err, row, range, value);
+	*out = n;
+	return 0;
+}
+
+static int set_size(const struct row *row, int64_t *out, const char *value, struct error *err)
+{
+	static const char units[] = "KMG";
+	char *end, range[96];
+	long long n = isdigit((unsigned char)*value) ? strtoll(value, &end, 10) : -1;
+	const char *unit = n >= 0 && *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+
+	if (unit && *unit && !end[1] && n < (1LL << 32)) {
+		n <<= 10 * (unit - units + 1);
+		end++;
+	}
+	snprintf(range, sizeof range, "a size from %lld to %lld bytes, like 64M", (long long)row->min, (long long)row->max);
+	if (n < row->min || n > row->max || *end)
+		return bad(err, row, range, value);
+	*out = n;
+	return 0;
+}
+
+static int set_switch(const struct row *row, bool *out, const char *value, struct error *err)
+{
+	static const char *const on[] = {"on", "yes", "true", "1"}, *const off[] = {"off", "no", "false", "0"};
+
+	for (size_t i = 0; i < 4; i++) {
+		if (strcasecmp(value, on[i]) == 0 || strcasecmp(value, off[i]) == 0) {
+			*out = strcasecmp(value, on[i]) == 0;
+			return 0;
+		}
+	}
+	return bad(err, row, "on or off", value);
+}
+
+/* The position of value among the choices, -1 when it is none. */
+static int choice(const char *choices, const char *value)
+{
+	int i = 0;
+
+	for (const char *word = choices; word; word = strchr(word, '|') ? strchr(word, '|') + 1 : NULL, i++) {
+		size_t n = strcspn(word, "|");
+
+		if (strlen(value) == n && strncmp(value, word, n) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int set_text(char **out, const char *value, struct error *err)
+{
+	char *copy = *value ? strdup(value) : NULL;
+
+	if (*value && !copy)
+		return error_set(err, ERR_MEMORY, "out of memory");
+	if (*out)
+		explicit_bzero(*out, strlen(*out));
+	free(*out);
+	*out = copy;
+	return 0;
+}
+
+/* --- Queues. ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_queue_name(const char *s, size_t n)
+{
+	if (n < 1 || n > QUEUE_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!(islower((unsigned char)s[i]) || isdigit((unsigned char)s[i]) || (i > 0 && strchr("_.-", s[i]))))
+			return false;
+	return true;
+}
+
+static struct queue_settings *queue_find(struct settings *s, const char *name)
+{
+	for (size_t i = 0; i < s->nqueues; i++)
+		if (strcmp(s->queues[i].name, name) == 0)
+			return &s->queues[i];
+	return NULL;
+}
+
+static int add_queue(struct settings *s, const char *item, size_t len, struct error *err)
+{
+	struct queue_settings *q = &s->queues[s->nqueues];
+	const char *colon = memchr(item, ':', len);
+	size_t n = colon ? (size_t)(colon - item) : len;
+	char weight[8] = "1";
+
+	if (s->nqueues == QUEUES_MAX)
+		return error_set(err, ERR_CONFIG, "queues: at most %d queues", QUEUES_MAX);
+	if (!is_queue_name(item, n))
+		return error_set(err, ERR_CONFIG, "queues: '%.*s' is no queue name: 1 to 64 characters of a-z 0-9 _ . -, beginning with a letter or digit",
+				 (int)n, item);
+	*q = (struct queue_settings){0};
+	memcpy(q->name, item, n);
+	if (queue_find(s, q->name))
+		return error_set(err, ERR_CONFIG, "queues: '%s' stands there twice", q->name);
+	if (colon)
+		snprintf(weight, sizeof weight, "%.*s", (int)(len - n - 1 < 7 ? len - n - 1 : 7), colon + 1);
+	if (parse_int(weight, &q->weight) || q->weight < 1 || q->weight > WEIGHT_MAX)
+		return error_set(err, ERR_CONFIG, "queues: the weight of '%s' must be a whole number from 1 to %d, got '%s'", q->name, WEIGHT_MAX, weight);
+	s->nqueues++;
+	return 0;
+}
+
+static int set_queues(struct settings *s, const char *value, struct error *err)
+{
+	struct settings before = *s;
+
+	s->nqueues = 0;
+	for (const char *p = value; *p;) {
+		size_t n;
+
+		p += strspn(p, ", \t\n");
+		n = strcspn(p, ", \t\n");
+		if (n > 0 && add_queue(s, p, n, err))
+			return -1;
+		p += n;
+	}
+	if (s->nqueues == 0)
+		return error_set(err, ERR_CONFIG, "queues: at least one queue is needed");
+	/* What a section of the file said of a queue stays, when a flag or the environment names the queues anew. */
+	for (size_t i = 0; i < s->nqueues; i++) {
+		const struct queue_settings *old = queue_find(&before, s->queues[i].name);
+
+		if (!old)
+			continue;
+		s->queues[i].max_concurrency = old->max_concurrency;
+		s->queues[i].timeout_ms = old->timeout_ms;
+		s->queues[i].max_attempts = old->max_attempts;
+	}
+	return 0;
+}
+
+int row_set_queue(struct settings *s, const char *place, const char *queue, const char *name, const char *value, struct error *err)
+{
+	static const struct {
+		struct row row;
+		size_t where;
+	} rows[] = {
+		{{.name = "max_concurrency", .min = 1, .max = THREADS_MAX}, offsetof(struct queue_settings, max_concurrency)},
+		{{.name = "timeout_ms", .min = 1, .max = 3600000}, offsetof(struct queue_settings, timeout_ms)},
+		{{.name = "max_attempts", .min = 1, .max = 100}, offsetof(struct queue_settings, max_attempts)},
+	};
+	struct queue_settings *q = queue_find(s, queue);
+
+	if (!q)
+		return error_set(err, ERR_CONFIG, "%s: queue '%s' is not among queues", place, queue);
+	if (strcmp(name, "rate_limit") == 0 || strcmp(name, "cache_ttl_s") == 0)
+		return error_set(err, ERR_CONFIG, "%s: %s is not supported by this version", place, name);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		if (strcmp(name, rows[i].row.name) != 0)
+			continue;
+		if (set_int(&rows[i].row, (int64_t *)(void *)((char *)q + rows[i].where), value, err))
+			return error_prefix(err, "%s", place);
+		return 0;
+	}
+	return error_set(err, ERR_CONFIG, "%s: '%s' is no setting of a queue: it takes max_concurrency, timeout_ms and max_attempts", place, name);
+}
+
+/* --- All kinds. --------------------------------------------------------------------------------------------------------- */
+
+int row_set(const struct row *row, struct settings *s, const char *value, struct error *err)
+{
+	void *at = (char *)s + row->where;
+	int i;
+
+	switch (row->kind) {
+	case TEXT:
+		return set_text(at, value, err);
+	case CHOICE_TEXT:
+		if (choice(row->choices, value) < 0)
+			return bad(err, row, row->choices, value);
+		return set_text(at, value, err);
+	case INTEGER:
+		return set_int(row, at, value, err);
+	case SIZE:
+		return set_size(row, at, value, err);
+	case SWITCH:
+		return set_switch(row, at, value, err);
+	case CHOICE:
+		i = choice(row->choices, value);
+		if (i < 0)
+			return bad(err, row, row->choices, value);
+		memcpy(at, &i, sizeof i); /* enums are ints with gcc and clang */
+		return 0;
+	case QUEUES:
+		return set_queues(s, value, err);
+	}
+	return 0;
+}
+
+static void print_url(const char *url, FILE *to)
+{
+	const char *host = strstr(url, "://"), *at = host ? strrchr(host, '@') : NULL, *colon = host ? strchr(host + 3, ':') : NULL;
+
+	if (at && colon && colon < at)
+		fprintf(to, "%.*s:***%s", (int)(colon - url), url, at);
+	else
+		fputs(url, to);
+}
+
+static void print_queues(const struct settings *s, FILE *to)
+{
+	for (size_t i = 0; i < s->nqueues; i++) {
+		fprintf(to, "%s%s", i ? "," : "", s->queues[i].name);
+		if (s->queues[i].weight != 1)
+			fprintf(to, ":%lld", (long long)s->queues[i].weight);
+	}
+}
+
+void row_print(const struct row *row, const struct settings *s, FILE *to)
+{
+	const void *at = (const char *)s + row->where;
+	const char *text = NULL;
+	int64_t n = 0;
+	int i = 0;
+
+	switch (row->kind) {
+	case TEXT:
+	case CHOICE_TEXT:
+		memcpy(&text, at, sizeof text);
+		if (text && row->secret)
+			fputs("***", to);
+		else if (text)
+			print_url(text, to);
+		return;
+	case INTEGER:
+	case SIZE:
+		memcpy(&n, at, sizeof n);
+		if (n || row->fallback)
+			fprintf(to, "%lld", (long long)n);
+		return;
+	case SWITCH:
+		fputs(*(const bool *)at ? "on" : "off", to);
+		return;
+	case CHOICE:
+		memcpy(&i, at, sizeof i);
+		for (text = row->choices; i > 0; i--)
+			text = strchr(text, '|') + 1;
+		fprintf(to, "%.*s", (int)strcspn(text, "|"), text);
+		return;
+	case QUEUES:
+		print_queues(s, to);
+	}
+}
+
+int row_check_listen(const char *value, struct error *err)
+{
+	const char *colon = value ? strrchr(value, ':') : NULL;
+	int64_t port;
+
+	if (value && strcmp(value, "off") == 0)
+		return 0;
+	if (!colon || colon == value || parse_int(colon + 1, &port) || port < 0 || port > 65535)
+		return error_set(err, ERR_CONFIG, "admin_listen must be HOST:PORT or off, got '%s'", value ? value : "");
+	return 0;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The table of settings, and how a value gets from flag, environment or file into struct settings. See settings.h.
+ *
+ * Sources are applied from the weakest to the strongest, each on top of the last; checks that need several values come at the end. */
+#include "settings/settings.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "settings/file.h"
+#include "settings/row.h"
+
+#define DEFAULT_FILE "/etc/adwuma/adwumad.conf"
+#define SECRET_MAX 4096 /* bytes in a secret's file */
+
+extern char **environ;
+
+#define AT(member) offsetof(struct settings, member)
+#define DAY_S 86400LL
+#define KIB 1024LL
+#define MIB (1024LL * 1024)
+
+/* name, kind, where, environment's own name or NULL for ADWUMA_<NAME>, default, min, max, choices, secret, sentence */
+static const struct row rows[] = {
+	{"redis_url", TEXT, AT(redis_url), NULL, "redis://127.0.0.1:6379/0", 0, 0, NULL, false,
+	 "where Redis is: redis://[user:password@]host:port/db or unix:///path?db=0"},
+	{"redis_username", TEXT, AT(redis_username), NULL, NULL, 0, 0, NULL, false, "beats the name in redis_url"},
+	{"redis_password", TEXT, AT(redis_password), NULL, NULL, 0, 0, NULL, true, "beats the password in redis_url"},
+	{"redis_ca_file", TEXT, AT(redis_ca_file), NULL, NULL, 0, 0, NULL, false, "CA for rediss:// (not supported by this version)"},
+	{"redis_cert_file", TEXT, AT(redis_cert_file), NULL, NULL, 0, 0, NULL, false, "client certificate for rediss:// (not supported by this version)"},
+	{"redis_key_file", TEXT, AT(redis_key_file), NULL, NULL, 0, 0, NULL, false, "client key for rediss:// (not supported by this version)"},
+	{"queues", QUEUES, 0, NULL, "translate,transcribe,synthesize,taskingai", 0, 0, NULL, false,
+	 "queues to serve, with optional weights: translate:3,bulk:1"},
+	{"threads", INTEGER, AT(threads), NULL, "32", 1, THREADS_MAX, NULL, false, "calls made at the same time"},
+	{"lease_ms", INTEGER, AT(lease_ms), NULL, "15000", 1000, 600000, NULL, false, "a worker silent for so long is taken for dead"},
+	{"dead_max_jobs", INTEGER, AT(dead_max_jobs), NULL, "10000", 1, 10000000, NULL, false, "failed jobs kept per queue; the oldest go first"},
+	{"dead_max_bytes", SIZE, AT(dead_max_bytes), NULL, "64M", KIB, 64 * 1024 * MIB, NULL, false, "bytes of failed jobs kept per queue"},
+	{"result_ttl_s", INTEGER, AT(result_ttl_s), NULL, "86400", 1, 365 * DAY_S, NULL, false, "how long a result stays in Redis"},
+	{"max_attempts", INTEGER, AT(max_attempts), NULL, "5", 1, 100, NULL, false, "how often a job is tried in all"},
+	{"max_crashes", INTEGER, AT(max_crashes), NULL, "5", 1, 1000, NULL, false, "a job that saw so many workers die is given up"},
+	{"drain_timeout_s", INTEGER, AT(drain_timeout_s), NULL, "25", 0, 86400, NULL, false, "how long running calls may take to end at a stop"},
+	{"max_job_bytes", SIZE, AT(max_job_bytes), NULL, "16M", KIB, 512 * MIB, NULL, false, "largest job"},
+	{"max_audio_bytes", SIZE, AT(max_audio_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false, "largest audio sent or made"},
+	{"max_response_bytes", SIZE, AT(max_response_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false, "largest answer taken from an API"},
+	{"audio_root", TEXT, AT(audio_root), NULL, NULL, 0, 0, NULL, false, "directory that audio_path is looked up in; unset: jobs with paths are refused"},
+	{"audio_url_allow", TEXT, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false, "hosts that audio_url may name (not supported by this version)"},
+	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false, "where health and metrics are served (comes later), or off"},
+	{"log_level", CHOICE, AT(log_level), NULL, "info", 0, 0, "debug|info|warn|error", false, "the least important lines that are logged"},
+	{"log_format", CHOICE, AT(log_format), NULL, "logfmt", 0, 0, "logfmt|json", false, "form of a log line on standard error"},
+	{"key_prefix", TEXT, AT(key_prefix), NULL, "adwuma", 0, 0, NULL, false, "first word of every key in Redis"},
+	{"khaya_api_key", TEXT, AT(khaya_api_key), "KHAYA_API_KEY", NULL, 0, 0, NULL, true, "subscription key of Khaya AI"},
+	{"khaya_translation_api_key", TEXT, AT(khaya_translation_api_key), "KHAYA_TRANSLATION_API_KEY", NULL, 0, 0, NULL, true, "key of the translation service, where it has its own"},
+	{"khaya_asr_api_key", TEXT, AT(khaya_asr_api_key), "KHAYA_ASR_API_KEY", NULL, 0, 0, NULL, true, "key of speech recognition, where it has its own"},
+	{"khaya_tts_api_key", TEXT, AT(khaya_tts_api_key), "KHAYA_TTS_API_KEY", NULL, 0, 0, NULL, true, "key of speech synthesis, where it has its own"},
+	{"khaya_base_url", TEXT, AT(khaya_base_url), "KHAYA_BASE_URL", "https://translation-api.ghananlp.org", 0, 0, NULL, false, "root of the Khaya API"},
+	{"khaya_timeout", INTEGER, AT(khaya_timeout), "KHAYA_TIMEOUT", NULL, 1, 3600, NULL, false, "limit for one call in seconds; unset: by type of job"},
+	{"khaya_retry_attempts", INTEGER, AT(khaya_retry_attempts), "KHAYA_RETRY_ATTEMPTS", NULL, 1, 100, NULL, false, "how often a Khaya job is tried in all; unset: max_attempts"},
+	{"khaya_translation_version", CHOICE_TEXT, AT(khaya_translation_version), "KHAYA_TRANSLATION_VERSION", "v1", 0, 0, "v1", false, "version of the translation API (v2 comes later)"},
+	{"khaya_asr_version", CHOICE_TEXT, AT(khaya_asr_version), "KHAYA_ASR_VERSION", "v3", 0, 0, "v3", false, "version of the recognition API (v1 and v2 come later)"},
+	{"khaya_tts_version", CHOICE_TEXT, AT(khaya_tts_version), "KHAYA_TTS_VERSION", "v1", 0, 0, "v1", false, "version of the synthesis API (v2 comes later)"},
+	{"khaya_tts_max_chars", INTEGER, AT(khaya_tts_max_chars), "KHAYA_TTS_MAX_CHARS", "500", 1, 100000, NULL, false, "longer text will be cut for synthesis (comes later)"},
+	{"taskingai_api_key", TEXT, AT(taskingai_api_key), "TASKINGAI_API_KEY", NULL, 0, 0, NULL, true, "key of TaskingAI"},
+	{"taskingai_host", TEXT, AT(taskingai_host), "TASKINGAI_HOST", "https://api.tasking.ai", 0, 0, NULL, false, "root of the TaskingAI API"},
+	{"taskingai_timeout", INTEGER, AT(taskingai_timeout), "TASKINGAI_TIMEOUT", NULL, 1, 3600, NULL, false, "limit for one call in seconds"},
+	{"api_ca_file", TEXT, AT(api_ca_file), NULL, NULL, 0, 0, NULL, false, "CA bundle for API calls; unset: the system's"},
+	{"allow_http_loopback", SWITCH, AT(allow_http_loopback), NULL, "off", 0, 0, NULL, false, "lets http://127.0.0.1, http://localhost and http://[::1] pass where https is required"},
+	{"allow_http_hosts", TEXT, AT(allow_http_hosts), NULL, NULL, 0, 0, NULL, false, "host names for which plain http is accepted"},
+};
+#define ROWS (sizeof rows / sizeof *rows)
+
+static const struct row *row_find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ROWS; i++)
+		if (strlen(rows[i].name) == len && strncmp(rows[i].name, name, len) == 0)
+			return &rows[i];
+	return NULL;
+}
+
+/* --- The sources. ------------------------------------------------------------------------------------------------------- */
+
+static int apply(struct settings *s, const struct row *row, const char *value, const char *place, struct error *err)
+{
+	if (row_set(row, s, value, err))
+		return error_prefix(err, "%s", place);
+	if (row->where == AT(admin_listen) && row->kind == TEXT && strcmp(place, "default") != 0)
+		s->admin_listen_set = true;
+	return 0;
+}
+
+static int apply_defaults(struct settings *s, struct error *err)
+{
+	for (size_t i = 0; i < ROWS; i++)
+		if (rows[i].fallback && apply(s, &rows[i], rows[i].fallback, "default", err))
+			return -1;
+	return 0;
+}
+
+/* A secret's file; one newline at the end is not part of it. */
+static int apply_secret_file(struct settings *s, const struct row *row, const char *path, const char *place, struct error *err)
+{
+	char text[SECRET_MAX + 1];
+	FILE *f = fopen(path, "re");
+	size_t n = f ? fread(text, 1, sizeof text, f) : 0;
+	bool bad = !f || ferror(f);
+	int rc;
+
+	if (f)
+		fclose(f);
+	if (bad)
+		return error_set(err, ERR_CONFIG, "%s: cannot read %s: %s", place, path, strerror(errno));
+	if (n > SECRET_MAX)
+		return error_set(err, ERR_CONFIG, "%s: %s is longer than %d bytes", place, path, SECRET_MAX);
+	if (n > 0 && text[n - 1] == '\n')
+		n--;
+	if (n > 0 && text[n - 1] == '\r')
+		n--;
+	text[n] = '\0';
+	rc = apply(s, row, text, place, err);
+	explicit_bzero(text, sizeof text);
+	return rc;
+}
+
+static int from_file_line(void *ctx, const char *place, const char *queue, const char *name, const char *value, struct error *err)
+{
+	struct settings *s = ctx;
+	const struct row *row = row_find(name, strlen(name));
+	size_t n = strlen(name);
+
+	if (queue)
+		return row_set_queue(s, place, queue, name, value, err);
+	if (row)
+		return apply(s, row, value, place, err);
+	if (n > 5 && strcmp(name + n - 5, "_file") == 0 && (row = row_find(name, n - 5)) && row->secret)
+		return apply_secret_file(s, row, value, place, err);
+	return error_set(err, ERR_CONFIG, "%s: '%s' is no setting; see adwumad --help", place, name);
+}
+
+static int apply_file(struct settings *s, const char *path, struct error *err)
+{
+	if (!path && access(DEFAULT_FILE, F_OK) != 0)
+		return 0;
+	return settings_file_read(path ? path : DEFAULT_FILE, from_file_line, s, err);
+}
+
+static void env_name(const struct row *row, char out[64])
+{
+	size_t i;
+
+	snprintf(out, 64, "%s%s", row->env ? "" : "ADWUMA_", row->env ? row->env : row->name);
+	for (i = 0; out[i]; i++)
+		out[i] = (char)toupper((unsigned char)out[i]);
+}
+
+static int apply_environment(struct settings *s, struct error *err)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		char name[64], file_name[70], place[96];
+		const char *value, *path;
+
+		env_name(&rows[i], name);
+		snprintf(file_name, sizeof file_name, "%s_FILE", name);
+		value = getenv(name);
+		path = rows[i].secret ? getenv(file_name) : NULL;
+		snprintf(place, sizeof place, "environment %s", value && *value ? name : file_name);
+		if (value && *value) {
+			if (apply(s, &rows[i], value, place, err))
+				return -1;
+		} else if (path && *path && apply_secret_file(s, &rows[i], path, place, err)) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* Names of ours that mean nothing: a typing error, or Kubernetes, which makes such names for services. */
+static void warn_unknown(struct buf *warnings)
+{
+	for (char **e = environ; warnings && *e; e++) {
+		size_t n = strcspn(*e, "=");
+		bool known = strncmp(*e, "ADWUMA_", 7) != 0;
+
+		for (size_t i = 0; i < ROWS && !known; i++) {
+			char name[64];
+			size_t len;
+
+			env_name(&rows[i], name);
+			len = strlen(name);
+			known = strncmp(*e, name, len) == 0 && (n == len || (rows[i].secret && n == len + 5 && strncmp(*e + len, "_FILE", 5) == 0));
+		}
+		if (!known)
+			buf_printf(warnings, "environment %.*s: is no setting, ignored\n", (int)(n < 80 ? n : 80), *e);
+	}
+}
+
+/* --- Flags. ------------------------------------------------------------------------------------------------------------- */
+
+static const struct row *flag_row(const char *arg, size_t len)
+{
+	char name[64];
+
+	if (len < 3 || len - 2 >= sizeof name || strncmp(arg, "--", 2) != 0)
+		return NULL;
+	for (size_t i = 2; i < len; i++)
+		name[i - 2] = arg[i] == '-' ? '_' : arg[i] == '_' ? '-' : arg[i];
+	return row_find(name, len - 2);
+}
+
+/* The value of the flag at argv[*i], which is moved to it when it stands apart. */
+static int flag_value(int argc, char **argv, int *i, const char **value, struct error *err)
+{
+	const char *equals = strchr(argv[*i], '=');
+
+	if (equals) {
+		*value = equals + 1;
+		return 0;
+	}
+	if (*i + 1 >= argc)
+		return error_set(err, ERR_CONFIG, "%s: a value must follow", argv[*i]);
+	*value = argv[++*i];
+	return 0;
+}
+
+/* Goes through the flags; where s is NULL only --config is looked for. What is not a setting stays in argv. */
+static int walk_flags(struct settings *s, int *argc, char **argv, const char **config, struct error *err)
+{
+	int kept = *argc > 0 ? 1 : 0;
+
+	for (int i = 1; i < *argc; i++) {
+		size_t len = strcspn(argv[i], "=");
+		bool is_config = len == 8 && strncmp(argv[i], "--config", 8) == 0;
+		const struct row *row = flag_row(argv[i], len);
+		const char *value = NULL;
+		char place[80];
+
+		if (strcmp(argv[i], "--") == 0) {
+			while (s && i < *argc)
+				argv[kept++] = argv[i++];
+			break;
+		}
+		if (!is_config && !row) {
+			if (s)
+				argv[kept++] = argv[i];
+			continue;
+		}
+		snprintf(place, sizeof place, "%.*s", (int)len, argv[i]);
+		if (row && row->secret)
+			return error_set(err, ERR_CONFIG, "%s: secrets have no flag (everybody could see it in ps); use the environment or a file", place);
+		if (flag_value(*argc, argv, &i, &value, err))
+			return -1;
+		if (is_config)
+			*config = value;
+		else if (s && apply(s, row, value, place, err))
+			return -1;
+	}
+	if (s) {
+		*argc = kept;
+		argv[kept] = NULL;
+	}
+	return 0;
+}
+
+/* --- Checks over several settings. -------------------------------------------------------------------------------------- */
+
+static bool listed(const char *list, const char *name, size_t n)
+{
+	for (const char *p = list; p && *p;) {
+		size_t len;
+
+		p += strspn(p, ", \t");
+		len = strcspn(p, ", \t");
+		if (len == n && strncasecmp(p, name, n) == 0)
+			return true;
+		p += len;
+	}
+	return false;
+}
+
+/* https, or plain http where a setting lets this host pass. */
+static int check_url(const struct settings *s, const char *name, const char *url, struct error *err)
+{
+	static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
+	const char *host = url + 7;
+	size_t n;
+
+	if (strncmp(url, "https://", 8) == 0 && url[8])
+		return 0;
+	if (strncmp(url, "http://", 7) != 0)
+		return error_set(err, ERR_CONFIG, "%s: must begin with https://, got '%s'", name, url);
+	n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#@");
+	for (size_t i = 0; s->allow_http_loopback && host[n] != '@' && i < 3; i++)
+		if (strlen(loopback[i]) == n && strncmp(host, loopback[i], n) == 0)
+			return 0;
+	if (host[n] != '@' && listed(s->allow_http_hosts, host, n))
+		return 0;
+	return error_set(err, ERR_CONFIG, "%s: must begin with https://, got '%s' (allow_http_loopback and allow_http_hosts make exceptions)", name, url);
+}
+
+static int check_readable(const char *name, const char *path, struct error *err)
+{
+	if (path && access(path, R_OK) != 0)
+		return error_set(err, ERR_CONFIG, "%s: cannot read %s: %s", name, path, strerror(errno));
+	return 0;
+}
+
+static int check_redis_url(const struct settings *s, struct error *err)
+{
+	static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
+
+	for (size_t i = 0; i < 3; i++)
+		if (strncmp(s->redis_url, later[i], strlen(later[i])) == 0)
+			return error_set(err, ERR_CONFIG, "redis_url: %s is not supported by this version; use redis:// or unix://", later[i]);
+	if (strncmp(s->redis_url, "redis://", 8) != 0 && strncmp(s->redis_url, "unix://", 7) != 0)
+		return error_set(err, ERR_CONFIG, "redis_url: must begin with redis:// or unix://");
+	return 0;
+}
+
+static int check_prefix(const char *prefix, struct error *err)
+{
+	size_t n = strlen(prefix);
+
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)prefix[i]) && !strchr("._:-", prefix[i]))
+			n = 0;
+	return n >= 1 && n <= 64 ? 0 : error_set(err, ERR_CONFIG, "key_prefix: must be 1 to 64 characters of A-Z a-z 0-9 . _ : -");
+}
+
+static int check_all(struct settings *s, struct error *err)
+{
+	struct stat st;
+	size_t n = strlen(s->khaya_base_url);
+
+	while (n > 0 && s->khaya_base_url[n - 1] == '/')
+		s->khaya_base_url[--n] = '\0';
+	if (s->audio_root && (stat(s->audio_root, &st) != 0 || !S_ISDIR(st.st_mode)))
+		return error_set(err, ERR_CONFIG, "audio_root: %s is no directory", s->audio_root);
+	if (check_redis_url(s, err) || check_prefix(s->key_prefix, err) || check_url(s, "khaya_base_url", s->khaya_base_url, err) ||
+	    check_url(s, "taskingai_host", s->taskingai_host, err) || check_readable("api_ca_file", s->api_ca_file, err) ||
+	    check_readable("redis_ca_file", s->redis_ca_file, err) || check_readable("redis_cert_file", s->redis_cert_file, err) ||
+	    check_readable("redis_key_file", s->redis_key_file, err))
+		return -1;
+	return row_check_listen(s->admin_listen, err);
+}
+
+int settings_load(struct settings *out, int *argc, char **argv, struct buf *warnings, struct error *err)
+{
+	struct settings s = {0};
+	const char *config = NULL;
+
+	if (walk_flags(NULL, argc, argv, &config, err) || apply_defaults(&s, err) || apply_file(&s, config, err) ||
+	    apply_environment(&s, err) || walk_flags(&s, argc, argv, &config, err) || check_all(&s, err)) {
+		if (err && err->code == ERR_NONE)
+			err->code = ERR_CONFIG;
+		settings_release(&s);
+		return -1;
+	}
+	warn_unknown(warnings);
+	*out = s;
+	return 0;
+}
+
+void settings_release(struct settings *s)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		char **field = (char **)(void *)((char *)s + rows[i].where);
+
+		if (rows[i].kind != TEXT && rows[i].kind != CHOICE_TEXT)
+			continue;
+		if (*field)
+			explicit_bzero(*field, strlen(*field));
+		free(*field);
+		*field = NULL;
+	}
+}
+
+/* --- Showing. ----------------------------------------------------------------------------------------------------------- */
+
+void settings_print(const struct settings *s, FILE *to)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		fprintf(to, "%s = ", rows[i].name);
+		row_print(&rows[i], s, to);
+		fputc('\n', to);
+	}
+	for (size_t i = 0; i < s->nqueues; i++) {
+		const struct queue_settings *q = &s->queues[i];
+
+		if (!q->max_concurrency && !q->timeout_ms && !q->max_attempts)
+			continue;
+		fprintf(to, "\n[queue %s]\n", q->name);
+		if (q->max_concurrency)
+			fprintf(to, "max_concurrency = %lld\n", (long long)q->max_concurrency);
+		if (q->timeout_ms)
+			fprintf(to, "timeout_ms = %lld\n", (long long)q->timeout_ms);
+		if (q->max_attempts)
+			fprintf(to, "max_attempts = %lld\n", (long long)q->max_attempts);
+	}
+}
+
+void settings_help(FILE *to)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		char env[64], flag[64];
+
+		env_name(&rows[i], env);
+		snprintf(flag, sizeof flag, "--%s", rows[i].name);
+		for (char *c = flag; *c; c++)
+			if (*c == '_')
+				*c = '-';
+		if (rows[i].secret)
+			fprintf(to, "  %s or %s_FILE (no flag: it is secret)\n", env, env);
+		else
+			fprintf(to, "  %s VALUE   or %s\n", flag, env);
+		fprintf(to, "      %s", rows[i].help);
+		if (rows[i].fallback)
+			fprintf(to, " [%s]", rows[i].fallback);
+		fputc('\n', to);
+	}
+}
+
+const char *settings_khaya_key(const struct settings *s, const char *own)
+{
+	const char *key = own && *own ? own : s->khaya_api_key;
+
+	return key && *key ? key : NULL;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Every setting of Adwuma is one row of one table (settings.c): name, kind, bounds, default, secret or not, one sentence of help.
+ * The table feeds the flags, the environment, the file, --help, --check and the README. Flags beat environment, environment beats
+ * the file, the file beats the default.
+ *
+ * Ownership: struct settings owns its strings. main fills it before any thread starts; from then on it is read-only and
+ * read without a lock. */
+#ifndef ADWUMA_SETTINGS_SETTINGS_H
+#define ADWUMA_SETTINGS_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+#define QUEUE_NAME_MAX 64   /* contract section 2 */
+#define QUEUES_MAX 64       /* one I/O thread and two connections each */
+#define THREADS_MAX 4096
+
+struct queue_settings {
+	char name[QUEUE_NAME_MAX + 1];
+	int64_t weight;          /* 1-1000 */
+	int64_t max_concurrency; /* 0: no limit of its own */
+	int64_t timeout_ms;      /* 0: unset */
+	int64_t max_attempts;    /* 0: unset */
+};
+
+struct settings {
+	char *redis_url, *redis_username, *redis_password;
+	char *redis_ca_file, *redis_cert_file, *redis_key_file;
+	struct queue_settings queues[QUEUES_MAX];
+	size_t nqueues;
+	int64_t threads;
+	int64_t lease_ms;
+	int64_t dead_max_jobs, dead_max_bytes;
+	int64_t result_ttl_s;
+	int64_t max_attempts, max_crashes;
+	int64_t drain_timeout_s;
+	int64_t max_job_bytes, max_audio_bytes, max_response_bytes;
+	char *audio_root;      /* NULL: unset; else an existing directory */
+	char *audio_url_allow; /* NULL: unset */
+	char *admin_listen;
+	bool admin_listen_set; /* someone chose it: then an address in use is an error */
+	enum log_level log_level;
+	enum log_format log_format;
+	char *key_prefix;
+	char *khaya_api_key, *khaya_translation_api_key, *khaya_asr_api_key, *khaya_tts_api_key;
+	char *khaya_base_url;               /* without trailing slashes */
+	int64_t khaya_timeout;              /* seconds; 0: unset */
+	int64_t khaya_retry_attempts;       /* 0: unset */
+	char *khaya_translation_version, *khaya_asr_version, *khaya_tts_version;
+	int64_t khaya_tts_max_chars;
+	char *taskingai_api_key, *taskingai_host;
+	int64_t taskingai_timeout; /* seconds; 0: unset */
+	char *api_ca_file;         /* NULL: the system's bundle */
+	bool allow_http_loopback;
+	char *allow_http_hosts;    /* NULL: none; else names separated by commas */
+};
+
+/* Reads file, environment and flags. Recognised setting flags (--name VALUE, --name=VALUE, --config FILE) are taken out of argv;
+ * everything else stays, in order, for the caller (argv[0] too; everything after "--" stays). *argc is updated.
+ * On failure: ERR_CONFIG with place and reason ("/etc/…/adwumad.conf:12: threads: …", "environment ADWUMA_THREADS: …", "--threads: …").
+ * Warnings (an ADWUMA_ variable that is no setting) are appended to *warnings, one per line, NULL is fine; returned owned in it (buf). */
+struct buf;
+int settings_load(struct settings *out, int *argc, char **argv, struct buf *warnings, struct error *err);
+void settings_release(struct settings *s); /* secrets are wiped before they are freed */
+
+/* "name = value" lines with sections for queues; secrets as ***, also the password within a URL. */
+void settings_print(const struct settings *s, FILE *to);
+/* One block per setting: flag, environment name, default, sentence. */
+void settings_help(FILE *to);
+/* The key that a Khaya service uses: its own, else the common one; NULL when there is none. */
+const char *settings_khaya_key(const struct settings *s, const char *own);
+
+#endif

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See khaya.h. Bodies of the gateway are those of Azure API Management; of the services those the official SDK's tests record. */
+#include "stub/khaya.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "stub/speech.h"
+
+#define TRANSLATE_POINTS_MAX 1000
+
+/* What a call asks for, found on the way through the checks. */
+struct asked {
+	const struct httpd_request *r;
+	struct httpd_answer *a;
+	struct json *json;
+	struct buf text;      /* of the input: what directives and the answer go by */
+	struct buf language;  /* without its marker */
+};
+
+typedef void serve_fn(struct asked *q);
+static serve_fn translate, transcribe, synthesize;
+
+static const struct route {
+	const char *method, *path;
+	serve_fn *serve;
+	const char *api; /* in WWW-Authenticate */
+} routes[] = {
+	{"POST", "/v1/translate", translate, "v1"},
+	{"POST", "/asr/v3/transcribe", transcribe, "asr/v3"},
+	{"POST", "/tts/v1/tts", synthesize, "tts/v1"},
+};
+
+/* Every code is known to translation only where marked so; legacy spellings are accepted. */
+static const struct language {
+	const char *code, *legacy;
+	bool translation, asr, tts;
+} languages[] = {
+	{"eng", "en", true, true, true},   {"twi", "tw", true, true, true},   {"ewe", "ee", true, true, true},   {"yor", "yo", true, true, true},
+	{"kik", "ki", true, true, true},   {"fat", NULL, true, true, true},   {"gaa", NULL, true, true, true},   {"dag", NULL, true, true, true},
+	{"gur", NULL, true, true, true},   {"kus", NULL, true, true, true},   {"luo", NULL, true, true, true},   {"mer", NULL, true, true, true},
+	{"fra", NULL, false, true, true},  {"atw", NULL, false, true, true},  {"ada", NULL, false, true, true},  {"dga", NULL, false, true, true},
+	{"maw", NULL, false, true, true},  {"wlx", NULL, false, true, true},  {"bwu", NULL, false, true, false}, {"xsm", NULL, false, true, true},
+	{"gjn", NULL, false, true, true},  {"nzi", NULL, false, true, true},  {"hau", "ha", false, true, true},  {"ibo", "ig", false, true, true},
+	{"pcm", NULL, false, true, true},  {"kri", NULL, false, true, true},  {"men", NULL, false, true, true},  {"tem", NULL, false, true, true},
+	{"wol", NULL, false, true, true},  {"swa", "sw", false, true, true},  {"kin", NULL, false, true, false}, {"sna", "sn", false, true, true},
+	{"lxn", NULL, false, false, true}, {"xon", NULL, false, false, true}, {"xon_likoonli", NULL, false, true, false},
+	{"xon_likpakpaanl", NULL, false, true, false},
+};
+
+static const struct language *find_language(const char *code, size_t n)
+{
+	for (size_t i = 0; i < sizeof languages / sizeof *languages; i++) {
+		const struct language *l = &languages[i];
+
+		if ((strlen(l->code) == n && memcmp(l->code, code, n) == 0) || (l->legacy && strlen(l->legacy) == n && memcmp(l->legacy, code, n) == 0))
+			return l;
+	}
+	return NULL;
+}
+
+/* --- Bodies. ------------------------------------------------------------------------------------------------------------ */
+
+static void json_answer(struct httpd_answer *a, int status)
+{
+	a->status = status;
+	httpd_add_header(a, "Content-Type", "application/json");
+}
+
+static void gateway(struct httpd_answer *a, int status, const char *message, const char *rest)
+{
+	json_answer(a, status);
+	buf_printf(&a->body, "{ \"statusCode\": %d, \"message\": \"%s\"%s }", status, message, rest);
+}
+
+static void invalid(struct httpd_answer *a, const char *code, const char *target, const char *message)
+{
+	json_answer(a, 400);
+	buf_lit(&a->body, "{\"error\":{\"code\":\"VALIDATION_FAILED\",\"message\":\"The request payload contains invalid parameters.\",\"details\":[{\"code\":");
+	buf_json_cstr(&a->body, code);
+	buf_lit(&a->body, ",\"message\":");
+	buf_json_cstr(&a->body, message);
+	buf_lit(&a->body, ",\"target\":");
+	buf_json_cstr(&a->body, target);
+	buf_lit(&a->body, "}]}}");
+}
+
+static void page(struct httpd_answer *a, int status, const char *title, const char *heading)
+{
+	a->status = status;
+	httpd_add_header(a, "Content-Type", "text/html; charset=utf-8");
+	buf_printf(&a->body, "<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>", title, heading);
+}
+
+static void refuse_key(struct httpd_answer *a, const struct route *route, bool missing)
+{
+	char challenge[256];
+
+	snprintf(challenge, sizeof challenge, "AzureApiManagementKey realm=\"https://stub/%s\",name=\"Ocp-Apim-Subscription-Key\",type=\"header\"", route->api);
+	httpd_add_header(a, "WWW-Authenticate", challenge);
+	gateway(a, 401, missing ? "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API."
+				: "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.", "");
+}
+
+/* The body that the real API sends with a status, where the directive does not name one. */
+static const char *usual_body(int status)
+{
+	switch (status) {
+	case 400:
+	case 500:
+		return "e1";
+	case 502:
+	case 503:
+	case 504:
+		return "html";
+	default:
+		return status < 300 ? "json" : "e2";
+	}
+}
+
+static void gateway_by_status(struct httpd_answer *a, int status)
+{
+	switch (status) {
+	case 401:
+		gateway(a, 401, "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.", "");
+		break;
+	case 403:
+		gateway(a, 403, "Out of call volume quota. Quota will be replenished in 00:10:00.", "");
+		break;
+	case 404:
+		gateway(a, 404, "Resource not found", "");
+		break;
+	case 429:
+		gateway(a, 429, "Rate limit is exceeded. Try again in 9 seconds.", "");
+		break;
+	default:
+		gateway(a, status, "Internal server error", ", \"activityId\": \"41d51993-e979-4d99-a8fd-eea93a3d0267\"");
+	}
+}
+
+static void wrong_body(struct httpd_answer *a, int status, const char *kind)
+{
+	if (strcmp(kind, "e1") == 0 && status == 400) {
+		invalid(a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", "Language combination en-zz cannot be used");
+	} else if (strcmp(kind, "e1") == 0) {
+		json_answer(a, status);
+		buf_lit(&a->body, "{\"error\":{\"code\":\"SYSTEM_ERROR\",\"message\":\"An unexpected error occurred.\",\"details\":[]}}");
+	} else if (strcmp(kind, "e2") == 0 || strcmp(kind, "quota") == 0) {
+		gateway_by_status(a, status);
+	} else if (strcmp(kind, "e3") == 0) {
+		json_answer(a, status);
+		buf_lit(&a->body, "{\"type\":\"validation_error\",\"message\":\"Input text exceeds maximum length of 1000 characters\"}");
+	} else if (strcmp(kind, "html") == 0) {
+		page(a, status, "Bad Gateway", "The server is not there.");
+	} else if (strcmp(kind, "challenge") == 0) {
+		page(a, status, "Just a moment...", "Checking your browser");
+	} else if (strcmp(kind, "stopped") == 0) {
+		page(a, status, "Web App - Unavailable", "Error 403 - This web app is stopped.");
+	} else if (strcmp(kind, "text") == 0) {
+		a->status = status;
+		httpd_add_header(a, "Content-Type", "text/plain");
+		buf_lit(&a->body, "upstream connect error");
+	} else if (strcmp(kind, "broken") == 0) {
+		json_answer(a, status);
+		buf_lit(&a->body, "{\"text\": \"cut of");
+	} else if (strcmp(kind, "json") == 0) {
+		json_answer(a, status);
+		buf_lit(&a->body, "{\"unexpected\": [1, 2, 3]}");
+	} else {
+		a->status = status; /* empty */
+	}
+}
+
+/* --- The services. ------------------------------------------------------------------------------------------------------ */
+
+/* A language or pair may carry a marker too; what is left of it, trimmed, counts. */
+static void strip_marker(struct buf *language)
+{
+	char *from = language->ptr ? strstr(language->ptr, "stub(") : NULL, *end = from ? strchr(from, ')') : NULL;
+
+	if (end) {
+		memmove(from, end + 1, strlen(end + 1) + 1);
+		language->len = strlen(language->ptr);
+	}
+	while (language->len > 0 && language->ptr[language->len - 1] == ' ')
+		language->ptr[--language->len] = '\0';
+}
+
+static void translate(struct asked *q)
+{
+	const char *pair = buf_cstr(&q->language), *hyphen = strchr(pair, '-'), *target = hyphen ? hyphen + 1 : "";
+	const struct language *from, *to;
+	size_t points = 0;
+
+	for (size_t i = 0; i < q->text.len; i++)
+		points += ((unsigned char)q->text.ptr[i] & 0xc0) != 0x80;
+	if (q->text.len == 0) {
+		invalid(q->a, "MISSING_TEXT", "in", "Text is required");
+		return;
+	}
+	if (!*pair) {
+		invalid(q->a, "MISSING_LANGUAGE_PAIR", "language_pair", "Language pair is required");
+		return;
+	}
+	from = find_language(pair, hyphen ? (size_t)(hyphen - pair) : strlen(pair));
+	to = find_language(target, strlen(target));
+	if (!from || !to || !from->translation || !to->translation) {
+		invalid(q->a, "UNSUPPORTED_LANGUAGE_CODE", "language_pair", "Language code is not supported");
+	} else if (from == to || (from != &languages[0] && to != &languages[0])) {
+		invalid(q->a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", "Language combination cannot be used");
+	} else if (points > TRANSLATE_POINTS_MAX) {
+		wrong_body(q->a, 400, "e3");
+	} else {
+		struct buf text = BUF_INIT(q->text.len + 300);
+
+		buf_printf(&text, "[%s] ", target);
+		buf_add(&text, q->text.ptr, q->text.len);
+		json_answer(q->a, 200);
+		buf_json_string(&q->a->body, buf_cstr(&text), text.len);
+		buf_release(&text);
+	}
+}
+
+static void add_timings(struct buf *out, const char *text, const char *granularity)
+{
+	bool words = strcmp(granularity, "word") == 0;
+	size_t n = 0;
+
+	buf_printf(out, ",\"timings\":{\"unit\":\"seconds\",\"granularity\":\"%s\",\"%s\":[],\"%s\":[", granularity, words ? "segments" : "words",
+		   words ? "words" : "segments");
+	for (const char *p = text; *p; n++) {
+		size_t len = words ? strcspn(p, " ") : strlen(p);
+
+		buf_printf(out, "%s{\"%s\":", n ? "," : "", words ? "word" : "text");
+		buf_json_string(out, p, len);
+		buf_printf(out, ",\"start\":%zu.0,\"end\":%zu.5}", n, n);
+		p += len;
+		p += strspn(p, " ");
+	}
+	buf_lit(out, "]}");
+}
+
+static void transcribe(struct asked *q)
+{
+	const char *language = buf_cstr(&q->language), *stamps = httpd_query(q->r, "timestamps");
+	const struct language *l = find_language(language, q->language.len);
+	struct buf *out = &q->a->body;
+	size_t len;
+	const char *audio = httpd_body(q->r, &len);
+
+	if (len == 0) {
+		invalid(q->a, "EMPTY_AUDIO", "audio", "Audio is empty");
+	} else if (!l || !l->asr) {
+		invalid(q->a, "UNSUPPORTED_LANGUAGE", "language", "Language is not supported");
+	} else if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
+		invalid(q->a, "INVALID_TIMESTAMPS", "timestamps", "timestamps must be word or segment");
+	} else if (!speech_is_audio(audio, len)) {
+		invalid(q->a, "INVALID_AUDIO_FORMAT", "audio", "Audio format is not supported");
+	} else {
+		json_answer(q->a, 200);
+		buf_lit(out, "{\"text\":");
+		buf_json_string(out, buf_cstr(&q->text), q->text.len);
+		buf_lit(out, ",\"warnings\":[");
+		if (strcmp(language, l->code) != 0)
+			buf_printf(out, "\"Language code '%s' is a legacy code. Please update to '%s' (ISO 639-3)\"", language, l->code);
+		buf_char(out, ']');
+		if (stamps)
+			add_timings(out, buf_cstr(&q->text), stamps);
+		buf_char(out, '}');
+	}
+}
+
+static void synthesize(struct asked *q)
+{
+	const char *speaker = json_text(json_get(q->json, "speaker_id"));
+	const struct language *l = find_language(buf_cstr(&q->language), q->language.len);
+
+	if (q->text.len == 0) {
+		invalid(q->a, "EMPTY_TEXT", "text", "Text is empty");
+	} else if (q->language.len == 0) {
+		invalid(q->a, "MISSING_LANGUAGE", "language", "Language is required");
+	} else if (!l || !l->tts) {
+		invalid(q->a, "UNSUPPORTED_LANGUAGE", "language", "Language is not supported");
+	} else if (speaker && strcmp(speaker, "female") != 0 && strcmp(speaker, "male_low") != 0 && strcmp(speaker, "male_high") != 0) {
+		invalid(q->a, "INVALID_SPEAKER", "speaker_id", "Speaker not found. Available speakers are ['male_low', 'male_high', 'female']");
+	} else {
+		q->a->status = 200;
+		httpd_add_header(q->a, "Content-Type", "audio/wav");
+		speech_make(&q->a->body, buf_cstr(&q->text));
+	}
+}
+
+/* --- From request to answer. -------------------------------------------------------------------------------------------- */
+
+static void read_input(struct asked *q, const struct route *route)
+{
+	bool speech = route->serve == transcribe;
+	size_t len;
+	const char *body = httpd_body(q->r, &len), *text = NULL, *language = NULL;
+
+	if (speech) {
+		if (!speech_text(body, len, &q->text))
+			buf_printf(&q->text, "audio of %zu bytes", len);
+		language = httpd_query(q->r, "language");
+	} else {
+		q->json = json_parse(body, len);
+		text = json_text(json_get(q->json, route->serve == translate ? "in" : "text"));
+		language = json_text(json_get(q->json, route->serve == translate ? "lang" : "language"));
+	}
+	if (text)
+		buf_str_add(&q->text, text);
+	if (language)
+		buf_str_add(&q->language, language);
+}
+
+static void add_marker(struct directives *d, struct stub *s, const char *text)
+{
+	struct directives own = {0};
+	const char *bad, *inside;
+	size_t len = 0;
+
+	inside = text ? directives_find(text, &len) : NULL;
+	if (!inside || !directives_parse(&own, inside, len, &bad))
+		return;
+	if (own.times > 0 && calls_seen(s->calls, text) > own.times)
+		return;
+	*d = own;
+}
+
+/* The nearest wish counts: text, then language, then header, then everywhere. */
+static struct directives wishes(struct stub *s, const struct asked *q)
+{
+	struct directives d = s->everywhere;
+	const char *header = httpd_header(q->r, "X-Stub"), *bad;
+
+	if (d.times > 0 && calls_seen(s->calls, "everywhere") > d.times)
+		d = (struct directives){0};
+	if (header && *header) {
+		d = (struct directives){0};
+		(void)directives_parse(&d, header, strlen(header), &bad);
+	}
+	add_marker(&d, s, buf_cstr(&q->language));
+	add_marker(&d, s, buf_cstr(&q->text));
+	return d;
+}
+
+static bool key_accepted(const struct stub *s, const char *key)
+{
+	for (size_t i = 0; i < s->nkeys; i++)
+		if (strcmp(s->keys[i], key) == 0)
+			return true;
+	return s->nkeys == 0 && strcmp(key, "00000000000000000000000000000000") != 0;
+}
+
+static void serve(struct stub *s, struct asked *q, const struct route *route)
+{
+	const char *key = httpd_header(q->r, "Ocp-Apim-Subscription-Key");
+	struct directives d;
+
+	if (!key)
+		key = httpd_query(q->r, "subscription-key");
+	if (!key || !*key || !key_accepted(s, key)) {
+		refuse_key(q->a, route, !key || !*key);
+		return;
+	}
+	read_input(q, route);
+	d = wishes(s, q);
+	q->a->delay_ms = d.delay_ms;
+	q->a->body_delay_ms = d.body_delay_ms;
+	q->a->dribble_ms = d.dribble_ms;
+	q->a->manner = d.manner;
+	if (d.has_retry_after)
+		httpd_add_header(q->a, "Retry-After", d.retry_after);
+	strip_marker(&q->language);
+	if (d.status)
+		wrong_body(q->a, d.status, *d.body ? d.body : usual_body(d.status));
+	else
+		route->serve(q);
+}
+
+void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
+{
+	struct asked q = {.r = r, .a = a, .text = BUF_INIT(SIZE_MAX / 2), .language = BUF_INIT(64 * 1024)};
+	const struct route *route = NULL;
+
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+		if (strcmp(routes[i].path, httpd_path(r)) == 0 && strcmp(routes[i].method, httpd_method(r)) == 0)
+			route = &routes[i];
+	if (route)
+		serve(s, &q, route);
+	else
+		gateway(a, 404, "Resource not found", "");
+	calls_add(s->calls, r, buf_cstr(&q.text), a->status);
+	json_free(q.json);
+	buf_release(&q.text);
+	buf_release(&q.language);
+}

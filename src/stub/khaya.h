@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Khaya API as the stub plays it: routes, checks in the real order, bodies. Runs on the server's thread. */
+#ifndef ADWUMA_STUB_KHAYA_H
+#define ADWUMA_STUB_KHAYA_H
+
+#include "httpd/httpd.h"
+#include "stub/calls.h"
+#include "stub/directives.h"
+
+#define STUB_KEYS_MAX 16
+
+struct stub {
+	const char *keys[STUB_KEYS_MAX]; /* accepted; none: every key but 32 zeros */
+	size_t nkeys;
+	struct directives everywhere;    /* asked for by flag or control request */
+	struct calls *calls;
+};
+
+void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a);
+
+#endif

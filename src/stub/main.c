@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * adwuma-stubapi: a stand-in for the remote APIs, for tests, the demo and benches. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "stub/khaya.h"
+
+#define LISTEN_DEFAULT "127.0.0.1:8089"
+#define BODY_MAX (128UL * 1024 * 1024)
+enum { EXIT_USAGE = 2, EXIT_NO_SERVER = 69 };
+
+static int usage(FILE *to)
+{
+	fprintf(to,
+		"adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
+		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS] [--fault LIST] [--no-record]\n\n"
+		"  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
+		"  --key KEY            a key that is accepted [every key but 32 zeros]\n"
+		"  --delay MS           answers so late\n"
+		"  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
+		"  --no-record          counts calls but does not keep them\n\n"
+		"A call asks for a fault with stub(LIST) in its text or language, or with the header X-Stub: LIST. LIST is separated by commas:\n%s\n"
+		"Control: GET /_stub/calls[?since=N], GET /_stub/stats, DELETE /_stub/calls, PUT /_stub/fault\n",
+		directives_help());
+	return to == stdout ? 0 : EXIT_USAGE;
+}
+
+static void control(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
+{
+	const char *path = httpd_path(r), *method = httpd_method(r), *since = httpd_query(r, "since"), *body, *bad;
+	size_t len;
+
+	a->status = 200;
+	httpd_add_header(a, "Content-Type", "application/json");
+	if (strcmp(path, "/_stub/calls") == 0 && strcmp(method, "GET") == 0) {
+		calls_list(s->calls, since ? strtoll(since, NULL, 10) : 0, &a->body);
+	} else if (strcmp(path, "/_stub/calls") == 0 && strcmp(method, "DELETE") == 0) {
+		calls_reset(s->calls);
+		buf_lit(&a->body, "{}");
+	} else if (strcmp(path, "/_stub/stats") == 0 && strcmp(method, "GET") == 0) {
+		calls_stats(s->calls, &a->body);
+	} else if (strcmp(path, "/_stub/fault") == 0 && strcmp(method, "PUT") == 0) {
+		struct directives d = {0};
+
+		body = httpd_body(r, &len);
+		if (directives_parse(&d, body, len, &bad)) {
+			s->everywhere = d;
+			buf_lit(&a->body, "{}");
+		} else {
+			a->status = 400;
+			buf_lit(&a->body, "{\"not_understood\":");
+			buf_json_cstr(&a->body, bad);
+			buf_char(&a->body, '}');
+		}
+	} else {
+		a->status = 404;
+		buf_lit(&a->body, "{}");
+	}
+}
+
+static void handle(void *ctx, const struct httpd_request *r, struct httpd_answer *a)
+{
+	struct stub *s = ctx;
+
+	if (strncmp(httpd_path(r), "/_stub/", 7) == 0)
+		control(s, r, a);
+	else
+		khaya_answer(s, r, a);
+}
+
+/* Reads the flags; 0, or what to exit with. */
+static int read_flags(int argc, char **argv, struct stub *s, const char **listen, bool *record)
+{
+	const char *bad;
+
+	for (int i = 1; i < argc; i++) {
+		const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+		char delay[64];
+
+		if (strcmp(flag, "--no-record") == 0) {
+			*record = false;
+			continue;
+		}
+		if (!value) {
+			fprintf(stderr, "adwuma-stubapi: %s: unknown flag, or its value is missing; see --help\n", flag);
+			return EXIT_USAGE;
+		}
+		i++;
+		snprintf(delay, sizeof delay, "delay=%.40s", value);
+		if (strcmp(flag, "--listen") == 0) {
+			*listen = value;
+		} else if (strcmp(flag, "--key") == 0 && s->nkeys < STUB_KEYS_MAX) {
+			s->keys[s->nkeys++] = value;
+		} else if (strcmp(flag, "--delay") != 0 && strcmp(flag, "--fault") != 0) {
+			fprintf(stderr, "adwuma-stubapi: %s: unknown flag; see --help\n", flag);
+			return EXIT_USAGE;
+		} else if (!directives_parse(&s->everywhere, strcmp(flag, "--delay") == 0 ? delay : value,
+					     strlen(strcmp(flag, "--delay") == 0 ? delay : value), &bad)) {
+			fprintf(stderr, "adwuma-stubapi: %s: '%s' is not understood; see --help\n", flag, bad);
+			return EXIT_USAGE;
+		}
+	}
+	return 0;
+}
+
+/* Thousands of calls may be in flight. */
+static void raise_file_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct stub stub = {0};
+	const char *listen = LISTEN_DEFAULT;
+	struct error err = {0};
+	struct httpd *server;
+	sigset_t stop;
+	uint16_t port;
+	bool record = true;
+	int sig, rc;
+
+	if (argc > 1 && strcmp(argv[1], "--help") == 0)
+		return usage(stdout);
+	rc = read_flags(argc, argv, &stub, &listen, &record);
+	if (rc)
+		return rc;
+	raise_file_limit();
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	stub.calls = calls_new(record);
+	server = stub.calls ? httpd_start(listen, BODY_MAX, handle, &stub, &port, &err) : NULL;
+	if (!server) {
+		fprintf(stderr, "adwuma-stubapi: %s\n", stub.calls ? err.msg : "out of memory");
+		calls_free(stub.calls);
+		return EXIT_NO_SERVER;
+	}
+	printf("listening on http://%.*s:%u\n", (int)(strrchr(listen, ':') - listen), listen, port);
+	fflush(stdout);
+	sigwait(&stop, &sig);
+	httpd_stop(server);
+	calls_free(stub.calls);
+	return 0;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "stub/speech.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define RATE 16000
+#define SAMPLES_PER_CHAR (RATE / 50) /* 20 ms a byte of text */
+#define SAMPLES_MAX (RATE * 20)
+#define TONE_HZ 220.0
+#define TWO_PI 6.283185307179586
+
+static void add_u16(struct buf *b, unsigned n)
+{
+	buf_char(b, (char)(n & 255));
+	buf_char(b, (char)(n >> 8 & 255));
+}
+
+static void add_u32(struct buf *b, uint32_t n)
+{
+	add_u16(b, n & 0xffff);
+	add_u16(b, n >> 16);
+}
+
+static uint32_t get_u32(const char *s)
+{
+	const unsigned char *b = (const unsigned char *)s;
+
+	return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+static void add_samples(struct buf *out, size_t samples)
+{
+	for (size_t i = 0; i < samples; i++) {
+		float sample = (float)(0.2 * sin(TWO_PI * TONE_HZ * (double)(i % RATE) / RATE));
+		uint32_t bits;
+
+		memcpy(&bits, &sample, sizeof bits);
+		add_u32(out, bits);
+	}
+}
+
+void speech_make(struct buf *out, const char *text)
+{
+	size_t len = strlen(text), padded = (len + 1) + (len + 1) % 2;
+	size_t samples = len * SAMPLES_PER_CHAR < SAMPLES_MAX ? len * SAMPLES_PER_CHAR : SAMPLES_MAX;
+	size_t info = 4 + 8 + padded;
+
+	buf_lit(out, "RIFF");
+	add_u32(out, (uint32_t)(4 + 8 + 18 + 8 + 4 + 8 + samples * 4 + 8 + info));
+	buf_lit(out, "WAVEfmt ");
+	add_u32(out, 18);
+	add_u16(out, 3); /* IEEE float */
+	add_u16(out, 1);
+	add_u32(out, RATE);
+	add_u32(out, RATE * 4);
+	add_u16(out, 4);
+	add_u16(out, 32);
+	add_u16(out, 0);
+	buf_lit(out, "fact");
+	add_u32(out, 4);
+	add_u32(out, (uint32_t)samples);
+	buf_lit(out, "data");
+	add_u32(out, (uint32_t)(samples * 4));
+	add_samples(out, samples);
+	buf_lit(out, "LIST");
+	add_u32(out, (uint32_t)info);
+	buf_lit(out, "INFOICMT");
+	add_u32(out, (uint32_t)(len + 1));
+	buf_add(out, text, len + 1);
+	if (padded > len + 1)
+		buf_char(out, '\0');
+}
+
+/* Walks the chunks between from and to; the first of that name, or NULL. */
+static const char *find_chunk(const char *from, const char *to, const char *name, uint32_t *size)
+{
+	while (to - from >= 8) {
+		*size = get_u32(from + 4);
+		if (*size > (size_t)(to - from) - 8)
+			return NULL;
+		if (memcmp(from, name, 4) == 0)
+			return from + 8;
+		from += 8 + *size + (*size & 1 && *size < (size_t)(to - from) - 8);
+	}
+	return NULL;
+}
+
+bool speech_text(const char *wav, size_t len, struct buf *text)
+{
+	uint32_t size = 0;
+	const char *list, *comment;
+
+	if (len < 12 || memcmp(wav, "RIFF", 4) != 0 || memcmp(wav + 8, "WAVE", 4) != 0)
+		return false;
+	list = find_chunk(wav + 12, wav + len, "LIST", &size);
+	if (!list || size < 4 || memcmp(list, "INFO", 4) != 0)
+		return false;
+	comment = find_chunk(list + 4, list + size, "ICMT", &size);
+	if (!comment)
+		return false;
+	buf_add(text, comment, strnlen(comment, size));
+	return true;
+}
+
+bool speech_is_audio(const char *bytes, size_t len)
+{
+	const unsigned char *b = (const unsigned char *)bytes;
+
+	return (len >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WAVE", 4) == 0) || (len >= 4 && (!memcmp(b, "fLaC", 4) || !memcmp(b, "OggS", 4))) ||
+	       (len >= 3 && memcmp(b, "ID3", 3) == 0) || (len >= 2 && b[0] == 0xff && (b[1] & 0xe0) == 0xe0);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See audio.h. A path is opened beneath audio_root by openat2: the kernel refuses "..", absolute links and whatever else would lead out, at the
+ * very moment of opening. */
+#include "worker/audio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/digest.h"
+
+#define PIECE_BYTES (256 * 1024)
+#define HEAD_BYTES 16
+
+/* --- The side connection. ----------------------------------------------------------------------------------------------- */
+
+void side_close(struct side *s)
+{
+	redis_close(s->r);
+	s->r = NULL;
+}
+
+int side_open(struct side *s, struct error *err)
+{
+	if (!s->r)
+		s->r = redis_open(&s->ctx->address, true, err);
+	return s->r ? 0 : -1;
+}
+
+void side_lose(struct side *s)
+{
+	side_close(s);
+}
+
+/* --- Reading. ----------------------------------------------------------------------------------------------------------- */
+
+void audio_init(struct audio *a, struct side *side)
+{
+	*a = (struct audio){.side = side, .fd = -1, .bytes = BUF_INIT(1UL << 30)};
+}
+
+void audio_close(struct audio *a)
+{
+	if (a->fd >= 0)
+		close(a->fd);
+	reply_free(a->piece);
+	buf_release(&a->bytes);
+	audio_init(a, a->side);
+}
+
+static int64_t read_file(void *ctx, char *to, size_t n)
+{
+	struct audio *a = ctx;
+	ssize_t got;
+
+	/* The length was promised to the server: a file that grew is cut, one that shrank fails the call. */
+	if ((int64_t)n > a->size - a->at)
+		n = (size_t)(a->size - a->at);
+	got = n > 0 ? pread(a->fd, to, n, a->at) : 0;
+	if (got < 0 || (n > 0 && got == 0))
+		return -1;
+	a->at += got;
+	return got;
+}
+
+static int next_piece(struct audio *a)
+{
+	struct error err = {0};
+
+	reply_free(a->piece);
+	a->piece = NULL;
+	a->piece_at = 0;
+	if (side_open(a->side, &err) || redis_call(a->side->r, &a->piece, &err, "GETRANGE %s %lld %lld", a->key, (long long)a->at,
+						   (long long)(a->at + PIECE_BYTES - 1))) {
+		side_lose(a->side);
+		return -1;
+	}
+	return 0;
+}
+
+static int64_t read_key(void *ctx, char *to, size_t n)
+{
+	struct audio *a = ctx;
+	const char *bytes;
+	size_t len = 0;
+
+	if (a->at >= a->size)
+		return 0;
+	bytes = reply_bytes(a->piece, &len);
+	if (!bytes || a->piece_at >= len) {
+		if (next_piece(a))
+			return -1;
+		bytes = reply_bytes(a->piece, &len);
+		if (!bytes || len == 0)
+			return -1; /* it expired, or was cut, under our hands */
+	}
+	if (n > len - a->piece_at)
+		n = len - a->piece_at;
+	if ((int64_t)n > a->size - a->at)
+		n = (size_t)(a->size - a->at);
+	memcpy(to, bytes + a->piece_at, n);
+	a->piece_at += n;
+	a->at += (int64_t)n;
+	return (int64_t)n;
+}
+
+static int rewind_source(void *ctx)
+{
+	struct audio *a = ctx;
+
+	a->at = 0;
+	reply_free(a->piece);
+	a->piece = NULL;
+	return 0;
+}
+
+static void use_source(struct audio *a, struct call *call, int64_t (*read)(void *, char *, size_t))
+{
+	a->source = (struct http_body_source){.read = read, .rewind = rewind_source, .ctx = a, .size = a->size};
+	call->request.source = &a->source;
+}
+
+/* --- Opening. ----------------------------------------------------------------------------------------------------------- */
+
+static enum audio_opened check_size(struct audio *a, struct job *job, struct outcome *out, const char *what)
+{
+	int64_t max = a->side->ctx->settings->max_audio_bytes;
+
+	if (a->size == 0)
+		api_audio_fault(job, out, "%s is empty", what);
+	else if (a->size > max)
+		api_audio_fault(job, out, "%s has %lld bytes; max_audio_bytes allows %lld", what, (long long)a->size, (long long)max);
+	else
+		return AUDIO_READY;
+	return AUDIO_FAULT;
+}
+
+static int open_beneath(const char *root, const char *path)
+{
+	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), saved;
+	long fd = -1;
+
+	if (dir < 0)
+		return -1;
+	fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
+	saved = errno;
+	close(dir);
+	errno = saved;
+	return (int)fd;
+}
+
+static const char *why_not_opened(int error)
+{
+	switch (error) {
+	case EXDEV:
+	case ELOOP:
+		return "leads out of audio_root";
+	case EACCES:
+	case EPERM:
+		return "may not be read";
+	default:
+		return "cannot be opened";
+	}
+}
+
+static enum audio_opened open_path(struct audio *a, struct job *job, struct call *call, struct outcome *out)
+{
+	const char *root = a->side->ctx->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""), *inside = path;
+	size_t n = root ? strlen(root) : 0;
+	char head[HEAD_BYTES];
+	struct stat st;
+	ssize_t got;
+
+	if (!root) {
+		api_audio_fault(job, out, "audio_path is refused: this worker has no audio_root");
+		return AUDIO_FAULT;
+	}
+	/* The whole name of a file under the root is as good as the name within it. */
+	if (strncmp(path, root, n) == 0 && (path[n] == '/' || (n > 0 && root[n - 1] == '/')))
+		inside = path + n + strspn(path + n, "/");
+	a->fd = open_beneath(root, inside);
+	if (a->fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+		api_audio_fault(job, out, "Audio file not found: %s", path);
+		return AUDIO_FAULT;
+	}
+	if (a->fd < 0) {
+		api_audio_fault(job, out, "audio_path %s: %s", why_not_opened(errno), path);
+		return AUDIO_FAULT;
+	}
+	if (fstat(a->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+		api_audio_fault(job, out, "audio_path is no regular file: %s", path);
+		return AUDIO_FAULT;
+	}
+	a->size = st.st_size;
+	if (check_size(a, job, out, "the audio file") != AUDIO_READY)
+		return AUDIO_FAULT;
+	got = pread(a->fd, head, sizeof head, 0);
+	api_set_audio_head(call, head, got > 0 ? (size_t)got : 0);
+	use_source(a, call, read_file);
+	return AUDIO_READY;
+}
+
+static enum audio_opened open_key(struct audio *a, const struct keys *keys, struct job *job, struct call *call, struct outcome *out, struct error *err)
+{
+	const char *key = job_string(job, JOB_AUDIO_KEY, "");
+	struct reply *reply = NULL;
+	const char *head;
+	size_t len = 0;
+
+	if (strlen(key) >= KEY_MAX || !key_is_audio(keys, key)) {
+		api_audio_fault(job, out, "audio_key must be the whole name of an audio key, like %saudio:NAME, got '%.100s'", keys->stem, key);
+		return AUDIO_FAULT;
+	}
+	memcpy(a->key, key, strlen(key) + 1);
+	if (side_open(a->side, err))
+		return AUDIO_NO_REDIS;
+	if (redis_call(a->side->r, &reply, err, "STRLEN %s", key)) {
+		if (err->code == ERR_REFUSED) {
+			api_audio_fault(job, out, "audio_key '%s' holds no string", key);
+			return AUDIO_FAULT;
+		}
+		side_lose(a->side);
+		return AUDIO_NO_REDIS;
+	}
+	a->size = reply_int(reply, 0);
+	reply_free(reply);
+	reply = NULL;
+	if (a->size == 0) {
+		api_audio_fault(job, out, "audio_key '%s' is empty, or does not exist (any more)", key);
+		return AUDIO_FAULT;
+	}
+	if (check_size(a, job, out, "the audio") != AUDIO_READY)
+		return AUDIO_FAULT;
+	if (redis_call(a->side->r, &reply, err, "GETRANGE %s 0 %d", key, HEAD_BYTES - 1)) {
+		side_lose(a->side);
+		return AUDIO_NO_REDIS;
+	}
+	head = reply_bytes(reply, &len);
+	api_set_audio_head(call, head ? head : "", len);
+	reply_free(reply);
+	use_source(a, call, read_key);
+	return AUDIO_READY;
+}
+
+static enum audio_opened open_base64(struct audio *a, struct job *job, struct call *call, struct outcome *out)
+{
+	struct span v = job->field[JOB_AUDIO_BASE64];
+	const char *text = v.ptr + 1;
+	size_t n = v.len - 2;
+
+	if (memchr(text, '\\', n)) { /* "\/" is legal JSON for "/" */
+		text = job_string(job, JOB_AUDIO_BASE64, "");
+		n = strlen(text);
+	}
+	if (!base64_decode(&a->bytes, text, n)) {
+		api_audio_fault(job, out, "audio_base64 is no base64 (RFC 4648, with padding, without line breaks)");
+		return AUDIO_FAULT;
+	}
+	a->size = (int64_t)a->bytes.len;
+	if (check_size(a, job, out, "audio_base64") != AUDIO_READY)
+		return AUDIO_FAULT;
+	api_set_audio_head(call, a->bytes.ptr, a->bytes.len);
+	call->request.body = a->bytes.ptr;
+	call->request.body_len = a->bytes.len;
+	return AUDIO_READY;
+}
+
+enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct job *job, struct call *call, struct outcome *out, struct error *err)
+{
+	if (job_has(job, JOB_AUDIO_PATH))
+		return open_path(a, job, call, out);
+	if (job_has(job, JOB_AUDIO_KEY))
+		return open_key(a, keys, job, call, out, err);
+	if (job_has(job, JOB_AUDIO_BASE64))
+		return open_base64(a, job, call, out);
+	api_audio_fault(job, out, "audio_url is refused: this worker takes none (audio_url_allow)");
+	return AUDIO_FAULT;
+}
+
+/* --- Staging. ----------------------------------------------------------------------------------------------------------- */
+
+int audio_stage(struct side *side, const char *key, const struct buf *bytes, int64_t ttl_ms, struct error *err)
+{
+	struct redis_args args = {0};
+	int rc = side_open(side, err);
+
+	for (size_t at = 0; rc == 0 && at < bytes->len; at += PIECE_BYTES) {
+		size_t n = bytes->len - at < PIECE_BYTES ? bytes->len - at : PIECE_BYTES;
+		struct reply *reply = NULL;
+
+		redis_args_script(&args, side->r, SCRIPT_STAGE);
+		redis_arg_int(&args, 1);
+		redis_arg_str(&args, key);
+		redis_arg(&args, bytes->ptr + at, n);
+		redis_arg_str(&args, at == 0 ? "1" : "0");
+		redis_arg_int(&args, ttl_ms);
+		rc = redis_run(side->r, &args, &reply, err);
+		/* A piece that went in twice after a lost reply, or an expired beginning, shows in the length. */
+		if (rc == 0 && reply_int(reply, -1) != (int64_t)(at + n))
+			rc = error_set(err, ERR_LINK, "staged audio has another length than expected");
+		reply_free(reply);
+	}
+	redis_args_release(&args);
+	if (rc)
+		side_lose(side);
+	return rc;
+}

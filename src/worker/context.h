@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What all parts of the worker service share. main fills it before any thread starts; only the members marked so change later. */
+#ifndef ADWUMA_WORKER_CONTEXT_H
+#define ADWUMA_WORKER_CONTEXT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "api/api.h"
+#include "queue/keys.h"
+#include "redis/redis.h"
+#include "settings/settings.h"
+#include "worker/health.h"
+
+/* The stages of a worker's life; main alone moves it. QUIET and RUN may alternate, the rest only go on. */
+enum phase {
+	PHASE_RUN,   /* jobs are taken and done */
+	PHASE_QUIET, /* none are taken; what runs goes on (TSTP) */
+	PHASE_DRAIN, /* none are taken; what runs ends by itself; what waits is handed back */
+	PHASE_ABORT, /* running calls are cut off and their jobs handed back */
+};
+
+struct context {
+	const struct settings *settings;
+	const struct api *api;
+	struct redis_address address;
+	struct health health;
+	char base_id[WORKER_ID_MAX - 12]; /* host-pid-random: generations of worker ids are base_id.N */
+	int64_t started_at_ms;
+	_Atomic(enum phase) phase;
+	_Atomic bool hurry; /* with PHASE_ABORT: nobody waits for Redis any longer */
+};
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Whether Redis can be used, over all connections of the process: so that a loss is logged once and the return once, however many
+ * connections broke. Any thread. */
+#ifndef ADWUMA_WORKER_HEALTH_H
+#define ADWUMA_WORKER_HEALTH_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct health {
+	pthread_mutex_t lock; /* guards all below */
+	unsigned down;        /* how many connections are down now */
+	int64_t lost_at_ms;   /* mono; of the first of them */
+	uint64_t reconnects;
+};
+
+void health_init(struct health *h);
+/* A connection of the caller's is gone, or works again: each caller reports changes only. where: "host:port"; reason: why. */
+void health_lost(struct health *h, const char *where, const char *reason);
+void health_back(struct health *h, const char *where);
+bool health_up(struct health *h);
+
+/* How long to wait before the n-th try (from 1) to reconnect: grows to 2 s, with jitter so that a fleet does not come back as one. */
+int64_t health_backoff_ms(unsigned tries);
+
+#endif

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See keeper.h. */
+#include "worker/keeper.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "pool/pool.h"
+#include "worker/fault_point.h"
+#include "worker/reap.h"
+
+#define ROUND_MAX_MS 1000
+#define DUE_MAX 100    /* jobs moved to ready in one script call */
+#define AUDIT_SLOTS 512
+
+struct charge { /* what the keeper knows of one line */
+	struct line *line;
+	bool registered;
+	unsigned generation; /* that is registered */
+};
+
+struct keeper {
+	struct context *ctx;
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock; /* guards the next three */
+	pthread_cond_t changed;
+	int64_t next_ms; /* mono: when the next round is due at the latest */
+	bool stop;
+	struct charge charges[QUEUES_MAX];
+	size_t ncharges;
+	struct redis *r;
+	bool lost, connected_once;
+	unsigned tries;
+	int64_t reap_from_ms;  /* mono: live workers first get a lease time to renew, after Redis or our way to it came back */
+	int64_t audit_from_ms;
+	struct turn turn;
+	char host[64];
+};
+
+struct keeper *keeper_new(struct context *ctx, struct error *err)
+{
+	struct keeper *k = calloc(1, sizeof *k);
+	pthread_condattr_t attr;
+
+	if (!k) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	k->ctx = ctx;
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&k->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	if (gethostname(k->host, sizeof k->host - 1))
+		snprintf(k->host, sizeof k->host, "unknown");
+	return k;
+}
+
+void keeper_free(struct keeper *k)
+{
+	if (!k)
+		return;
+	redis_close(k->r);
+	turn_release(&k->turn);
+	pthread_cond_destroy(&k->changed);
+	pthread_mutex_destroy(&k->lock);
+	free(k);
+}
+
+/* --- What lines tell. --------------------------------------------------------------------------------------------------- */
+
+static void next_at(struct keeper *k, int64_t at_ms)
+{
+	pthread_mutex_lock(&k->lock);
+	if (at_ms < k->next_ms) {
+		k->next_ms = at_ms;
+		pthread_cond_signal(&k->changed);
+	}
+	pthread_mutex_unlock(&k->lock);
+}
+
+static void on_due(void *keeper, int64_t in_ms)
+{
+	/* One ms later than asked, so that Redis's clock has surely passed it too. */
+	next_at(keeper, clock_mono_ms() + (in_ms > 0 ? in_ms : 0) + 1);
+}
+
+static void on_unlisted(void *keeper)
+{
+	next_at(keeper, 0);
+}
+
+struct line_listener keeper_listener(struct keeper *k)
+{
+	return (struct line_listener){.due = on_due, .unlisted = on_unlisted, .keeper = k};
+}
+
+/* --- A round. ----------------------------------------------------------------------------------------------------------- */
+
+static void lose(struct keeper *k, const struct error *err)
+{
+	char where[256];
+
+	redis_close(k->r);
+	k->r = NULL;
+	if (k->lost)
+		return;
+	k->lost = true;
+	redis_address_show(&k->ctx->address, where, sizeof where);
+	health_lost(&k->ctx->health, where, err->msg);
+}
+
+static int connect_redis(struct keeper *k)
+{
+	struct error err = {0};
+	char where[256];
+	int64_t lease_ms = k->ctx->settings->lease_ms, up_ms;
+
+	if (k->r)
+		return 0;
+	k->r = redis_open(&k->ctx->address, true, &err);
+	if (!k->r) {
+		lose(k, &err);
+		return -1;
+	}
+	up_ms = k->connected_once ? 0 : redis_uptime_s(k->r) * 1000;
+	k->reap_from_ms = clock_mono_ms() + (up_ms < lease_ms ? lease_ms - up_ms : 0);
+	k->connected_once = true;
+	k->tries = 0;
+	if (k->lost) {
+		redis_address_show(&k->ctx->address, where, sizeof where);
+		health_back(&k->ctx->health, where);
+	}
+	k->lost = false;
+	return 0;
+}
+
+static void write_tick(struct keeper *k, const struct charge *c, const char *worker, struct redis_args *args, char name[KEY_MAX])
+{
+	const struct keys *keys = line_keys(c->line);
+
+	key_worker(keys, worker, name);
+	redis_args_script(args, k->r, SCRIPT_TICK);
+	redis_arg_int(args, 6);
+	redis_arg_str(args, keys->workers);
+	redis_arg_str(args, name);
+	redis_arg_str(args, keys->delayed);
+	redis_arg_str(args, keys->ready);
+	redis_arg_str(args, keys->paused);
+	redis_arg_str(args, keys->dead);
+	redis_arg_str(args, worker);
+	redis_arg_int(args, k->ctx->settings->lease_ms);
+	redis_arg_str(args, c->registered ? "renew" : "register");
+	redis_arg_int(args, DUE_MAX);
+	redis_arg_str(args, "slots");
+	redis_arg_int(args, line_slots(c->line));
+	redis_arg_str(args, "busy");
+	redis_arg_int(args, line_busy(c->line));
+	if (c->registered)
+		return;
+	redis_arg_str(args, "host");
+	redis_arg_str(args, k->host);
+	redis_arg_str(args, "pid");
+	redis_arg_int(args, getpid());
+	redis_arg_str(args, "version");
+	redis_arg_str(args, ADWUMA_VERSION);
+	redis_arg_str(args, "threads");
+	redis_arg_int(args, k->ctx->settings->threads);
+	redis_arg_str(args, "started_at_ms");
+	redis_arg_int(args, k->ctx->started_at_ms);
+}
+
+static int reap_expired(struct keeper *k, const struct charge *c, const struct reply *tick, const char *own)
+{
+	struct error err = {0};
+
+	for (size_t i = 7; i < reply_count(tick); i++) {
+		const char *worker = reply_bytes(reply_at(tick, i), NULL);
+		size_t jobs = 0;
+
+		if (!worker || strcmp(worker, own) == 0 || line_owns(c->line, worker) || clock_mono_ms() < k->reap_from_ms)
+			continue;
+		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker, &jobs, &err)) {
+			lose(k, &err);
+			return -1;
+		}
+		if (jobs > 0)
+			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker", worker, "jobs",
+				  log_int((long long)jobs), NULL);
+	}
+	return 0;
+}
+
+/* Struck off by another's keeper, or late: what we hold may be running elsewhere. On under the next id. */
+static void lease_lost(struct charge *c, const char *state)
+{
+	line_lease_lost(c->line);
+	c->registered = false;
+	log_event(LOG_WARN, "lease lost", "queue", line_queue(c->line), "why", *state == 's' ? "struck off the list" : "not renewed in time", "then",
+		  "going on under a new id", NULL);
+}
+
+static int tick(struct keeper *k, struct charge *c)
+{
+	char worker[WORKER_ID_MAX + 1], name[KEY_MAX];
+	struct redis_args args = {0};
+	struct reply *reply = NULL;
+	struct error err = {0};
+	int64_t sent_ms = clock_boot_ms(), now, due;
+	const char *state;
+	int rc;
+
+	c->generation = line_generation(c->line);
+	line_worker_id(c->line, c->generation, worker);
+	write_tick(k, c, worker, &args, name);
+	fault_point("tick:before");
+	rc = redis_run(k->r, &args, &reply, &err);
+	redis_args_release(&args);
+	state = rc ? NULL : reply_bytes(reply_at(reply, 0), NULL);
+	if (!state) {
+		lose(k, &err);
+		reply_free(reply);
+		return -1;
+	}
+	fault_point("tick:after");
+	if (strcmp(state, "ok") == 0) {
+		c->registered = true;
+		line_renewed(c->line, sent_ms + k->ctx->settings->lease_ms);
+	} else if (k->ctx->phase < PHASE_DRAIN) { /* at the end the line takes itself off the list */
+		lease_lost(c, state);
+		next_at(k, 0);
+	}
+	now = reply_int(reply_at(reply, 1), 0);
+	due = reply_int(reply_at(reply, 2), -1);
+	if (due >= 0)
+		on_due(k, due - now);
+	line_pause(c->line, reply_int(reply_at(reply, 3), 0) != 0);
+	rc = reap_expired(k, c, reply, worker);
+	reply_free(reply);
+	return rc;
+}
+
+/* Rule: what the own free slots hold, no thread has. The line claims such a slot next, and so adopts the job. */
+static int audit(struct keeper *k, struct line *l)
+{
+	unsigned slots[AUDIT_SLOTS];
+	char worker[WORKER_ID_MAX + 1], name[KEY_MAX];
+	struct error err = {0};
+	size_t n;
+
+	line_worker_id(l, line_generation(l), worker);
+	for (size_t from = 0; (n = line_free_slots(l, slots, AUDIT_SLOTS, from)) > 0; from += n) {
+		for (size_t i = 0; i < n; i++) {
+			key_slot(line_keys(l), worker, slots[i], name);
+			if (redis_appendf(k->r, &err, "EXISTS %s", name))
+				break;
+		}
+		for (size_t i = 0; i < n && !err.code; i++) {
+			struct reply *reply = NULL;
+
+			if (redis_receive(k->r, &reply, &err) == 0 && reply_int(reply, 0) > 0)
+				line_adopt(l, slots[i]);
+			reply_free(reply);
+		}
+		if (err.code) {
+			lose(k, &err);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static void make_round(struct keeper *k)
+{
+	bool audit_now = clock_mono_ms() >= k->audit_from_ms;
+
+	if (audit_now)
+		k->audit_from_ms = clock_mono_ms() + k->ctx->settings->lease_ms;
+	for (size_t i = 0; i < k->ncharges; i++)
+		if (tick(k, &k->charges[i]) || (audit_now && audit(k, k->charges[i].line)))
+			return;
+}
+
+/* Until the next round is due. False: stop. */
+static bool wait_for_round(struct keeper *k)
+{
+	bool go_on;
+
+	pthread_mutex_lock(&k->lock);
+	while (!k->stop && clock_mono_ms() < k->next_ms) {
+		struct timespec at = {.tv_sec = k->next_ms / 1000, .tv_nsec = k->next_ms % 1000 * 1000000};
+
+		pthread_cond_timedwait(&k->changed, &k->lock, &at);
+	}
+	go_on = !k->stop;
+	k->next_ms = clock_mono_ms() + (k->ctx->settings->lease_ms / 4 < ROUND_MAX_MS ? k->ctx->settings->lease_ms / 4 : ROUND_MAX_MS);
+	pthread_mutex_unlock(&k->lock);
+	return go_on;
+}
+
+static void *keeper_main(void *arg)
+{
+	struct keeper *k = arg;
+
+	while (wait_for_round(k)) {
+		if (connect_redis(k) == 0)
+			make_round(k);
+		if (!k->r)
+			next_at(k, clock_mono_ms() + health_backoff_ms(++k->tries));
+	}
+	return NULL;
+}
+
+int keeper_start(struct keeper *k, struct line **lines, size_t nlines, struct error *err)
+{
+	for (size_t i = 0; i < nlines; i++)
+		k->charges[i].line = lines[i];
+	k->ncharges = nlines;
+	k->audit_from_ms = clock_mono_ms() + k->ctx->settings->lease_ms;
+	if (pool_thread(&k->thread, "keeper", keeper_main, k, err))
+		return -1;
+	k->started = true;
+	return 0;
+}
+
+void keeper_stop(struct keeper *k)
+{
+	if (!k->started)
+		return;
+	pthread_mutex_lock(&k->lock);
+	k->stop = true;
+	pthread_cond_signal(&k->changed);
+	pthread_mutex_unlock(&k->lock);
+	pthread_join(k->thread, NULL);
+	k->started = false;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The keeper: one thread with a connection of its own, so that neither a slow call nor a busy queue can keep a lease from being renewed.
+ *
+ * Once a second (or a quarter of the lease, where that is less), and when a job that this worker delayed is due, it makes a round over all
+ * queues: renew the lease, move due jobs to ready, learn of pauses, empty the slots of workers whose lease ran out. Once per lease it looks
+ * into the own free slots, where a claim carried out late may have left a job that no thread has. */
+#ifndef ADWUMA_WORKER_KEEPER_H
+#define ADWUMA_WORKER_KEEPER_H
+
+#include "base/err.h"
+#include "worker/context.h"
+#include "worker/line.h"
+
+struct keeper;
+
+/* ctx is borrowed. Returns owned; no thread runs yet. */
+struct keeper *keeper_new(struct context *ctx, struct error *err);
+void keeper_free(struct keeper *k);
+struct line_listener keeper_listener(struct keeper *k);
+/* lines: borrowed until keeper_stop. */
+int keeper_start(struct keeper *k, struct line **lines, size_t nlines, struct error *err);
+void keeper_stop(struct keeper *k); /* ends and joins the thread */
+
+#endif

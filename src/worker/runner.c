@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See runner.h. run_task() is a job's way through a thread, read from top to bottom; every way out of it names a settlement. */
+#include "worker/runner.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "worker/audio.h"
+#include "worker/fault_point.h"
+
+#define STAGE_TTL_MS (24LL * 3600 * 1000) /* far longer than any commit can be late */
+#define SENT_TTL_MS (24LL * 3600 * 1000)
+#define STAGE_RETRY_MS 200
+
+struct runner {
+	struct context *ctx;
+	struct http *http;
+	struct call call;
+	struct outcome out;
+	struct audio audio;
+	struct side side;
+	uint64_t random;
+	pthread_mutex_t lock; /* guards the next two, which crew_log reads */
+	char doing[JOB_ID_MAX + 1];
+	int64_t since_ms;
+};
+
+struct crew {
+	struct context *ctx;
+	struct stock *stock;
+	unsigned n;
+	struct runner runners[];
+};
+
+struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *err)
+{
+	unsigned n = (unsigned)ctx->settings->threads;
+	struct crew *c = calloc(1, sizeof *c + n * sizeof *c->runners);
+
+	if (!c) {
+		error_set(err, ERR_MEMORY, "out of memory for %u threads", n);
+		return NULL;
+	}
+	*c = (struct crew){.ctx = ctx, .stock = stock};
+	for (; c->n < n; c->n++) {
+		struct runner *r = &c->runners[c->n];
+
+		r->ctx = ctx;
+		r->side.ctx = ctx;
+		call_init(&r->call);
+		outcome_init(&r->out);
+		audio_init(&r->audio, &r->side);
+		pthread_mutex_init(&r->lock, NULL);
+		r->random = (uint64_t)clock_mono_us() * 2654435761u + c->n;
+		r->http = http_new(err);
+		if (!r->http) {
+			crew_free(c);
+			return NULL;
+		}
+	}
+	return c;
+}
+
+void crew_free(struct crew *c)
+{
+	if (!c)
+		return;
+	for (unsigned i = 0; i < c->n; i++) {
+		struct runner *r = &c->runners[i];
+
+		http_free(r->http);
+		call_release(&r->call);
+		outcome_release(&r->out);
+		side_close(&r->side);
+		pthread_mutex_destroy(&r->lock);
+	}
+	free(c);
+}
+
+void crew_abort(struct crew *c)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		http_abort(c->runners[i].http);
+}
+
+void crew_log(struct crew *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		struct runner *r = &c->runners[i];
+		char doing[JOB_ID_MAX + 1];
+		int64_t since_ms;
+
+		pthread_mutex_lock(&r->lock);
+		memcpy(doing, r->doing, sizeof doing);
+		since_ms = r->since_ms;
+		pthread_mutex_unlock(&r->lock);
+		if (*doing)
+			log_event(LOG_INFO, "thread", "thread", log_int(i), "state", "busy", "job", doing, "for_ms", log_int(clock_mono_ms() - since_ms), NULL);
+		else
+			log_event(LOG_INFO, "thread", "thread", log_int(i), "state", "idle", NULL);
+	}
+}
+
+/* xorshift: only spreads retries in time. */
+static double random01(struct runner *r)
+{
+	r->random ^= r->random << 13;
+	r->random ^= r->random >> 7;
+	r->random ^= r->random << 17;
+	return (double)(r->random >> 11) / 9007199254740992.0;
+}
+
+/* --- Settlements. ------------------------------------------------------------------------------------------------------- */
+
+static void put_back(struct task *t)
+{
+	t->how = SETTLE_BACK;
+	t->outcome = "";
+}
+
+static void make_facts(struct task *t, struct outcome_facts *facts, char worker[WORKER_ID_MAX + 1])
+{
+	line_worker_id(t->line, t->generation, worker);
+	facts->queue = line_queue(t->line);
+	facts->worker = worker;
+	facts->finished_at_ms = clock_real_ms();
+}
+
+/* The result as it stands in out. counted_as: the outcome in stats. A failed job is kept in dead too, unless it had expired. */
+static void finish(struct task *t, const struct outcome *out, struct outcome_facts *facts, const char *counted_as, bool keep_dead)
+{
+	char worker[WORKER_ID_MAX + 1];
+
+	make_facts(t, facts, worker);
+	t->how = *t->job.id ? SETTLE_RESULT : SETTLE_DEAD;
+	t->outcome = counted_as;
+	t->body.max = t->dead.max = SIZE_MAX / 4; /* what goes in is bounded by max_job_bytes and max_response_bytes */
+	buf_clear(&t->body);
+	buf_clear(&t->dead);
+	if (*t->job.id)
+		outcome_result_json(&t->job, out, facts, &t->body);
+	t->has_dead = keep_dead;
+	if (keep_dead)
+		outcome_dead_json(&t->job, &out->fault, facts->finished_at_ms, &t->dead);
+}
+
+static void fail(struct task *t, struct outcome *out, struct outcome_facts *facts)
+{
+	out->kind = OUTCOME_FAILED;
+	finish(t, out, facts, "failed", true);
+	if (log_enabled(LOG_INFO))
+		log_event(LOG_INFO, "job failed", "queue", facts->queue, "job", t->job.id, "type", out->fault.type, "status",
+			  log_int(out->fault.status_code), "attempts", log_int(facts->attempts), NULL);
+}
+
+static void retry(struct runner *r, struct task *t, int64_t attempts)
+{
+	t->how = SETTLE_LATER;
+	t->outcome = "retried";
+	t->number = outcome_retry_delay_ms(attempts, r->out.retry_after_ms, random01(r));
+	t->body.max = SIZE_MAX / 4;
+	buf_clear(&t->body);
+	job_with_attempt(&t->job, attempts, &t->body);
+	log_event(LOG_DEBUG, "job tried again later", "queue", line_queue(t->line), "job", t->job.id, "attempts", log_int(attempts), "in_ms",
+		  log_int(t->number), NULL);
+}
+
+/* --- What a job is allowed. --------------------------------------------------------------------------------------------- */
+
+static int64_t timeout_ms(const struct runner *r, const struct task *t)
+{
+	const struct queue_settings *q = line_queue_settings(t->line);
+	int64_t by_service_s = r->ctx->settings->khaya_timeout;
+
+	if (job_has(&t->job, JOB_TIMEOUT_MS))
+		return t->job.number[JOB_TIMEOUT_MS];
+	if (q->timeout_ms > 0)
+		return q->timeout_ms;
+	return by_service_s > 0 ? by_service_s * 1000 : t->job.type->timeout_ms;
+}
+
+static int64_t max_attempts(const struct runner *r, const struct task *t)
+{
+	const struct queue_settings *q = line_queue_settings(t->line);
+
+	if (job_has(&t->job, JOB_MAX_ATTEMPTS))
+		return t->job.number[JOB_MAX_ATTEMPTS];
+	if (r->ctx->settings->khaya_retry_attempts > 0)
+		return r->ctx->settings->khaya_retry_attempts;
+	return q->max_attempts > 0 ? q->max_attempts : r->ctx->settings->max_attempts;
+}
+
+static bool holds(struct task *t)
+{
+	return strcmp(job_string(&t->job, JOB_IF_UNSURE, "rerun"), "hold") == 0;
+}
+
+/* --- The steps. --------------------------------------------------------------------------------------------------------- */
+
+/* Jobs that are not to be called at all: bad, too early, too late. True: t is settled. */
+static bool settled_before_call(struct runner *r, struct task *t, struct outcome_facts *facts)
+{
+	int64_t now = clock_real_ms();
+
+	if (t->bad) {
+		struct fault swap = r->out.fault;
+
+		r->out.fault = t->fault;
+		t->fault = swap;
+		fail(t, &r->out, facts);
+		return true;
+	}
+	if (job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
+		r->out.fault.service = t->job.type->service;
+		fault_set(&r->out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld", (long long)t->job.number[JOB_EXPIRES_AT_MS]);
+		r->out.kind = OUTCOME_FAILED;
+		finish(t, &r->out, facts, "expired", false);
+		return true;
+	}
+	if (job_has(&t->job, JOB_NOT_BEFORE_MS) && now < t->job.number[JOB_NOT_BEFORE_MS]) {
+		t->how = SETTLE_UNTIL;
+		t->outcome = "";
+		t->number = t->job.number[JOB_NOT_BEFORE_MS];
+		return true;
+	}
+	return false;
+}
+
+/* Marks in Redis that a request is about to go out which must not go out twice. 0, or -1: Redis cannot be used. */
+static int mark_sent(struct runner *r, struct task *t)
+{
+	char worker[WORKER_ID_MAX + 1], key[KEY_MAX], hash[SHA1_HEX_LEN + 1];
+	struct error err = {0};
+
+	line_worker_id(t->line, t->generation, worker);
+	key_sent(line_keys(t->line), worker, t->slot, key);
+	sha1_hex(t->payload, t->payload_len, hash);
+	if (side_open(&r->side, &err) == 0 &&
+	    redis_call(r->side.r, NULL, &err, "SET %s %s PX %lld", key, hash, (long long)SENT_TTL_MS) == 0)
+		return 0;
+	side_lose(&r->side);
+	return -1;
+}
+
+/* The request did not go out after all: the mark must not speak against the job. */
+static void unmark_sent(struct runner *r, struct task *t)
+{
+	char worker[WORKER_ID_MAX + 1], key[KEY_MAX];
+	struct error err = {0};
+
+	line_worker_id(t->line, t->generation, worker);
+	key_sent(line_keys(t->line), worker, t->slot, key);
+	if (side_open(&r->side, &err) || redis_call(r->side.r, NULL, &err, "DEL %s", key))
+		side_lose(&r->side);
+}
+
+/* A request that went out under hold is not sent again, unless the answer says that nothing was done. */
+static void apply_hold(struct runner *r, struct task *t, const struct http_response *resp)
+{
+	bool nothing_done = resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 || strstr(buf_cstr(&r->out.fault.message), "is locked"));
+
+	if (!holds(t) || !resp->sent || r->out.kind == OUTCOME_SUCCEEDED || nothing_done)
+		return;
+	r->out.kind = OUTCOME_FAILED;
+	if (resp->end == HTTP_ANSWERED)
+		return;
+	fault_set(&r->out.fault, "UnknownOutcomeError", 0, "no answer came (%s); whether the request was carried out is unknown, and the job says hold",
+		  resp->fault);
+}
+
+static void add_to_result(struct buf *result, const char *name, const char *value, size_t len)
+{
+	result->len--; /* the closing brace */
+	buf_printf(result, ",\"%s\":", name);
+	buf_json_string(result, value, len);
+	buf_char(result, '}');
+}
+
+/* Waits for Redis as long as it takes: this answer has been paid for. False: the service ends. */
+static bool stage(struct runner *r, struct task *t)
+{
+	char worker[WORKER_ID_MAX + 1], key[KEY_MAX];
+	struct error err = {0};
+
+	line_worker_id(t->line, t->generation, worker);
+	key_stage(line_keys(t->line), worker, t->slot, key);
+	while (audio_stage(&r->side, key, &r->out.audio, STAGE_TTL_MS, &err)) {
+		struct timespec pause = {.tv_nsec = STAGE_RETRY_MS * 1000000L};
+
+		if (r->ctx->phase >= PHASE_ABORT)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+/* Synthesized audio goes where the job wants it. False: it could not, because the service ends. */
+static bool deliver_audio(struct runner *r, struct task *t)
+{
+	char key[KEY_MAX];
+	struct buf text;
+
+	if (r->out.audio.len == 0 || !*t->job.id)
+		return true;
+	if (strcmp(job_string(&t->job, JOB_OUTPUT, "key"), "key") == 0) {
+		if (!stage(r, t))
+			return false;
+		t->audio = true;
+		add_to_result(&r->out.result, "audio_key", key, key_audio(line_keys(t->line), t->job.id, key));
+		return true;
+	}
+	text = BUF_INIT((size_t)r->ctx->settings->max_job_bytes);
+	base64_encode(&text, r->out.audio.ptr, r->out.audio.len);
+	if (text.failed) {
+		r->out.kind = OUTCOME_FAILED;
+		fault_set(&r->out.fault, "TTSGenerationError", 400, "audio of %zu bytes is too large for output base64 (max_job_bytes); use output key",
+			  r->out.audio.len);
+	} else {
+		add_to_result(&r->out.result, "audio_base64", text.ptr, text.len);
+	}
+	buf_release(&text);
+	return true;
+}
+
+/* Makes the call and judges it. */
+static void call_api(struct runner *r, struct task *t, struct outcome_facts *facts)
+{
+	int64_t attempts = job_number(&t->job, JOB_ATTEMPT, 0) + 1;
+	struct http_response resp;
+
+	r->call.request.timeout_ms = timeout_ms(r, t);
+	if (holds(t)) {
+		r->call.request.fresh_connection = true;
+		if (mark_sent(r, t)) {
+			put_back(t);
+			return;
+		}
+	}
+	facts->started_at_ms = clock_real_ms();
+	facts->attempts = attempts;
+	fault_point("call:before");
+	http_perform(r->http, &r->call.request, &resp);
+	fault_point("call:after");
+	if (holds(t) && !resp.sent)
+		unmark_sent(r, t);
+	if (resp.end == HTTP_ABORTED && !(holds(t) && resp.sent)) {
+		put_back(t);
+		return;
+	}
+	facts->api_ms = resp.elapsed_ms;
+	api_read(r->ctx->api, &t->job, &resp, &r->out);
+	apply_hold(r, t, &resp);
+	if (r->out.kind == OUTCOME_RETRY && attempts < max_attempts(r, t))
+		retry(r, t, attempts);
+	else if (r->out.kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
+		put_back(t);
+	else if (r->out.kind == OUTCOME_SUCCEEDED)
+		finish(t, &r->out, facts, "succeeded", false);
+	else
+		fail(t, &r->out, facts);
+}
+
+static void run_task(struct runner *r, struct task *t)
+{
+	struct outcome_facts facts = {0};
+	struct error err = {0};
+
+	task_parse(t);
+	outcome_clear(&r->out);
+	facts.attempts = job_number(&t->job, JOB_ATTEMPT, 0);
+	/* Where the lease may have run out, the job may be running elsewhere: it is not paid for twice. */
+	if (r->ctx->phase >= PHASE_DRAIN || !line_holds(t->line, t)) {
+		put_back(t);
+		return;
+	}
+	if (settled_before_call(r, t, &facts))
+		return;
+	if (api_build(r->ctx->api, &t->job, &r->call, &r->out)) {
+		fail(t, &r->out, &facts);
+		return;
+	}
+	if (r->call.wants_audio) {
+		switch (audio_open(&r->audio, line_keys(t->line), &t->job, &r->call, &r->out, &err)) {
+		case AUDIO_FAULT:
+			fail(t, &r->out, &facts);
+			audio_close(&r->audio);
+			return;
+		case AUDIO_NO_REDIS:
+			put_back(t);
+			audio_close(&r->audio);
+			return;
+		case AUDIO_READY:
+			break;
+		}
+	}
+	call_api(r, t, &facts);
+	if (r->call.wants_audio)
+		audio_close(&r->audio);
+}
+
+static void tell(struct runner *r, const char *id)
+{
+	pthread_mutex_lock(&r->lock);
+	snprintf(r->doing, sizeof r->doing, "%s", id);
+	r->since_ms = clock_mono_ms();
+	pthread_mutex_unlock(&r->lock);
+}
+
+void crew_run(void *crew, unsigned thread_id)
+{
+	struct crew *c = crew;
+	struct runner *r = &c->runners[thread_id];
+	struct task *t;
+
+	while ((t = stock_take(c->stock))) {
+		size_t queue = line_index(t->line);
+
+		task_parse(t);
+		tell(r, *t->job.id ? t->job.id : "?");
+		run_task(r, t);
+		tell(r, "");
+		stock_finished(c->stock, queue, t);
+		line_done(t->line, t);
+	}
+}

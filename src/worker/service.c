@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See service.h. */
+#include "worker/service.h"
+
+#include <ctype.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "pool/pool.h"
+#include "worker/context.h"
+#include "worker/keeper.h"
+#include "worker/line.h"
+#include "worker/runner.h"
+#include "worker/stock.h"
+
+#define HOST_MAX 40
+#define STOP_POLL_MS 20     /* a stop is rare, and main has nothing else to do */
+#define LAST_WORD_MS 5000   /* after running calls were cut off: for handing jobs back */
+
+struct service {
+	struct context ctx;
+	struct api *api;
+	struct stock *stock;
+	struct keeper *keeper;
+	struct crew *crew;
+	struct pool *pool;
+	struct line *lines[QUEUES_MAX];
+	size_t nlines;
+	bool http;
+};
+
+static void name_worker(struct context *ctx)
+{
+	char host[HOST_MAX + 1] = "", random[9];
+
+	if (gethostname(host, sizeof host - 1))
+		snprintf(host, sizeof host, "unknown");
+	for (char *c = host; *c; c++)
+		if (!isalnum((unsigned char)*c))
+			*c = '-';
+	random_hex(random, 8);
+	snprintf(ctx->base_id, sizeof ctx->base_id, "%s-%ld-%s", host, (long)getpid(), random);
+}
+
+static void nap(int64_t ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+/* The first connection is main's: only here a Redis that does not want us is told from one that is away. */
+static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct error *err)
+{
+	char where[256];
+	bool told = false;
+
+	redis_address_show(&s->ctx.address, where, sizeof where);
+	for (unsigned tries = 1; !stop_asked(); tries++) {
+		struct redis *r = redis_open(&s->ctx.address, true, err);
+
+		redis_close(r);
+		if (r) {
+			if (told)
+				health_back(&s->ctx.health, where);
+			return 0;
+		}
+		if (err->code == ERR_REFUSED)
+			return error_prefix(err, "redis at %s", where);
+		if (!told)
+			health_lost(&s->ctx.health, where, err->msg);
+		told = true;
+		for (int64_t left = health_backoff_ms(tries); left > 0 && !stop_asked(); left -= STOP_POLL_MS)
+			nap(STOP_POLL_MS);
+	}
+	return error_set(err, ERR_LINK, "stopped while waiting for redis at %s", where);
+}
+
+static void wake_line(void *service, size_t queue)
+{
+	struct service *s = service;
+
+	line_wake(s->lines[queue]);
+}
+
+static void close_stock(void *crew_stock)
+{
+	(void)crew_stock;
+}
+
+static int build(struct service *s, struct error *err)
+{
+	const struct settings *settings = s->ctx.settings;
+	static const struct pool_crew crew = {.name = "call", .run = crew_run};
+
+	s->stock = stock_new(settings, wake_line, s, err);
+	s->keeper = s->stock ? keeper_new(&s->ctx, err) : NULL;
+	s->crew = s->keeper ? crew_new(&s->ctx, s->stock, err) : NULL;
+	if (!s->crew)
+		return -1;
+	for (size_t i = 0; i < settings->nqueues; i++, s->nlines++) {
+		s->lines[i] = line_new(&s->ctx, s->stock, i, keeper_listener(s->keeper), err);
+		if (!s->lines[i])
+			return -1;
+	}
+	if (pool_new(&s->pool, &crew, s->crew, (unsigned)settings->threads, close_stock, err))
+		return -1;
+	for (size_t i = 0; i < s->nlines; i++)
+		if (line_start(s->lines[i], err))
+			return -1;
+	return keeper_start(s->keeper, s->lines, s->nlines, err);
+}
+
+struct service *service_start(const struct settings *settings, bool (*stop_asked)(void), struct error *err)
+{
+	struct service *s = calloc(1, sizeof *s);
+	struct http_options http = {.ca_file = settings->api_ca_file};
+
+	if (!s) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	s->ctx.settings = settings;
+	s->ctx.started_at_ms = clock_real_ms();
+	health_init(&s->ctx.health);
+	name_worker(&s->ctx);
+	if (redis_address_parse(&s->ctx.address, settings->redis_url, settings->redis_username, settings->redis_password, err) ||
+	    http_global_init(&http, err))
+		goto fail;
+	s->http = true;
+	s->api = api_new(settings, err);
+	s->ctx.api = s->api;
+	if (!s->api || wait_for_redis(s, stop_asked, err) || build(s, err))
+		goto fail;
+	log_event(LOG_INFO, "started", "version", ADWUMA_VERSION, "worker", s->ctx.base_id, "threads", log_int(settings->threads), "queues",
+		  log_int((long long)s->nlines), NULL);
+	return s;
+fail:
+	service_free(s);
+	return NULL;
+}
+
+static void move_on(struct service *s, enum phase phase)
+{
+	s->ctx.phase = phase;
+	for (size_t i = 0; i < s->nlines; i++)
+		line_wake(s->lines[i]);
+}
+
+void service_quiet(struct service *s, bool quiet)
+{
+	log_event(LOG_INFO, quiet ? "taking no more jobs" : "taking jobs again", NULL);
+	move_on(s, quiet ? PHASE_QUIET : PHASE_RUN);
+}
+
+static size_t count_busy(struct service *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->nlines; i++)
+		n += line_busy(s->lines[i]);
+	return n;
+}
+
+bool service_stop(struct service *s, bool (*hurry)(void))
+{
+	int64_t drain_until = clock_mono_ms() + s->ctx.settings->drain_timeout_s * 1000, give_up_at;
+	bool clean = true;
+
+	log_event(LOG_INFO, "stopping", "jobs", log_int((long long)count_busy(s)), NULL);
+	move_on(s, PHASE_DRAIN);
+	while (count_busy(s) > 0 && clock_mono_ms() < drain_until && !hurry())
+		nap(STOP_POLL_MS);
+	if (count_busy(s) > 0) {
+		log_event(LOG_WARN, "handing running jobs back", "jobs", log_int((long long)count_busy(s)), NULL);
+		move_on(s, PHASE_ABORT);
+		crew_abort(s->crew);
+	}
+	give_up_at = clock_mono_ms() + LAST_WORD_MS;
+	while (clock_mono_ms() < give_up_at && (count_busy(s) > 0 || !health_up(&s->ctx.health)))
+		nap(STOP_POLL_MS);
+	if (count_busy(s) > 0 || !health_up(&s->ctx.health)) {
+		move_on(s, PHASE_ABORT);
+		for (size_t i = 0; i < s->nlines; i++)
+			line_give_up(s->lines[i]);
+	}
+	for (size_t i = 0; i < s->nlines; i++)
+		clean = line_join(s->lines[i]) && clean;
+	keeper_stop(s->keeper);
+	stock_close(s->stock);
+	pool_join(s->pool);
+	log_event(clean ? LOG_INFO : LOG_ERROR, "stopped", "redis", clean ? "told" : "could not be reached: jobs wait in their slots for another worker", NULL);
+	return clean;
+}
+
+void service_log(struct service *s)
+{
+	for (size_t i = 0; i < s->nlines; i++) {
+		size_t waiting, running;
+
+		stock_counts(s->stock, i, &waiting, &running);
+		log_event(LOG_INFO, "queue", "queue", line_queue(s->lines[i]), "running", log_int((long long)running), "waiting",
+			  log_int((long long)waiting), "unsettled", log_int(line_busy(s->lines[i])), NULL);
+	}
+	crew_log(s->crew);
+}
+
+void service_free(struct service *s)
+{
+	if (!s)
+		return;
+	pool_free(s->pool);
+	keeper_free(s->keeper);
+	crew_free(s->crew);
+	for (size_t i = 0; i < s->nlines; i++)
+		line_free(s->lines[i]);
+	stock_free(s->stock);
+	api_free(s->api);
+	if (s->http)
+		http_global_release();
+	redis_address_release(&s->ctx.address);
+	free(s);
+}

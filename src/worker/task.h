@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A task is a claimed job in this process: slot n of a line is task n, so a slot number cannot be used again before its task is finished
+ * with, whatever Redis says.
+ *
+ * Who holds a task, holds it alone: the line (free, or claimed), then the stock (waiting), then a pool thread (running), then the line again
+ * (done: waiting to be settled). Memory for results is kept from job to job, up to TASK_KEEP_BYTES. */
+#ifndef ADWUMA_WORKER_TASK_H
+#define ADWUMA_WORKER_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "job/job.h"
+#include "queue/turn.h"
+
+#define TASK_KEEP_BYTES 2048
+
+struct line;
+
+struct task {
+	struct line *line;
+	struct task *next;     /* in whatever list holds it */
+	unsigned slot;
+	unsigned generation;   /* of the worker id it was claimed under */
+	bool busy;             /* claimed and not yet settled */
+	bool parsed;
+	bool bad;              /* parsed: the job is invalid, fault says why */
+	char *payload;         /* owned */
+	size_t payload_len;
+	struct job job;
+	struct fault fault;    /* of an invalid job */
+	int64_t started_us;    /* mono; when a thread took it */
+	/* How it is to be settled, once done. */
+	enum settle_how how;
+	const char *outcome;   /* static */
+	bool audio;
+	bool has_dead;
+	struct buf body;
+	struct buf dead;
+	int64_t number;
+};
+
+/* Reads the payload, unless it was read already; sets bad and fault. The thread that holds the task. */
+void task_parse(struct task *t);
+
+#endif
