@@ -178,6 +178,19 @@ static int check_string(struct job *job, enum job_field f, struct fault *fault)
 	return 0;
 }
 
+/* A number out of its range counts as absent: nobody must go by it, not even the result that tells of it. */
+static int read_int(struct job *job, enum job_field f)
+{
+	int64_t n;
+
+	if (json_span_int(job->field[f], &n) && n >= rules[f].min && n <= rules[f].max) {
+		job->number[f] = n;
+		return 0;
+	}
+	job->number[f] = -1;
+	return -1;
+}
+
 static int check_field(struct job *job, enum job_field f, struct fault *fault)
 {
 	const struct field_rule *rule = &rules[f];
@@ -194,9 +207,7 @@ static int check_field(struct job *job, enum job_field f, struct fault *fault)
 		return check_string(job, f, fault);
 	case INTEGER:
 		snprintf(range, sizeof range, "an integer from %lld to %lld", (long long)rule->min, (long long)rule->max);
-		if (!json_span_int(v, &job->number[f]) || job->number[f] < rule->min || job->number[f] > rule->max)
-			return refuse(fault, job, "must be", range, f);
-		return 0;
+		return read_int(job, f) ? refuse(fault, job, "must be", range, f) : 0;
 	case SWITCH:
 		return json_span_type(v) == JSON_BOOL ? 0 : refuse(fault, job, "must be", "true or false", f);
 	case CHOICE:
@@ -265,10 +276,8 @@ static void read_for_result(struct job *job)
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		enum job_field f = numbers[i];
 
-		if (!job->field[f].ptr)
-			continue;
-		if (!json_span_int(job->field[f], &job->number[f]) || job->number[f] < rules[f].min || job->number[f] > rules[f].max)
-			job->number[f] = -1;
+		if (job->field[f].ptr)
+			(void)read_int(job, f);
 	}
 }
 

@@ -1,0 +1,338 @@
+"""Kill, stop, cut and restart: nothing is lost, nothing is answered twice."""
+import signal
+import threading
+import time
+
+import pytest
+from conftest import SANITIZED, RedisServer, System, until
+
+JOBS = 10_000 if not SANITIZED else 1_500
+
+
+def jobs(n, text="job", **more):
+    return [{"id": f"{i}", "text": f"{text} {i}", **more} for i in range(n)]
+
+
+@pytest.mark.core
+def test_many_jobs_one_result_each(system):
+    system.push("translate", *jobs(2000))
+    system.worker(threads=16)
+    system.reconcile("translate", 2000)
+    assert system.stats("translate") == {"succeeded": 2000}
+    assert system.stub.count() == 2000
+    for i in range(0, 2000, 97):
+        assert system.result("translate", str(i))["result"]["text"] == f"[tw] job {i}"
+    system.workers[0].stop()
+    assert not system.redis.keys("adwuma:*worker*")
+
+
+@pytest.mark.core
+def test_kill_one_of_two_in_the_middle(system):
+    """kill -9 in full flight: every result appears, once, within lease + 10 s."""
+    system.stub.fault("delay=2")
+    system.push("translate", *jobs(JOBS))
+    victim, survivor = system.worker(threads=16), system.worker(threads=16)
+    until(lambda: system.stats("translate").get("succeeded", 0) > JOBS // 4, 60, "a quarter is done")
+    assert system.redis.keys("adwuma:*slot*")
+    victim.kill()
+    killed = time.monotonic()
+    until(lambda: system.results("translate") == JOBS, 60, "all results")
+    if not SANITIZED:
+        assert time.monotonic() - killed < 2 + 10
+    system.reconcile("translate", JOBS)
+    stats = system.stats("translate")
+    assert stats["succeeded"] == JOBS
+    # The victim's calls were made once more, nothing else.
+    assert JOBS <= system.stub.count() <= JOBS + 16
+    until(lambda: system.redis.zcard("adwuma:{translate}:workers") == 1, 10, "the dead worker is off the list")
+    assert survivor.process.poll() is None
+
+
+@pytest.mark.core
+def test_dead_workers_jobs_run_elsewhere_in_time(system):
+    system.push("translate", *jobs(8, "x stub(hang)", max_attempts=1))
+    victim = system.worker(threads=8)
+    until(lambda: system.stub.count() == 8, what="all are called")
+    system.worker(threads=8)
+    victim.kill()
+    began = time.monotonic()
+    until(lambda: system.stub.count() == 16, 30, "all are called again")
+    assert time.monotonic() - began < (2 + 3) * (3 if SANITIZED else 1)
+    system.workers[1].expected = 0
+    system.workers[1].send(signal.SIGTERM)
+    system.workers[1].send(signal.SIGTERM)
+    assert system.workers[1].process.wait(20) == 0
+    assert system.redis.llen("adwuma:{translate}:ready") == 8
+
+
+def test_a_new_worker_takes_over_from_the_only_one(system):
+    system.push("translate", *jobs(20, "x stub(delay=400)"))
+    system.worker(threads=4)
+    until(lambda: system.stub.count() >= 4, what="calls run")
+    system.workers[0].kill()
+    system.worker(threads=4)
+    system.reconcile("translate", 20)
+
+
+def test_a_job_that_kills_its_workers_is_given_up(system):
+    for n in range(2):
+        system.push("translate", *([{"id": "poison", "text": "x stub(hang)"}] if n == 0 else []))
+        w = system.worker(max_crashes=2, lease_ms=1000)
+        until(lambda n=n: system.stub.count() == n + 1, 20, "it is called")
+        w.kill()
+    system.worker(max_crashes=2, lease_ms=1000)
+    r = system.result("translate", "poison", 20)
+    assert r["error"]["type"] == "WorkerCrashError" and not r["error"]["retryable"]
+    assert system.stub.count() == 2 and system.dead("translate")[0]["job"]["id"] == "poison"
+
+
+def test_hold_and_a_dead_worker(system):
+    """What had been sent is not sent again; what had not begun is simply done."""
+    system.push("translate", {"id": "sent", "text": "x stub(hang)", "if_unsure": "hold"})
+    w = system.worker(threads=1, lease_ms=1000)
+    until(lambda: system.stub.count() == 1, what="it is sent")
+    w.kill()
+    system.push("translate", {"id": "fresh", "text": "y", "if_unsure": "hold"})
+    system.worker(threads=1, lease_ms=1000)
+    assert system.result("translate", "sent", 20)["error"]["type"] == "UnknownOutcomeError"
+    assert system.result("translate", "fresh")["status"] == "succeeded"
+    assert system.stub.count() == 2
+
+
+@pytest.mark.core
+def test_stopped_beyond_its_lease_is_fenced(system):
+    """SIGSTOP in a call, another does the job, SIGCONT: one result, and the late one is refused and counted."""
+    sleeper = system.worker(threads=2, lease_ms=1000)
+    system.push("translate", {"id": "a", "text": "x stub(delay=600)"})
+    until(lambda: system.stub.count() == 1, what="it is called")
+    sleeper.send(signal.SIGSTOP)
+    other = system.worker(threads=2, lease_ms=1000)
+    first = system.result("translate", "a", 20)
+    sleeper.send(signal.SIGCONT)
+    until(lambda: system.stats("translate").get("fenced"), 10, "the late commit is refused")
+    assert system.result("translate", "a") == first and system.redis.llen("adwuma:{translate}:result:a") == 1
+    assert system.stub.count() == 2
+    # It goes on under a new id.
+    until(lambda: system.redis.zcard("adwuma:{translate}:workers") == 2, 10, "it is listed again")
+    other.stop()
+    assert system.do("translate", text="y")["worker"].endswith(".1")
+
+
+@pytest.mark.core
+def test_graceful_stop_finishes_what_runs(system):
+    system.push("translate", *jobs(60, "x stub(delay=300)"))
+    w = system.worker(threads=8)
+    until(lambda: system.stub.count() >= 8, what="calls run")
+    assert w.stop() == 0
+    done = system.results("translate")
+    assert done >= 8 and system.redis.llen("adwuma:{translate}:ready") == 60 - done
+    assert system.stub.count() == done  # no paid call was wasted
+    assert not system.redis.keys("adwuma:*slot*") and not system.redis.keys("adwuma:*worker*")
+    system.worker(threads=8)
+    system.reconcile("translate", 60)
+    assert system.stub.count() == 60
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("how", ["second signal", "drain timeout"])
+def test_stop_hands_back_what_does_not_end(system, how):
+    system.push("translate", *jobs(3, "x stub(hang)"), {"id": "h", "text": "x stub(hang)", "if_unsure": "hold"})
+    w = system.worker(threads=4, drain_timeout_s=1 if how == "drain timeout" else 60)
+    until(lambda: system.stub.count() == 4, what="calls run")
+    w.send(signal.SIGTERM)
+    if how == "second signal":
+        until(lambda: "stopping" in w.log(), what="it stops")
+        w.send(signal.SIGTERM)
+    assert w.process.wait(20) == 0
+    assert system.redis.llen("adwuma:{translate}:ready") == 3
+    assert system.result("translate", "h")["error"]["type"] == "UnknownOutcomeError"
+    assert not system.redis.keys("adwuma:*slot*") and not system.redis.keys("adwuma:*worker*")
+    assert b'"attempt"' not in b"".join(system.redis.lrange("adwuma:{translate}:ready", 0, -1))
+
+
+def test_quiet_and_go_on(system):
+    w = system.worker()
+    w.send(signal.SIGTSTP)
+    until(lambda: "taking no more jobs" in w.log(), what="quiet")
+    system.push("translate", *jobs(5))
+    w.send(signal.SIGUSR1)
+    until(lambda: w.log().count("event=thread") == 8, what="threads are logged")
+    assert system.stub.count() == 0
+    w.send(signal.SIGCONT)
+    system.reconcile("translate", 5)
+
+
+def test_pause_and_resume(system):
+    system.worker()
+    system.redis.set("adwuma:{translate}:paused", "maintenance")
+    until(lambda: "queue paused" in system.workers[0].log(), what="pause is seen")
+    system.push("translate", *jobs(5))
+    assert system.do("synthesize", text="x", language="twi")["status"] == "succeeded"
+    assert system.stub.count() == 1
+    system.redis.delete("adwuma:{translate}:paused")
+    system.reconcile("translate", 5)
+
+
+def aof_system(tmp_path, stub):
+    return System(tmp_path, stub, RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always"))
+
+
+def test_redis_restarts_under_load(tmp_path, stub):
+    system = aof_system(tmp_path, stub)
+    stub.fault("delay=3")
+    system.push("translate", *jobs(1500))
+    w = system.worker(threads=8)
+    for _ in range(2):
+        done = system.stats("translate").get("succeeded", 0)
+        until(lambda done=done: system.stats("translate").get("succeeded", 0) > done + 200, 60, "some are done")
+        system.server.kill()
+        until(lambda: "redis lost" in w.log(), what="the loss is seen")
+        system.server.start()
+    system.reconcile("translate", 1500)
+    log = w.log()
+    assert system.stats("translate")["succeeded"] == 1500
+    assert log.count("redis lost") == log.count("redis back") <= 3, log
+    system.finish()
+    system.server.stop()
+
+
+def test_answers_are_kept_while_redis_is_away(tmp_path, stub):
+    """Calls that end during an outage are written afterwards, not made again."""
+    system = aof_system(tmp_path, stub)
+    system.push("translate", *jobs(8, "x stub(delay=600)"))
+    system.worker(threads=8, lease_ms=10000)
+    until(lambda: stub.count() == 8, what="calls run")
+    system.server.kill()
+    until(lambda: "redis lost" in system.workers[0].log(), what="the loss is seen")
+    time.sleep(0.8)  # the calls end in this time: what is tested is an outage that outlasts them
+    system.server.start()
+    system.reconcile("translate", 8)
+    assert stub.count() == 8
+    system.finish()
+    system.server.stop()
+
+
+def test_connections_killed_and_scripts_flushed_under_load(system):
+    system.stub.fault("delay=2")
+    system.push("translate", *jobs(3000))
+    system.worker(threads=8)
+    stop = threading.Event()
+
+    def disturb():
+        while not stop.is_set():
+            system.redis.script_flush()
+            system.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            stop.wait(0.05)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        until(lambda: system.results("translate") == 3000, 60, "all results")
+    finally:
+        stop.set()
+        thread.join()
+    system.reconcile("translate", 3000)
+    assert system.stub.count() == 3000  # adopted, not called again
+
+
+def test_full_redis_refuses_claims_but_no_result(system):
+    system.push("translate", *jobs(4, "x stub(delay=500)"), *jobs(0))
+    system.worker(threads=4)
+    until(lambda: system.stub.count() == 4, what="calls run")
+    system.redis.config_set("maxmemory", "1")
+    until(lambda: system.results("translate") == 4, what="results are written")
+    system.redis.config_set("maxmemory", "0")
+    system.push("translate", {"id": "after", "text": "x"})
+    assert system.result("translate", "after")["status"] == "succeeded"
+    assert system.stats("translate") == {"succeeded": 5}
+    system.redis.config_set("maxmemory", "1")
+    made = until(lambda: "redis refuses new claims" in system.workers[0].log() or True)
+    assert made
+    system.redis.config_set("maxmemory", "0")
+
+
+def test_staged_audio_passes_a_full_redis(system):
+    system.push("synthesize", {"id": "s", "text": "x stub(delay=500)", "language": "twi"})
+    system.worker()
+    until(lambda: system.stub.count() == 1, what="call runs")
+    system.redis.config_set("maxmemory", "1")
+    r = system.result("synthesize", "s")
+    system.redis.config_set("maxmemory", "0")
+    assert system.redis.strlen(r["result"]["audio_key"]) == r["result"]["bytes"]
+    assert not system.redis.keys("adwuma:*stage*")
+
+
+def test_redis_absent_at_start(system):
+    system.server.stop()
+    w = system.worker(wait=False)
+    until(lambda: "redis lost" in w.log(), what="it waits")
+    system.server.start()
+    assert system.do("translate", text="x")["status"] == "succeeded"
+    assert w.log().count("redis lost") == 1 and w.log().count("redis back") == 1
+
+
+def test_redis_absent_and_stopped(system):
+    system.server.stop()
+    w = system.worker(wait=False)
+    until(lambda: "redis lost" in w.log(), what="it waits")
+    assert w.stop() == 0
+    system.server.start()
+
+
+def test_stop_without_redis_is_69_and_loses_nothing(tmp_path, stub):
+    system = aof_system(tmp_path, stub)
+    system.push("translate", *jobs(2, "x stub(hang)"))
+    w = system.worker(threads=2, drain_timeout_s=1, lease_ms=1000)
+    until(lambda: stub.count() == 2, what="calls run")
+    system.server.kill()
+    assert w.stop(seconds=40) == 69
+    w.expected = 69
+    system.server.start()
+    stub.fault("")
+    system.worker(threads=2, lease_ms=1000)
+    until(lambda: stub.count() == 4, 20, "both are called again")
+    system.workers[1].send(signal.SIGTERM)
+    system.workers[1].send(signal.SIGTERM)
+    assert system.workers[1].process.wait(20) == 0
+    system.finish()
+    system.server.stop()
+
+
+def test_flushall_under_way(system):
+    system.worker(lease_ms=1000)
+    system.do("translate", text="x")
+    system.redis.flushall()
+    assert system.do("translate", text="y", seconds=15)["status"] == "succeeded"
+
+
+def test_a_job_left_in_an_own_slot_is_adopted(system):
+    """As a claim would leave it that was carried out after its connection had broken."""
+    w = system.worker(lease_ms=1000)
+    worker = system.redis.zrange("adwuma:{translate}:workers", 0, 0)[0].decode()
+    system.redis.lpush(f"adwuma:{{translate}}:slot:{worker}:77", '{"id":"stray","text":"x"}')
+    assert system.result("translate", "stray", 20)["status"] == "succeeded"
+    assert w.stop() == 0
+
+
+def test_wrong_type_at_a_result_key_waits_and_goes_on(system):
+    system.redis.set("adwuma:{translate}:result:w", "in the way")
+    system.worker()
+    # EXISTS says that there is a result: the job counts as a duplicate only while the key is a list; here it waits.
+    system.push("translate", {"id": "w", "text": "x stub(delay=200)"})
+    assert system.do("translate", text="others go on")["status"] == "succeeded"
+    system.redis.delete("adwuma:{translate}:result:w")
+    until(lambda: system.redis.llen("adwuma:{translate}:result:w") == 1, 10, "it is written once the key is gone")
+
+
+def test_1000_jobs_under_valgrind(system):
+    if SANITIZED:
+        return  # the sanitizers look for the same, and do not go together with valgrind
+    import subprocess
+    from conftest import BUILD
+    system.push("translate", *jobs(1000))
+    log = f"{system.folder}/valgrind.log"
+    p = subprocess.Popen(["valgrind", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible", "--errors-for-leak-kinds=definite,indirect,possible",
+                          "--error-exitcode=9", "--log-file=" + log, BUILD + "/adwumad"], env=system.env(threads=4, lease_ms=30000), stderr=subprocess.DEVNULL)
+    until(lambda: system.results("translate") == 1000, 90, "all results")
+    p.terminate()
+    assert p.wait(60) == 0, open(log).read()[-4000:]
