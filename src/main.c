@@ -13,12 +13,14 @@
 #include "settings/settings.h"
 #include "worker/service.h"
 
-enum { EXIT_DONE = 0, EXIT_UNREACHABLE = 69, EXIT_SETTINGS = 78 };
+enum { EXIT_DONE = 0,
+       EXIT_UNREACHABLE = 69,
+       EXIT_SETTINGS = 78 };
 
 #define WARNINGS_MAX (64 * 1024)
 
 static sigset_t signals; /* those that mean something to us */
-static bool stop_seen;   /* one TERM or INT came */
+static bool stop_seen;	 /* one TERM or INT came */
 
 static void take_signals(void)
 {

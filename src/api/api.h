@@ -25,12 +25,12 @@ void api_free(struct api *api);
 
 struct call {
 	struct http_request request; /* source and timeout_ms are the caller's to fill */
-	struct buf body;             /* what request.body points to */
-	struct buf query;            /* what request.query points to */
-	char trace[320];             /* a header of the job's own */
-	char audio_type[80];         /* another */
-	const char *headers[3];      /* what request.headers points to, NULL-terminated */
-	bool wants_audio;            /* the body is the job's audio: the caller opens it and sets request.source or body */
+	struct buf body;	     /* what request.body points to */
+	struct buf query;	     /* what request.query points to */
+	char trace[320];	     /* a header of the job's own */
+	char audio_type[80];	     /* another */
+	const char *headers[3];	     /* what request.headers points to, NULL-terminated */
+	bool wants_audio;	     /* the body is the job's audio: the caller opens it and sets request.source or body */
 };
 void call_init(struct call *c);
 void call_release(struct call *c);

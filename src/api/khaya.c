@@ -19,14 +19,14 @@
 
 #define SNIPPET_POINTS 200 /* as in the SDK */
 #define RETRY_AFTER_MAX_S 3600.0
-#define DETAILS_MAX 100    /* of an error's details; a server that sends more is not read further */
+#define DETAILS_MAX 100 /* of an error's details; a server that sends more is not read further */
 
 /* One row per service: a new version of the API is another row. */
 static const struct service {
 	enum job_kind kind;
 	const char *path;
 	const char *input_error; /* the class of the SDK's local checks */
-	size_t own_key;          /* setting with the service's own key */
+	size_t own_key;		 /* setting with the service's own key */
 } services[JOB_KINDS] = {
 	[JOB_TRANSLATE] = {JOB_TRANSLATE, "/v1/translate", "TranslationError", offsetof(struct settings, khaya_translation_api_key)},
 	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "/asr/v3/transcribe", "ASRTranscriptionError", offsetof(struct settings, khaya_asr_api_key)},
@@ -350,7 +350,9 @@ static void read_failure(const struct http_response *resp, struct outcome *out)
 	struct fault *f = &out->fault;
 	bool again = is_retried(resp->status);
 
-	fault_set(f, resp->status == 401 ? "AuthenticationError" : resp->status == 429 ? "RateLimitError" : "APIError", (int)resp->status, "%s", "");
+	fault_set(f, resp->status == 401 ? "AuthenticationError" : resp->status == 429 ? "RateLimitError"
+										       : "APIError",
+		  (int)resp->status, "%s", "");
 	read_error_body(f, resp);
 	if (resp->status == 429 && *resp->retry_after)
 		buf_printf(&f->message, " (Retry-After: %ss)", resp->retry_after);

@@ -16,6 +16,6 @@ void sha1_hex(const void *data, size_t n, char out[SHA1_HEX_LEN + 1]);
 void sha256_hex(const void *data, size_t n, char out[SHA256_HEX_LEN + 1]);
 void base64_encode(struct buf *out, const void *data, size_t n);
 bool base64_decode(struct buf *out, const char *text, size_t n); /* RFC 4648 with padding; nothing else is let pass */
-void random_hex(char *out, size_t digits);                       /* NUL-terminated; out has digits + 1 bytes */
+void random_hex(char *out, size_t digits);			 /* NUL-terminated; out has digits + 1 bytes */
 
 #endif

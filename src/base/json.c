@@ -255,7 +255,8 @@ enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, 
 	skip_ws(&s);
 	if (s.p != s.end)
 		return JSON_BROKEN;
-	return too_deep ? JSON_TOO_DEEP : s.not_utf8 ? JSON_NOT_UTF8 : JSON_OK;
+	return too_deep ? JSON_TOO_DEEP : s.not_utf8 ? JSON_NOT_UTF8
+						     : JSON_OK;
 }
 
 /* --- Spans. ------------------------------------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 size_t utf8_step(const char *s, size_t n);
 bool utf8_valid(const char *s, size_t n);
 void utf8_repair(struct buf *out, const char *s, size_t n); /* each maximal bad part becomes U+FFFD */
-size_t utf8_cut(const char *s, size_t n, size_t max_bytes);  /* largest length <= max_bytes that splits no sequence */
+size_t utf8_cut(const char *s, size_t n, size_t max_bytes); /* largest length <= max_bytes that splits no sequence */
 /* Runs of white space become one space, ends are trimmed, at most max_points code points. */
 void utf8_snippet(struct buf *out, const char *s, size_t n, size_t max_points);
 

@@ -14,12 +14,12 @@
 #include "http/ca.h"
 
 #define CONNECT_MAX_MS 30000
-#define BUFFER_BYTES 4096            /* enough for text; audio gets more */
+#define BUFFER_BYTES 4096 /* enough for text; audio gets more */
 #define BUFFER_AUDIO_BYTES (64 * 1024)
 #define LARGE_RESPONSE_BYTES (16UL * 1024 * 1024)
 #define KEEP_BYTES (64UL * 1024)
-#define POLL_MAX_MS 1000             /* an abort is seen at the latest then */
-#define SHARED_KINDS 8               /* more than CURL_LOCK_DATA_LAST */
+#define POLL_MAX_MS 1000 /* an abort is seen at the latest then */
+#define SHARED_KINDS 8	 /* more than CURL_LOCK_DATA_LAST */
 
 struct http_target {
 	CURLU *url;
@@ -30,9 +30,9 @@ struct http_target {
 
 struct http {
 	CURL *easy;
-	_Atomic(CURLM *) multi; /* another thread wakes it to abort */
+	_Atomic(CURLM *) multi;		  /* another thread wakes it to abort */
 	const struct http_target *target; /* that easy is set up for */
-	bool plain;                       /* the last call to it was without query, headers and source */
+	bool plain;			  /* the last call to it was without query, headers and source */
 	struct curl_slist *own_headers;
 	struct buf body;
 	_Atomic bool aborted;
@@ -420,7 +420,8 @@ static void copy_header(struct http *h, const char *name, char *out, size_t out_
 
 static void describe(struct http *h, CURLcode code, struct http_response *out)
 {
-	const char *text = h->sends > 1 ? "the connection was closed before an answer came" : *h->fault ? h->fault : curl_easy_strerror(code);
+	const char *text = h->sends > 1 ? "the connection was closed before an answer came" : *h->fault ? h->fault
+													: curl_easy_strerror(code);
 
 	if (out->end == HTTP_TOO_LARGE)
 		text = "the answer is larger than max_response_bytes";

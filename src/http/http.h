@@ -45,40 +45,40 @@ struct http_body_source {
 
 struct http_request {
 	const struct http_target *target;
-	const char *method;             /* "GET", "POST", … static */
-	const char *query;              /* NULL, or an encoded query string without '?'; borrowed */
-	const char *const *headers;     /* NULL, or further "Name: value" strings ended by NULL; borrowed */
-	const char *body;               /* borrowed; NULL with body_len 0: none */
+	const char *method;	    /* "GET", "POST", … static */
+	const char *query;	    /* NULL, or an encoded query string without '?'; borrowed */
+	const char *const *headers; /* NULL, or further "Name: value" strings ended by NULL; borrowed */
+	const char *body;	    /* borrowed; NULL with body_len 0: none */
 	size_t body_len;
 	const struct http_body_source *source; /* NULL, or used instead of body; borrowed */
-	int64_t timeout_ms;             /* for the whole call, 1–3,600,000 */
+	int64_t timeout_ms;		       /* for the whole call, 1–3,600,000 */
 	size_t max_response_bytes;
-	bool fresh_connection;          /* do not reuse a kept connection */
+	bool fresh_connection; /* do not reuse a kept connection */
 };
 
 enum http_end {
-	HTTP_ANSWERED,    /* status and whole body are there */
-	HTTP_TIMED_OUT,   /* timeout_ms passed */
-	HTTP_TRANSPORT,   /* could not connect, TLS, reset, cut short, bad encoding … */
-	HTTP_TOO_LARGE,   /* the answer is larger than max_response_bytes */
+	HTTP_ANSWERED,	  /* status and whole body are there */
+	HTTP_TIMED_OUT,	  /* timeout_ms passed */
+	HTTP_TRANSPORT,	  /* could not connect, TLS, reset, cut short, bad encoding … */
+	HTTP_TOO_LARGE,	  /* the answer is larger than max_response_bytes */
 	HTTP_BODY_FAILED, /* the request's body source failed */
-	HTTP_ABORTED,     /* http_abort() */
-	HTTP_REFUSED,     /* not tried: bad URL, unsupported protocol: cannot get better by itself */
+	HTTP_ABORTED,	  /* http_abort() */
+	HTTP_REFUSED,	  /* not tried: bad URL, unsupported protocol: cannot get better by itself */
 };
 
 struct http_response {
 	enum http_end end;
-	long status;            /* 0: no status line came */
-	struct buf body;        /* the handle's buffer, reused by its next call: borrowed until then */
+	long status;		/* 0: no status line came */
+	struct buf body;	/* the handle's buffer, reused by its next call: borrowed until then */
 	char content_type[256]; /* raw header value, "" when absent */
-	char retry_after[128];  /* raw header value; "" when absent or repeated */
-	char fault[256];        /* when end is not HTTP_ANSWERED: libcurl's text, no secrets, no URL query */
-	bool sent;              /* bytes of the request went out: it may have been done and billed */
+	char retry_after[128];	/* raw header value; "" when absent or repeated */
+	char fault[256];	/* when end is not HTTP_ANSWERED: libcurl's text, no secrets, no URL query */
+	bool sent;		/* bytes of the request went out: it may have been done and billed */
 	double elapsed_ms;
 };
 
 struct http *http_new(struct error *err); /* returns owned; cheap: the curl handle is made at the first call */
-void http_free(struct http *h);           /* NULL is fine */
+void http_free(struct http *h);		  /* NULL is fine */
 /* Blocks. Fills *out always. Scratch memory above 64 KiB is given back at the next call. */
 void http_perform(struct http *h, const struct http_request *req, struct http_response *out);
 /* Any thread: ends a running call within a second (at once where curl can be woken) and refuses later ones until http_unabort. */

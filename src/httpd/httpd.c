@@ -27,7 +27,7 @@ struct httpd_request {
 	struct buf body;
 	bool too_large, answered, delayed;
 	struct httpd_answer answer;
-	bool paused;    /* in the middle of the body */
+	bool paused; /* in the middle of the body */
 	size_t dribbled;
 };
 

@@ -28,9 +28,9 @@ const char *httpd_body(const struct httpd_request *r, size_t *len);
 
 enum httpd_manner {
 	HTTPD_PLAIN,
-	HTTPD_HANG,     /* no answer, as long as the server runs */
-	HTTPD_RESET,    /* the connection is reset */
-	HTTPD_CLOSE,    /* the connection is closed before the first byte of an answer */
+	HTTPD_HANG,	/* no answer, as long as the server runs */
+	HTTPD_RESET,	/* the connection is reset */
+	HTTPD_CLOSE,	/* the connection is closed before the first byte of an answer */
 	HTTPD_TRUNCATE, /* half of the body that was announced, then closed */
 };
 
@@ -41,11 +41,11 @@ struct httpd_answer {
 		char value[256];
 	} headers[HTTPD_HEADERS_MAX];
 	size_t nheaders;
-	struct buf body;          /* the server takes it */
+	struct buf body; /* the server takes it */
 	enum httpd_manner manner;
-	int64_t delay_ms;         /* before the answer */
-	int64_t body_delay_ms;    /* in the middle of the body */
-	int64_t dribble_ms;       /* before each byte of the body */
+	int64_t delay_ms;      /* before the answer */
+	int64_t body_delay_ms; /* in the middle of the body */
+	int64_t dribble_ms;    /* before each byte of the body */
 };
 void httpd_add_header(struct httpd_answer *a, const char *name, const char *value);
 

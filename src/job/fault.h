@@ -12,14 +12,14 @@
 #define FAULT_MESSAGE_MAX (16 * 1024) /* bytes; contract section 4 */
 
 struct fault {
-	const char *type;    /* static: "APIError", "InvalidJobError", … */
-	struct buf message;  /* UTF-8 */
-	int status_code;     /* 0: no HTTP answer, but for the SDK's own checks */
-	struct buf code;     /* empty: null */
-	struct buf details;  /* JSON array as text; empty: [] */
+	const char *type;	/* static: "APIError", "InvalidJobError", … */
+	struct buf message;	/* UTF-8 */
+	int status_code;	/* 0: no HTTP answer, but for the SDK's own checks */
+	struct buf code;	/* empty: null */
+	struct buf details;	/* JSON array as text; empty: [] */
 	struct buf activity_id; /* empty: null */
-	bool retryable;      /* the same job, sent again later, could succeed */
-	const char *service; /* static: "khaya", "taskingai"; NULL: null */
+	bool retryable;		/* the same job, sent again later, could succeed */
+	const char *service;	/* static: "khaya", "taskingai"; NULL: null */
 };
 
 void fault_init(struct fault *f);

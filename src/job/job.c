@@ -9,11 +9,17 @@
 
 #include "base/utf8.h"
 
-#define QUOTE_MAX 60      /* bytes of the producer's value in a message */
-#define ARENA_MAX (1UL << 30) /* decoded strings are never longer than the payload, which is bounded */
+#define QUOTE_MAX 60		     /* bytes of the producer's value in a message */
+#define ARENA_MAX (1UL << 30)	     /* decoded strings are never longer than the payload, which is bounded */
 #define TIME_MAX_MS 9007199254740992 /* 2^53: what every producer's numbers hold exactly */
 
-enum kind { ID, TEXT, NAME, INTEGER, SWITCH, CHOICE, OBJECT };
+enum kind { ID,
+	    TEXT,
+	    NAME,
+	    INTEGER,
+	    SWITCH,
+	    CHOICE,
+	    OBJECT };
 
 struct field_rule {
 	const char *name;

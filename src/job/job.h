@@ -21,16 +21,41 @@
 #define JOB_ID_MAX 128
 
 enum job_field {
-	JOB_ID, JOB_TYPE, JOB_REPLY, JOB_TIMEOUT_MS, JOB_MAX_ATTEMPTS, JOB_NOT_BEFORE_MS, JOB_EXPIRES_AT_MS,
-	JOB_RESULT_TTL_S, JOB_IF_UNSURE, JOB_CACHE, JOB_TRACEPARENT, JOB_ENQUEUED_AT_MS, JOB_ATTEMPT,
+	JOB_ID,
+	JOB_TYPE,
+	JOB_REPLY,
+	JOB_TIMEOUT_MS,
+	JOB_MAX_ATTEMPTS,
+	JOB_NOT_BEFORE_MS,
+	JOB_EXPIRES_AT_MS,
+	JOB_RESULT_TTL_S,
+	JOB_IF_UNSURE,
+	JOB_CACHE,
+	JOB_TRACEPARENT,
+	JOB_ENQUEUED_AT_MS,
+	JOB_ATTEMPT,
 	/* of single types */
-	JOB_TEXT, JOB_LANGUAGE_PAIR, JOB_AUDIO_PATH, JOB_AUDIO_KEY, JOB_AUDIO_URL, JOB_AUDIO_BASE64, JOB_LANGUAGE,
-	JOB_TIMESTAMPS, JOB_SPEAKER, JOB_FORMAT, JOB_OUTPUT, JOB_OUTPUT_PATH, JOB_PARAMS,
+	JOB_TEXT,
+	JOB_LANGUAGE_PAIR,
+	JOB_AUDIO_PATH,
+	JOB_AUDIO_KEY,
+	JOB_AUDIO_URL,
+	JOB_AUDIO_BASE64,
+	JOB_LANGUAGE,
+	JOB_TIMESTAMPS,
+	JOB_SPEAKER,
+	JOB_FORMAT,
+	JOB_OUTPUT,
+	JOB_OUTPUT_PATH,
+	JOB_PARAMS,
 	JOB_FIELDS
 };
 
 /* A row of the table of types. The rows are in job.c; api/ attaches what a type does. */
-enum job_kind { JOB_TRANSLATE, JOB_TRANSCRIBE, JOB_SYNTHESIZE, JOB_KINDS };
+enum job_kind { JOB_TRANSLATE,
+		JOB_TRANSCRIBE,
+		JOB_SYNTHESIZE,
+		JOB_KINDS };
 struct job_type {
 	enum job_kind kind;
 	const char *name;    /* "translate" */
@@ -43,15 +68,15 @@ const struct job_type *job_type_find(const char *name, size_t len); /* NULL: unk
 struct job {
 	const char *payload;
 	size_t payload_len;
-	char id[JOB_ID_MAX + 1];      /* "" when no usable id could be read */
-	char reply[JOB_ID_MAX + 1];   /* "" when none */
-	const struct job_type *type;  /* NULL when unknown */
-	bool is_object;               /* the payload is a JSON object */
+	char id[JOB_ID_MAX + 1];     /* "" when no usable id could be read */
+	char reply[JOB_ID_MAX + 1];  /* "" when none */
+	const struct job_type *type; /* NULL when unknown */
+	bool is_object;		     /* the payload is a JSON object */
 	bool is_utf8;
 	struct span field[JOB_FIELDS]; /* ptr NULL: absent or null */
 	int64_t number[JOB_FIELDS];    /* of integer fields that are present */
 	struct buf arena;
-	size_t strings[JOB_FIELDS];    /* where in the arena a decoded string starts, plus one */
+	size_t strings[JOB_FIELDS]; /* where in the arena a decoded string starts, plus one */
 };
 
 /* Reads the payload (borrowed). Returns 0, or -1 with *fault set to InvalidJobError: the job must fail, or go to dead alone

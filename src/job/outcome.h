@@ -12,19 +12,19 @@
 
 enum outcome_kind {
 	OUTCOME_SUCCEEDED, /* result holds the value of "result" */
-	OUTCOME_FAILED,    /* fault says why; final */
-	OUTCOME_RETRY,     /* fault says why; may be tried again while attempts are left */
+	OUTCOME_FAILED,	   /* fault says why; final */
+	OUTCOME_RETRY,	   /* fault says why; may be tried again while attempts are left */
 };
 
 #define RETRY_AFTER_NONE (-1)
 
 struct outcome {
 	enum outcome_kind kind;
-	struct buf result;      /* JSON text */
+	struct buf result; /* JSON text */
 	struct fault fault;
 	int64_t retry_after_ms; /* what the server asked for, else RETRY_AFTER_NONE */
-	struct buf audio;       /* synthesize: the bytes, to be delivered as job field "output" says */
-	char audio_type[256];   /* their content type */
+	struct buf audio;	/* synthesize: the bytes, to be delivered as job field "output" says */
+	char audio_type[256];	/* their content type */
 };
 
 void outcome_init(struct outcome *o);
@@ -35,8 +35,8 @@ void outcome_clear(struct outcome *o); /* empty again; keeps small memory */
 struct outcome_facts {
 	const char *queue;
 	const char *worker;
-	int64_t attempts;       /* tries made; 0: refused before the first */
-	int64_t started_at_ms;  /* of the last; 0: null */
+	int64_t attempts;      /* tries made; 0: refused before the first */
+	int64_t started_at_ms; /* of the last; 0: null */
 	int64_t finished_at_ms;
 	double api_ms;
 };

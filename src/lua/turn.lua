@@ -17,7 +17,7 @@
 --         number    R time to live in ms
 -- RETURNS {a letter for each settlement, claim state, payloads...}: payload i is what slot i holds now.
 --   letters  1 done (now, or before by this very turn)  f fenced: the slot does not hold that job
---            d the id has a result already  n (only D) it has none any more, nothing was done  w a key has a wrong type, nothing was done  s its staged audio is gone, nothing was done
+--            d the id has a result already  n (only D) it has none, nothing was done  w a key has a wrong type, nothing was done  s its staged audio is gone, nothing was done
 --   state    '' all n  e ready ran empty  b enough bytes  u worker not listed  p paused  o Redis refuses (out of memory)  a the worker
 --            to be reaped is alive: nothing was done at all
 local call, pcall, byte, sub, find = redis.call, redis.pcall, string.byte, string.sub, string.find
@@ -153,7 +153,7 @@ local function settle(i)
 		if (any_result and not type_is(result, 'list')) or (reply and not type_is(reply, 'list')) then return 'w' end
 		if stage and call('EXISTS', stage) == 0 and call('LLEN', slot) > 0 and call('EXISTS', result) == 0 then return 's' end
 	end
-	if kind == 68 and call('EXISTS', KEYS[key + 1]) == 0 then return 'n' end
+	if kind == 68 and call('TYPE', KEYS[key + 1]).ok ~= 'list' then return 'n' end
 	local job = take(slot, identity)
 	if not job then
 		if result and call('LINDEX', result, 0) == body then return '1' end

@@ -15,7 +15,7 @@
 
 struct pool;
 struct pool_crew {
-	const char *name;                             /* threads are called name/0, name/1 … (15 characters at most) */
+	const char *name;			       /* threads are called name/0, name/1 … (15 characters at most) */
 	void (*run)(void *shared, unsigned thread_id); /* the whole life of one thread */
 };
 

@@ -55,8 +55,7 @@ static void add_settlement_keys(struct turn *t, const struct keys *k, const stru
 
 static void add_how(struct turn *t, const struct settlement *s)
 {
-	static const char letters[] = {[SETTLE_RESULT] = 'R', [SETTLE_LATER] = 'L', [SETTLE_UNTIL] = 'U',
-				       [SETTLE_BACK] = 'B', [SETTLE_DUPLICATE] = 'D', [SETTLE_DEAD] = 'X'};
+	static const char letters[] = {[SETTLE_RESULT] = 'R', [SETTLE_LATER] = 'L', [SETTLE_UNTIL] = 'U', [SETTLE_BACK] = 'B', [SETTLE_DUPLICATE] = 'D', [SETTLE_DEAD] = 'X'};
 	char how[8];
 	size_t n = 0;
 
@@ -150,6 +149,6 @@ int turn_read(const struct reply *reply, const struct turn_request *q, struct tu
 
 	if (!letters || !state || (!alive && nletters != q->nsettle) || claimed > q->nslots)
 		return error_set(err, ERR_REFUSED, "the turn script gave an answer of another shape: is another program using our keys?");
-	*out = (struct turn_answer){letters, (enum claim_state)*state, claimed};
+	*out = (struct turn_answer){letters, (enum claim_state) * state, claimed};
 	return 0;
 }

@@ -16,17 +16,17 @@
 #include "queue/keys.h"
 #include "redis/redis.h"
 
-#define TURN_SETTLE_MAX 64           /* more brings nothing (measured: 11 us of Redis a job from 32 on) */
+#define TURN_SETTLE_MAX 64 /* more brings nothing (measured: 11 us of Redis a job from 32 on) */
 #define TURN_CLAIM_MAX 128
 #define TURN_BYTES_MAX (1024 * 1024) /* of payloads claimed, and of bodies settled, in one trip */
 
 enum settle_how {
-	SETTLE_RESULT, /* body is the result; also reply, audio, dead */
-	SETTLE_LATER,  /* body goes to delayed, due in number ms */
-	SETTLE_UNTIL,  /* body goes to delayed, due at number */
-	SETTLE_BACK,   /* the payload goes back to ready, to be served next */
+	SETTLE_RESULT,	  /* body is the result; also reply, audio, dead */
+	SETTLE_LATER,	  /* body goes to delayed, due in number ms */
+	SETTLE_UNTIL,	  /* body goes to delayed, due at number */
+	SETTLE_BACK,	  /* the payload goes back to ready, to be served next */
 	SETTLE_DUPLICATE, /* dropped: its id has a result already */
-	SETTLE_DEAD,   /* only the dead entry: there is no id to write a result for */
+	SETTLE_DEAD,	  /* only the dead entry: there is no id to write a result for */
 };
 
 struct settlement {
@@ -35,14 +35,14 @@ struct settlement {
 	unsigned slot;
 	const char *payload; /* what the slot must hold */
 	size_t payload_len;
-	const char *outcome;    /* counter in stats, "" for none */
-	const char *id;         /* SETTLE_RESULT, SETTLE_DUPLICATE */
-	const char *reply;      /* "" for none */
-	bool audio;             /* staged under (worker, slot); becomes audio:<id> */
+	const char *outcome; /* counter in stats, "" for none */
+	const char *id;	     /* SETTLE_RESULT, SETTLE_DUPLICATE */
+	const char *reply;   /* "" for none */
+	bool audio;	     /* staged under (worker, slot); becomes audio:<id> */
 	const char *body;
 	size_t body_len;
-	int64_t number;         /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
-	const char *dead;       /* NULL: no dead entry */
+	int64_t number;	  /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
+	const char *dead; /* NULL: no dead entry */
 	size_t dead_len;
 	const char *crash_hash; /* SETTLE_BACK: NULL, or count a crash under this hash */
 };
@@ -50,7 +50,7 @@ struct settlement {
 struct turn_request {
 	const char *worker; /* who claims */
 	const char *victim; /* "" or the worker being reaped: nothing is done unless its lease has run out */
-	bool repeated;      /* this very turn may have been carried out before: its reply was lost */
+	bool repeated;	    /* this very turn may have been carried out before: its reply was lost */
 	const struct settlement *settle;
 	size_t nsettle;
 	const unsigned *slots; /* to fill */
@@ -87,7 +87,7 @@ enum claim_state {
 struct turn_answer {
 	const char *letters; /* one enum settled for each settlement; borrowed from the reply */
 	enum claim_state state;
-	size_t nclaimed;     /* payload i: reply_at(reply, TURN_FIRST_PAYLOAD + i) */
+	size_t nclaimed; /* payload i: reply_at(reply, TURN_FIRST_PAYLOAD + i) */
 };
 #define TURN_FIRST_PAYLOAD 2
 int turn_read(const struct reply *reply, const struct turn_request *q, struct turn_answer *out, struct error *err);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "redis/connection.h"
 #include "redis/scripts.h"
@@ -31,7 +32,7 @@
 
 struct redis {
 	redisContext *c;
-	int64_t uptime_s;
+	int64_t uptime_s, opened_ms;
 	char sha[SCRIPTS][SHA1_HEX_LEN + 1];
 };
 
@@ -45,7 +46,8 @@ static int link_error(const struct redis *r, struct error *err)
 	const redisContext *c = r->c;
 	bool timed_out = c->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
 
-	return error_set(err, ERR_LINK, "%s", timed_out ? "no answer in time" : *c->errstr ? c->errstr : "connection lost");
+	return error_set(err, ERR_LINK, "%s", timed_out ? "no answer in time" : *c->errstr ? c->errstr
+											   : "connection lost");
 }
 
 /* An error reply as an error: what passes by itself is told as ERR_LINK, so that callers wait and try again. */
@@ -188,6 +190,7 @@ struct redis *redis_open(const struct redis_address *a, bool with_scripts, struc
 		error_set(err, ERR_MEMORY, "out of memory");
 		return NULL;
 	}
+	r->opened_ms = clock_mono_ms();
 	rc = connect_to(r, a, err);
 	if (rc == 0)
 		rc = authenticate(r, a, &args, err);
@@ -215,6 +218,11 @@ void redis_close(struct redis *r)
 int redis_fd(const struct redis *r)
 {
 	return r->c->fd;
+}
+
+int64_t redis_opened_ms(const struct redis *r)
+{
+	return r->opened_ms;
 }
 
 int64_t redis_uptime_s(const struct redis *r)

@@ -18,12 +18,12 @@
 
 /* Where Redis is, made from redis_url and the settings that beat it. */
 struct redis_address {
-	char *host;      /* NULL with a unix socket */
+	char *host; /* NULL with a unix socket */
 	int port;
-	char *socket;    /* NULL with TCP */
+	char *socket; /* NULL with TCP */
 	int db;
-	char *username;  /* NULL: none */
-	char *password;  /* NULL: none */
+	char *username; /* NULL: none */
+	char *password; /* NULL: none */
 };
 /* username, password: NULL or what beats the URL's own. ERR_CONFIG with the reason, never with the URL's secret. */
 int redis_address_parse(struct redis_address *out, const char *url, const char *username, const char *password, struct error *err);
@@ -40,7 +40,8 @@ struct redis;
 struct redis *redis_open(const struct redis_address *a, bool with_scripts, struct error *err);
 void redis_close(struct redis *r); /* NULL is fine */
 int redis_fd(const struct redis *r);
-int64_t redis_uptime_s(const struct redis *r); /* of the server when the connection was made */
+int64_t redis_opened_ms(const struct redis *r); /* clock_mono_ms when the connection was made */
+int64_t redis_uptime_s(const struct redis *r);	/* of the server when the connection was made */
 
 /* A command under construction. Values are copied when it is sent. An argument whose pointer is NULL is the number in
  * the digits of the same index. Running out of memory is kept in failed, and told by redis_append. */
@@ -73,17 +74,21 @@ int redis_run(struct redis *r, struct redis_args *a, struct reply **out, struct 
 int redis_call(struct redis *r, struct reply **out, struct error *err, const char *fmt, ...);
 
 void reply_free(struct reply *p);
-const char *reply_error(const struct reply *p);   /* text of an error reply, else NULL */
-bool reply_passes(const struct reply *p);         /* an error of Redis's state, not of our command: OOM, LOADING, READONLY, BUSY … */
+const char *reply_error(const struct reply *p); /* text of an error reply, else NULL */
+bool reply_passes(const struct reply *p);	/* an error of Redis's state, not of our command: OOM, LOADING, READONLY, BUSY … */
 bool reply_is_nil(const struct reply *p);
 const char *reply_bytes(const struct reply *p, size_t *len); /* of a string or status; NULL otherwise */
-char *reply_steal(struct reply *p, size_t *len);  /* the string's memory, returns owned (free()); NULL if it is none */
+char *reply_steal(struct reply *p, size_t *len);	     /* the string's memory, returns owned (free()); NULL if it is none */
 int64_t reply_int(const struct reply *p, int64_t otherwise); /* of an integer, or a string that is one */
-size_t reply_count(const struct reply *p);        /* of an array, else 0 */
-struct reply *reply_at(const struct reply *p, size_t i); /* borrowed; NULL beyond the end */
+size_t reply_count(const struct reply *p);		     /* of an array, else 0 */
+struct reply *reply_at(const struct reply *p, size_t i);     /* borrowed; NULL beyond the end */
 
 /* The embedded scripts (src/lua). */
-enum redis_script { SCRIPT_TURN, SCRIPT_TICK, SCRIPT_LEAVE, SCRIPT_STAGE, SCRIPTS };
+enum redis_script { SCRIPT_TURN,
+		    SCRIPT_TICK,
+		    SCRIPT_LEAVE,
+		    SCRIPT_STAGE,
+		    SCRIPTS };
 /* Starts an EVALSHA: the caller adds the number of keys, keys and arguments. */
 void redis_args_script(struct redis_args *a, const struct redis *r, enum redis_script s);
 

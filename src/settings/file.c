@@ -12,12 +12,12 @@
 #include <string.h>
 
 #define LINE_BYTES_MAX 198 /* what inih holds */
-#define VALUE_MAX 8192     /* a list over many lines */
+#define VALUE_MAX 8192	   /* a list over many lines */
 
 struct reading {
 	const char *path;
 	FILE *file;
-	int line;          /* of the line read last */
+	int line; /* of the line read last */
 	bool too_long;
 	settings_line_fn *fn;
 	void *ctx;

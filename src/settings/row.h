@@ -11,23 +11,23 @@
 #include "settings/settings.h"
 
 enum row_kind {
-	TEXT,        /* char *, owned; empty means unset */
+	TEXT,	     /* char *, owned; empty means unset */
 	CHOICE_TEXT, /* char *, one of choices */
 	INTEGER,     /* int64_t; no fallback: 0 means unset */
-	SIZE,        /* int64_t bytes, with K, M, G */
-	SWITCH,      /* bool */
-	CHOICE,      /* an enum, by the order of choices */
-	QUEUES,      /* queues and nqueues */
+	SIZE,	     /* int64_t bytes, with K, M, G */
+	SWITCH,	     /* bool */
+	CHOICE,	     /* an enum, by the order of choices */
+	QUEUES,	     /* queues and nqueues */
 };
 
 struct row {
 	const char *name;
 	enum row_kind kind;
-	size_t where;         /* offset in struct settings */
+	size_t where;	      /* offset in struct settings */
 	const char *env;      /* NULL: ADWUMA_<NAME> */
 	const char *fallback; /* the default as it would be written; NULL: unset */
 	int64_t min, max;
-	const char *choices;  /* words between '|' */
+	const char *choices; /* words between '|' */
 	bool secret;
 	const char *help;
 };

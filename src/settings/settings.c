@@ -207,7 +207,8 @@ static const struct row *flag_row(const char *arg, size_t len)
 	if (len < 3 || len - 2 >= sizeof name || strncmp(arg, "--", 2) != 0)
 		return NULL;
 	for (size_t i = 2; i < len; i++)
-		name[i - 2] = arg[i] == '-' ? '_' : arg[i] == '_' ? '-' : arg[i];
+		name[i - 2] = arg[i] == '-' ? '_' : arg[i] == '_' ? '-'
+								  : arg[i];
 	return row_find(name, len - 2);
 }
 

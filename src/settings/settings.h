@@ -17,16 +17,16 @@
 #include "base/err.h"
 #include "base/log.h"
 
-#define QUEUE_NAME_MAX 64   /* contract section 2 */
-#define QUEUES_MAX 64       /* one I/O thread and two connections each */
+#define QUEUE_NAME_MAX 64 /* contract section 2 */
+#define QUEUES_MAX 64	  /* one I/O thread and two connections each */
 #define THREADS_MAX 4096
 
 struct queue_settings {
 	char name[QUEUE_NAME_MAX + 1];
-	int64_t weight;          /* 1-1000 */
+	int64_t weight;		 /* 1-1000 */
 	int64_t max_concurrency; /* 0: no limit of its own */
-	int64_t timeout_ms;      /* 0: unset */
-	int64_t max_attempts;    /* 0: unset */
+	int64_t timeout_ms;	 /* 0: unset */
+	int64_t max_attempts;	 /* 0: unset */
 };
 
 struct settings {
@@ -49,16 +49,16 @@ struct settings {
 	enum log_format log_format;
 	char *key_prefix;
 	char *khaya_api_key, *khaya_translation_api_key, *khaya_asr_api_key, *khaya_tts_api_key;
-	char *khaya_base_url;               /* without trailing slashes */
-	int64_t khaya_timeout;              /* seconds; 0: unset */
-	int64_t khaya_retry_attempts;       /* 0: unset */
+	char *khaya_base_url;	      /* without trailing slashes */
+	int64_t khaya_timeout;	      /* seconds; 0: unset */
+	int64_t khaya_retry_attempts; /* 0: unset */
 	char *khaya_translation_version, *khaya_asr_version, *khaya_tts_version;
 	int64_t khaya_tts_max_chars;
 	char *taskingai_api_key, *taskingai_host;
 	int64_t taskingai_timeout; /* seconds; 0: unset */
-	char *api_ca_file;         /* NULL: the system's bundle */
+	char *api_ca_file;	   /* NULL: the system's bundle */
 	bool allow_http_loopback;
-	char *allow_http_hosts;    /* NULL: none; else names separated by commas */
+	char *allow_http_hosts; /* NULL: none; else names separated by commas */
 };
 
 /* Reads file, environment and flags. Recognised setting flags (--name VALUE, --name=VALUE, --config FILE) are taken out of argv;

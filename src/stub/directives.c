@@ -5,13 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum sort { NUMBER, STATUS, WORD, RETRY_AFTER, MANNER, PRESET };
+enum sort { NUMBER,
+	    STATUS,
+	    WORD,
+	    RETRY_AFTER,
+	    MANNER,
+	    PRESET };
 
 static const struct row {
 	const char *name;
 	enum sort sort;
 	size_t where;
-	int value;        /* MANNER: which; PRESET: status */
+	int value;	  /* MANNER: which; PRESET: status */
 	const char *body; /* PRESET */
 } rows[] = {
 	{"status", STATUS, 0, 0, NULL},

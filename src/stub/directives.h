@@ -12,13 +12,13 @@
 #include "httpd/httpd.h"
 
 struct directives {
-	int status;           /* 0: none asked for */
-	char body[16];        /* "": the fitting envelope */
+	int status;    /* 0: none asked for */
+	char body[16]; /* "": the fitting envelope */
 	char retry_after[64];
 	bool has_retry_after;
 	int64_t delay_ms, body_delay_ms, dribble_ms;
 	enum httpd_manner manner;
-	int64_t times;        /* 0: always */
+	int64_t times; /* 0: always */
 };
 
 /* Adds what text says to *d. False with *bad set to the part that is not understood (borrowed from text). */

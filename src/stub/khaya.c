@@ -17,8 +17,8 @@ struct asked {
 	const struct httpd_request *r;
 	struct httpd_answer *a;
 	struct json *json;
-	struct buf text;      /* of the input: what directives and the answer go by */
-	struct buf language;  /* without its marker */
+	struct buf text;     /* of the input: what directives and the answer go by */
+	struct buf language; /* without its marker */
 };
 
 typedef void serve_fn(struct asked *q);
@@ -39,15 +39,41 @@ static const struct language {
 	const char *code, *legacy;
 	bool translation, asr, tts;
 } languages[] = {
-	{"eng", "en", true, true, true},   {"twi", "tw", true, true, true},   {"ewe", "ee", true, true, true},   {"yor", "yo", true, true, true},
-	{"kik", "ki", true, true, true},   {"fat", NULL, true, true, true},   {"gaa", NULL, true, true, true},   {"dag", NULL, true, true, true},
-	{"gur", NULL, true, true, true},   {"kus", NULL, true, true, true},   {"luo", NULL, true, true, true},   {"mer", NULL, true, true, true},
-	{"fra", NULL, false, true, true},  {"atw", NULL, false, true, true},  {"ada", NULL, false, true, true},  {"dga", NULL, false, true, true},
-	{"maw", NULL, false, true, true},  {"wlx", NULL, false, true, true},  {"bwu", NULL, false, true, false}, {"xsm", NULL, false, true, true},
-	{"gjn", NULL, false, true, true},  {"nzi", NULL, false, true, true},  {"hau", "ha", false, true, true},  {"ibo", "ig", false, true, true},
-	{"pcm", NULL, false, true, true},  {"kri", NULL, false, true, true},  {"men", NULL, false, true, true},  {"tem", NULL, false, true, true},
-	{"wol", NULL, false, true, true},  {"swa", "sw", false, true, true},  {"kin", NULL, false, true, false}, {"sna", "sn", false, true, true},
-	{"lxn", NULL, false, false, true}, {"xon", NULL, false, false, true}, {"xon_likoonli", NULL, false, true, false},
+	{"eng", "en", true, true, true},
+	{"twi", "tw", true, true, true},
+	{"ewe", "ee", true, true, true},
+	{"yor", "yo", true, true, true},
+	{"kik", "ki", true, true, true},
+	{"fat", NULL, true, true, true},
+	{"gaa", NULL, true, true, true},
+	{"dag", NULL, true, true, true},
+	{"gur", NULL, true, true, true},
+	{"kus", NULL, true, true, true},
+	{"luo", NULL, true, true, true},
+	{"mer", NULL, true, true, true},
+	{"fra", NULL, false, true, true},
+	{"atw", NULL, false, true, true},
+	{"ada", NULL, false, true, true},
+	{"dga", NULL, false, true, true},
+	{"maw", NULL, false, true, true},
+	{"wlx", NULL, false, true, true},
+	{"bwu", NULL, false, true, false},
+	{"xsm", NULL, false, true, true},
+	{"gjn", NULL, false, true, true},
+	{"nzi", NULL, false, true, true},
+	{"hau", "ha", false, true, true},
+	{"ibo", "ig", false, true, true},
+	{"pcm", NULL, false, true, true},
+	{"kri", NULL, false, true, true},
+	{"men", NULL, false, true, true},
+	{"tem", NULL, false, true, true},
+	{"wol", NULL, false, true, true},
+	{"swa", "sw", false, true, true},
+	{"kin", NULL, false, true, false},
+	{"sna", "sn", false, true, true},
+	{"lxn", NULL, false, false, true},
+	{"xon", NULL, false, false, true},
+	{"xon_likoonli", NULL, false, true, false},
 	{"xon_likpakpaanl", NULL, false, true, false},
 };
 
@@ -101,8 +127,7 @@ static void refuse_key(struct httpd_answer *a, const struct route *route, bool m
 
 	snprintf(challenge, sizeof challenge, "AzureApiManagementKey realm=\"https://stub/%s\",name=\"Ocp-Apim-Subscription-Key\",type=\"header\"", route->api);
 	httpd_add_header(a, "WWW-Authenticate", challenge);
-	gateway(a, 401, missing ? "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API."
-				: "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.", "");
+	gateway(a, 401, missing ? "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API." : "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.", "");
 }
 
 /* The body that the real API sends with a status, where the directive does not name one. */

@@ -13,7 +13,7 @@
 struct stub {
 	const char *keys[STUB_KEYS_MAX]; /* accepted; none: every key but 32 zeros */
 	size_t nkeys;
-	struct directives everywhere;    /* asked for by flag or control request */
+	struct directives everywhere; /* asked for by flag or control request */
 	struct calls *calls;
 };
 

@@ -25,12 +25,12 @@ void side_lose(struct side *s);
 
 struct audio {
 	struct side *side;
-	int fd;          /* -1: none */
+	int fd; /* -1: none */
 	int64_t at, size;
 	char key[KEY_MAX];
 	struct reply *piece; /* of the Redis string */
 	size_t piece_at;
-	struct buf bytes;    /* decoded from the job */
+	struct buf bytes; /* decoded from the job */
 	struct http_body_source source;
 };
 void audio_init(struct audio *a, struct side *side);
@@ -38,8 +38,8 @@ void audio_close(struct audio *a);
 
 enum audio_opened {
 	AUDIO_READY,
-	AUDIO_FAULT,     /* outcome is failed */
-	AUDIO_NO_REDIS,  /* err says why; nothing is wrong with the job */
+	AUDIO_FAULT,	/* outcome is failed */
+	AUDIO_NO_REDIS, /* err says why; nothing is wrong with the job */
 };
 /* Opens the job's audio source and fills call->request's body or source and its content type. */
 enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct job *job, struct call *call, struct outcome *out, struct error *err);

@@ -16,31 +16,51 @@ void health_init(struct health *h)
 	*h = (struct health){.lock = PTHREAD_MUTEX_INITIALIZER};
 }
 
-void health_lost(struct health *h, const char *where, const char *reason)
+static void tell_lost(const char *where, const char *reason)
 {
-	bool first;
+	log_event(LOG_WARN, "redis lost", "redis", where, "reason", reason, "then", "waiting and trying again", NULL);
+}
+
+void health_lost(struct health *h, const char *where, const char *reason, int64_t opened_ms)
+{
+	bool tell;
 
 	pthread_mutex_lock(&h->lock);
-	first = h->down++ == 0;
-	if (first)
+	tell = !h->told && opened_ms >= h->lost_at_ms;
+	if (h->down++ == 0)
 		h->lost_at_ms = clock_mono_ms();
+	h->told = h->told || tell;
 	pthread_mutex_unlock(&h->lock);
-	if (first)
-		log_event(LOG_WARN, "redis lost", "redis", where, "reason", reason, "then", "waiting and trying again", NULL);
+	if (tell)
+		tell_lost(where, reason);
+}
+
+void health_still_lost(struct health *h, const char *where, const char *reason)
+{
+	bool tell;
+
+	pthread_mutex_lock(&h->lock);
+	tell = !h->told;
+	h->told = true;
+	pthread_mutex_unlock(&h->lock);
+	if (tell)
+		tell_lost(where, reason);
 }
 
 void health_back(struct health *h, const char *where)
 {
 	int64_t lost_for_ms = 0;
-	bool last;
+	bool tell;
 
 	pthread_mutex_lock(&h->lock);
 	h->reconnects++;
-	last = --h->down == 0;
-	if (last)
+	tell = --h->down == 0 && h->told;
+	if (tell)
 		lost_for_ms = clock_mono_ms() - h->lost_at_ms;
+	if (h->down == 0)
+		h->told = false;
 	pthread_mutex_unlock(&h->lock);
-	if (last)
+	if (tell)
 		log_event(LOG_INFO, "redis back", "redis", where, "lost_for_ms", log_int(lost_for_ms), NULL);
 }
 

@@ -11,14 +11,17 @@
 
 struct health {
 	pthread_mutex_t lock; /* guards all below */
-	unsigned down;        /* how many connections are down now */
-	int64_t lost_at_ms;   /* mono; of the first of them */
+	unsigned down;	      /* how many connections are down now */
+	bool told;	      /* this loss has been logged */
+	int64_t lost_at_ms;   /* mono; when this loss, or the last one, began */
 	uint64_t reconnects;
 };
 
 void health_init(struct health *h);
-/* A connection of the caller's is gone, or works again: each caller reports changes only. where: "host:port"; reason: why. */
-void health_lost(struct health *h, const char *where, const char *reason);
+/* A connection of the caller's is gone, cannot be made again, or works again. where: "host:port"; reason: why. opened_ms: when it was made
+ * (mono; INT64_MAX where it never was). An idle connection finds out late that it broke in a loss that is over: that is no second loss. */
+void health_lost(struct health *h, const char *where, const char *reason, int64_t opened_ms);
+void health_still_lost(struct health *h, const char *where, const char *reason);
 void health_back(struct health *h, const char *where);
 bool health_up(struct health *h);
 

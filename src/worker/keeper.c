@@ -16,7 +16,7 @@
 #include "worker/reap.h"
 
 #define ROUND_MAX_MS 1000
-#define DUE_MAX 100    /* jobs moved to ready in one script call */
+#define DUE_MAX 100 /* jobs moved to ready in one script call */
 #define AUDIT_SLOTS 512
 
 struct charge { /* what the keeper knows of one line */
@@ -38,7 +38,7 @@ struct keeper {
 	struct redis *r;
 	bool lost, connected_once;
 	unsigned tries;
-	int64_t reap_from_ms;  /* mono: live workers first get a lease time to renew, after Redis or our way to it came back */
+	int64_t reap_from_ms; /* mono: live workers first get a lease time to renew, after Redis or our way to it came back */
 	int64_t audit_from_ms;
 	struct turn turn;
 	char host[64];
@@ -107,15 +107,17 @@ struct line_listener keeper_listener(struct keeper *k)
 
 static void lose(struct keeper *k, const struct error *err)
 {
+	int64_t opened_ms = k->r ? redis_opened_ms(k->r) : INT64_MAX;
 	char where[256];
 
 	redis_close(k->r);
 	k->r = NULL;
-	if (k->lost)
-		return;
-	k->lost = true;
 	redis_address_show(&k->ctx->address, where, sizeof where);
-	health_lost(&k->ctx->health, where, err->msg);
+	if (k->lost)
+		health_still_lost(&k->ctx->health, where, err->msg);
+	else
+		health_lost(&k->ctx->health, where, err->msg, opened_ms);
+	k->lost = true;
 }
 
 static int connect_redis(struct keeper *k)

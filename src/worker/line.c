@@ -25,11 +25,13 @@
 #define WAIT_MAX_MS 5000 /* for one BLMOVE: a silent peer is noticed soon after */
 #define WAIT_MARGIN_MS 2000
 #define IDLE_POLL_MS 1000
-#define REFUSED_PAUSE_MS 1000   /* Redis is full: how long no claims are tried */
-#define HELD_MS 1000            /* a settlement that met a key of the wrong type is tried again after this */
+#define REFUSED_PAUSE_MS 1000	/* Redis is full: how long no claims are tried */
+#define HELD_MS 1000		/* a settlement that met a key of the wrong type is tried again after this */
 #define PARSE_ON_IO_BYTES 65536 /* larger payloads are parsed by the pool thread, so that one giant does not stop the queue */
 
-enum wait_state { WAIT_NONE, WAIT_PENDING, WAIT_UNBLOCKING };
+enum wait_state { WAIT_NONE,
+		  WAIT_PENDING,
+		  WAIT_UNBLOCKING };
 
 struct line {
 	struct context *ctx;
@@ -49,32 +51,32 @@ struct line {
 	size_t ndone;
 	int64_t first_done_us; /* when the oldest of done came */
 	bool sleeping;
-	size_t wake_at;        /* this many done tasks wake the sleeping thread */
+	size_t wake_at; /* this many done tasks wake the sleeping thread */
 	unsigned generation;
 	bool listed;
 	int64_t lease_until_ms; /* boot clock */
-	unsigned *free;         /* stack of free slots */
+	unsigned *free;		/* stack of free slots */
 	size_t nfree;
-	size_t nbusy, nold;     /* claimed and unsettled; of these, under former ids */
-	size_t adopt;           /* so many on top of free are to be claimed whatever the demand */
+	size_t nbusy, nold; /* claimed and unsettled; of these, under former ids */
+	size_t adopt;	    /* so many on top of free are to be claimed whatever the demand */
 	bool paused;
 
 	/* The I/O thread's own. */
 	struct redis *a, *b;
 	bool a_lost, b_lost; /* told to health */
-	unsigned tries;      /* to reconnect */
+	unsigned tries;	     /* to reconnect */
 	int64_t b_client;    /* CLIENT ID of b */
 	enum wait_state wait;
 	unsigned wait_slot;
 	int64_t wait_until_ms;
-	bool empty;          /* ready had nothing left at the last look */
+	bool empty; /* ready had nothing left at the last look */
 	int64_t refused_until_ms;
 	bool refused;
-	struct task *held;   /* settlements that met a key of the wrong type */
+	struct task *held; /* settlements that met a key of the wrong type */
 	int64_t held_until_ms;
 	struct task *sent[TURN_SETTLE_MAX];
 	size_t nsent;
-	bool repeated;       /* sent was sent before, and no reply came */
+	bool repeated; /* sent was sent before, and no reply came */
 	unsigned claim[TURN_CLAIM_MAX];
 	size_t nclaim;
 	struct turn turn;
@@ -442,15 +444,17 @@ static void show_address(const struct line *l, char out[256])
 
 static void lose(struct line *l, struct redis **link, bool *lost, const char *reason)
 {
+	int64_t opened_ms = *link ? redis_opened_ms(*link) : INT64_MAX;
 	char where[256];
 
 	redis_close(*link);
 	*link = NULL;
-	if (*lost)
-		return;
-	*lost = true;
 	show_address(l, where);
-	health_lost(&l->ctx->health, where, reason);
+	if (*lost)
+		health_still_lost(&l->ctx->health, where, reason);
+	else
+		health_lost(&l->ctx->health, where, reason, opened_ms);
+	*lost = true;
 }
 
 static void lose_a(struct line *l, const struct error *err)
@@ -747,8 +751,7 @@ static void measure(struct line *l, size_t settled)
 static void take_turn(struct line *l, size_t want)
 {
 	char worker[WORKER_ID_MAX + 1];
-	struct turn_request q = {.worker = worker, .victim = "", .settle = l->settle, .slots = l->claim, .repeated = l->repeated,
-				 .dead_max_jobs = l->ctx->settings->dead_max_jobs, .dead_max_bytes = l->ctx->settings->dead_max_bytes};
+	struct turn_request q = {.worker = worker, .victim = "", .settle = l->settle, .slots = l->claim, .repeated = l->repeated, .dead_max_jobs = l->ctx->settings->dead_max_jobs, .dead_max_bytes = l->ctx->settings->dead_max_bytes};
 	struct turn_answer answer = {0};
 	struct reply *reply = NULL;
 	struct error err = {0};

@@ -28,7 +28,7 @@ struct line;
 /* Something a line must tell the keeper; any thread. */
 struct line_listener {
 	void (*due)(void *keeper, int64_t in_ms); /* a job was put into delayed, due in so many ms */
-	void (*unlisted)(void *keeper);           /* a claim found the worker struck off */
+	void (*unlisted)(void *keeper);		  /* a claim found the worker struck off */
 	void *keeper;
 };
 
@@ -46,8 +46,8 @@ const char *line_queue(const struct line *l);
 const struct queue_settings *line_queue_settings(const struct line *l);
 const struct keys *line_keys(const struct line *l);
 size_t line_index(const struct line *l);
-unsigned line_slots(const struct line *l);       /* how many slots it may fill */
-unsigned line_busy(struct line *l);              /* claimed and not yet settled */
+unsigned line_slots(const struct line *l); /* how many slots it may fill */
+unsigned line_busy(struct line *l);	   /* claimed and not yet settled */
 
 /* Pool threads. A finished task, with how it is to be settled; takes it. */
 void line_done(struct line *l, struct task *t);
@@ -59,10 +59,10 @@ unsigned line_generation(struct line *l);
 
 /* Keeper thread. */
 void line_renewed(struct line *l, int64_t lease_until_boot_ms); /* the lease of the current generation holds until then */
-void line_lease_lost(struct line *l);        /* on to the next generation; it must be registered before anything is claimed */
-bool line_owns(struct line *l, const char *worker); /* a former id of ours whose jobs still run here */
+void line_lease_lost(struct line *l);				/* on to the next generation; it must be registered before anything is claimed */
+bool line_owns(struct line *l, const char *worker);		/* a former id of ours whose jobs still run here */
 void line_pause(struct line *l, bool paused);
-void line_adopt(struct line *l, unsigned slot); /* a free slot was seen full: claim it next */
+void line_adopt(struct line *l, unsigned slot);					/* a free slot was seen full: claim it next */
 size_t line_free_slots(struct line *l, unsigned *out, size_t max, size_t from); /* a snapshot, from the from-th on */
 
 #endif

@@ -108,8 +108,7 @@ static int judge(struct reaping *p, unsigned slot, struct job *job, bool readabl
 
 static int settle(struct reaping *p, struct settlement *s)
 {
-	struct turn_request q = {.worker = "", .victim = p->own ? "" : p->worker, .settle = s, .nsettle = 1,
-				 .dead_max_jobs = p->s->dead_max_jobs, .dead_max_bytes = p->s->dead_max_bytes};
+	struct turn_request q = {.worker = "", .victim = p->own ? "" : p->worker, .settle = s, .nsettle = 1, .dead_max_jobs = p->s->dead_max_jobs, .dead_max_bytes = p->s->dead_max_bytes};
 	struct turn_answer answer = {0};
 	struct reply *reply = NULL;
 	int rc = turn_write(p->turn, p->r, p->k, &q, p->err);
@@ -128,8 +127,7 @@ static int settle(struct reaping *p, struct settlement *s)
 
 static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_t len)
 {
-	struct settlement s = {.how = SETTLE_BACK, .worker = p->worker, .slot = slot, .payload = payload, .payload_len = len, .outcome = "",
-			       .reply = "", .number = CRASH_MEMORY_MS};
+	struct settlement s = {.how = SETTLE_BACK, .worker = p->worker, .slot = slot, .payload = payload, .payload_len = len, .outcome = "", .reply = "", .number = CRASH_MEMORY_MS};
 	struct outcome_facts facts = {.queue = p->queue, .worker = p->worker, .finished_at_ms = clock_real_ms()};
 	struct buf body = BUF_INIT(SIZE_MAX / 4), dead = BUF_INIT(SIZE_MAX / 4);
 	char hash[SHA1_HEX_LEN + 1];

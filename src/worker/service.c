@@ -22,8 +22,8 @@
 #include "worker/stock.h"
 
 #define HOST_MAX 40
-#define STOP_POLL_MS 20     /* a stop is rare, and main has nothing else to do */
-#define LAST_WORD_MS 5000   /* after running calls were cut off: for handing jobs back */
+#define STOP_POLL_MS 20	  /* a stop is rare, and main has nothing else to do */
+#define LAST_WORD_MS 5000 /* after running calls were cut off: for handing jobs back */
 
 struct service {
 	struct context ctx;
@@ -76,7 +76,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 		if (err->code == ERR_REFUSED)
 			return error_prefix(err, "redis at %s", where);
 		if (!told)
-			health_lost(&s->ctx.health, where, err->msg);
+			health_lost(&s->ctx.health, where, err->msg, INT64_MAX);
 		told = true;
 		for (int64_t left = health_backoff_ms(tries); left > 0 && !stop_asked(); left -= STOP_POLL_MS)
 			nap(STOP_POLL_MS);

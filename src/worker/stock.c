@@ -13,11 +13,11 @@
 
 struct share {
 	int64_t weight;
-	size_t limit;    /* max_concurrency, or all threads */
+	size_t limit; /* max_concurrency, or all threads */
 	size_t running;
 	size_t waiting;
 	struct task *head, *tail;
-	bool backlog;    /* ready may hold more than we took */
+	bool backlog;	 /* ready may hold more than we took */
 	int64_t call_us; /* moving average of a call; 0: none measured yet */
 };
 
@@ -192,10 +192,26 @@ static size_t granted(const struct stock *s, size_t queue)
 	return extra[queue];
 }
 
-static size_t target(const struct share *q)
+/* How long it takes on the average until some thread comes free, in us, as far as calls were measured. */
+static int64_t next_free_us(const struct stock *s)
 {
+	int64_t call_us = 0;
+
+	for (size_t i = 0; i < s->nqueues; i++)
+		if (s->queue[i].running > 0 && s->queue[i].call_us > call_us)
+			call_us = s->queue[i].call_us;
+	return call_us / (int64_t)s->threads;
+}
+
+/* How many jobs of the queue may wait here. Where queues compete each needs one in hand, else a thread that comes free finds only the
+ * others' jobs and the weights mean nothing; but not where it would wait long. */
+static size_t target(const struct stock *s, size_t queue)
+{
+	const struct share *q = &s->queue[queue];
 	int64_t n = q->call_us > 0 ? (int64_t)q->running * STOCK_MS * 1000 / q->call_us : 0;
 
+	if (n == 0 && q->backlog && share_use(q) < q->limit && others_have_backlog(s, queue) && next_free_us(s) <= STOCK_PATIENCE_MS * 1000)
+		n = 1;
 	return n < STOCK_MAX ? (size_t)n : STOCK_MAX;
 }
 
@@ -206,7 +222,7 @@ size_t stock_demand(struct stock *s, size_t queue, size_t *threads_free)
 
 	pthread_mutex_lock(&s->lock);
 	now = s->closed ? 0 : granted(s, queue);
-	stock = target(q);
+	stock = target(s, queue);
 	stock = s->closed || stock <= q->waiting ? 0 : stock - q->waiting;
 	pthread_mutex_unlock(&s->lock);
 	*threads_free = now;
@@ -253,16 +269,12 @@ void stock_put(struct stock *s, size_t queue, struct task *tasks, size_t n)
 bool stock_crowded(struct stock *s, size_t queue)
 {
 	const struct share *q = &s->queue[queue];
-	int64_t call_us = 0, wait_us;
+	int64_t wait_us;
 	bool crowded;
 
 	pthread_mutex_lock(&s->lock);
-	/* A thread comes free every (average call ÷ threads); all queues' calls keep them busy. */
-	for (size_t i = 0; i < s->nqueues; i++)
-		if (s->queue[i].running > 0 && s->queue[i].call_us > call_us)
-			call_us = s->queue[i].call_us;
-	wait_us = call_us * (int64_t)(s->waiting + 1) / (int64_t)s->threads;
-	crowded = (free_threads(s) == 0 && (call_us == 0 || wait_us > STOCK_PATIENCE_MS * 1000)) || q->running + q->waiting >= q->limit;
+	wait_us = next_free_us(s) * (int64_t)(s->waiting + 1);
+	crowded = (free_threads(s) == 0 && (wait_us == 0 || wait_us > STOCK_PATIENCE_MS * 1000)) || q->running + q->waiting >= q->limit;
 	pthread_mutex_unlock(&s->lock);
 	return crowded;
 }

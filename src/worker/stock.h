@@ -19,8 +19,8 @@
 #include "settings/settings.h"
 #include "worker/task.h"
 
-#define STOCK_MS 20   /* well under what another idle host would need to notice */
-#define STOCK_MAX 128 /* larger claims bring nothing (measured) */
+#define STOCK_MS 20	     /* well under what another idle host would need to notice */
+#define STOCK_MAX 128	     /* larger claims bring nothing (measured) */
 #define STOCK_PATIENCE_MS 50 /* a job that would wait longer for a thread goes back to ready */
 
 struct stock;

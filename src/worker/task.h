@@ -21,20 +21,20 @@ struct line;
 
 struct task {
 	struct line *line;
-	struct task *next;     /* in whatever list holds it */
+	struct task *next; /* in whatever list holds it */
 	unsigned slot;
-	unsigned generation;   /* of the worker id it was claimed under */
-	bool busy;             /* claimed and not yet settled */
+	unsigned generation; /* of the worker id it was claimed under */
+	bool busy;	     /* claimed and not yet settled */
 	bool parsed;
-	bool bad;              /* parsed: the job is invalid, fault says why */
-	char *payload;         /* owned */
+	bool bad;      /* parsed: the job is invalid, fault says why */
+	char *payload; /* owned */
 	size_t payload_len;
 	struct job job;
-	struct fault fault;    /* of an invalid job */
-	int64_t started_us;    /* mono; when a thread took it */
+	struct fault fault; /* of an invalid job */
+	int64_t started_us; /* mono; when a thread took it */
 	/* How it is to be settled, once done. */
 	enum settle_how how;
-	const char *outcome;   /* static */
+	const char *outcome; /* static */
 	bool audio;
 	bool has_dead;
 	struct buf body;

@@ -4,6 +4,7 @@ Every test has a Redis of its own, on a socket in its temporary folder. Programs
 synchronise: conditions are polled with a deadline."""
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -153,19 +154,20 @@ class System:
         return env
 
     def worker(self, wait=True, flags=(), **settings):
-        before = self.listed()
         w = Worker(self.folder, len(self.workers), self.env(**settings), flags)
         self.workers.append(w)
         if wait:
-            until(lambda: w.process.poll() is not None or self.listed() > before, what="worker is listed")
+            until(lambda: w.process.poll() is not None or self.lists(w), what="worker is listed")
             assert w.process.poll() is None, w.log()
         return w
 
-    def listed(self):
+    def lists(self, worker):
+        """Whether the worker stands in the lists of Redis, under the name it logged at its start."""
+        name = re.search(r'event"?[=:]"?started.*worker"?[=:]"?([\w.-]+)', worker.log())
         try:
-            return sum(self.redis.zcard(k) for k in self.redis.keys("adwuma:*:workers"))
+            return name and any(m.startswith(name[1].encode()) for k in self.redis.keys("*:workers") for m in self.redis.zrange(k, 0, -1))
         except redis_py.RedisError:
-            return 0
+            return False
 
     def push(self, queue, *jobs):
         raw = [j if isinstance(j, (bytes, str)) else json.dumps(j) for j in jobs]

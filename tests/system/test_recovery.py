@@ -4,6 +4,9 @@ import threading
 import time
 
 import pytest
+import redis as redis_py
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from conftest import SANITIZED, RedisServer, System, until
 
 JOBS = 10_000 if not SANITIZED else 1_500
@@ -11,6 +14,14 @@ JOBS = 10_000 if not SANITIZED else 1_500
 
 def jobs(n, text="job", **more):
     return [{"id": f"{i}", "text": f"{text} {i}", **more} for i in range(n)]
+
+
+def stop_at_once(w):
+    """Two TERMs; the second only when the first was seen, since the kernel would merge them."""
+    w.send(signal.SIGTERM)
+    until(lambda: "stopping" in w.log(), what="it stops")
+    w.send(signal.SIGTERM)
+    assert w.process.wait(20) == 0
 
 
 @pytest.mark.core
@@ -42,8 +53,8 @@ def test_kill_one_of_two_in_the_middle(system):
     system.reconcile("translate", JOBS)
     stats = system.stats("translate")
     assert stats["succeeded"] == JOBS
-    # The victim's calls were made once more, nothing else.
-    assert JOBS <= system.stub.count() <= JOBS + 16
+    # The victim's calls were made once more, nothing else: 16 that ran, and ended ones that were gathered or on their way.
+    assert JOBS <= system.stub.count() <= JOBS + 16 + 32 + 64
     until(lambda: system.redis.zcard("adwuma:{translate}:workers") == 1, 10, "the dead worker is off the list")
     assert survivor.process.poll() is None
 
@@ -58,10 +69,7 @@ def test_dead_workers_jobs_run_elsewhere_in_time(system):
     began = time.monotonic()
     until(lambda: system.stub.count() == 16, 30, "all are called again")
     assert time.monotonic() - began < (2 + 3) * (3 if SANITIZED else 1)
-    system.workers[1].expected = 0
-    system.workers[1].send(signal.SIGTERM)
-    system.workers[1].send(signal.SIGTERM)
-    assert system.workers[1].process.wait(20) == 0
+    stop_at_once(system.workers[1])
     assert system.redis.llen("adwuma:{translate}:ready") == 8
 
 
@@ -139,10 +147,10 @@ def test_stop_hands_back_what_does_not_end(system, how):
     system.push("translate", *jobs(3, "x stub(hang)"), {"id": "h", "text": "x stub(hang)", "if_unsure": "hold"})
     w = system.worker(threads=4, drain_timeout_s=1 if how == "drain timeout" else 60)
     until(lambda: system.stub.count() == 4, what="calls run")
-    w.send(signal.SIGTERM)
-    if how == "second signal":
-        until(lambda: "stopping" in w.log(), what="it stops")
+    if how == "drain timeout":
         w.send(signal.SIGTERM)
+    if how == "second signal":
+        stop_at_once(w)
     assert w.process.wait(20) == 0
     assert system.redis.llen("adwuma:{translate}:ready") == 3
     assert system.result("translate", "h")["error"]["type"] == "UnknownOutcomeError"
@@ -191,7 +199,7 @@ def test_redis_restarts_under_load(tmp_path, stub):
     system.reconcile("translate", 1500)
     log = w.log()
     assert system.stats("translate")["succeeded"] == 1500
-    assert log.count("redis lost") == log.count("redis back") <= 3, log
+    assert log.count("redis lost") == log.count("redis back") == 2, log
     system.finish()
     system.server.stop()
 
@@ -217,6 +225,8 @@ def test_connections_killed_and_scripts_flushed_under_load(system):
     system.push("translate", *jobs(3000))
     system.worker(threads=8)
     stop = threading.Event()
+    system.server.client = redis_py.Redis(unix_socket_path=system.server.socket, retry=Retry(NoBackoff(), 20),
+                                          retry_on_error=[redis_py.ConnectionError])  # our own connection is killed too
 
     def disturb():
         while not stop.is_set():
@@ -236,7 +246,7 @@ def test_connections_killed_and_scripts_flushed_under_load(system):
 
 
 def test_full_redis_refuses_claims_but_no_result(system):
-    system.push("translate", *jobs(4, "x stub(delay=500)"), *jobs(0))
+    system.push("translate", *jobs(4, "x stub(delay=500)"))
     system.worker(threads=4)
     until(lambda: system.stub.count() == 4, what="calls run")
     system.redis.config_set("maxmemory", "1")
@@ -245,10 +255,6 @@ def test_full_redis_refuses_claims_but_no_result(system):
     system.push("translate", {"id": "after", "text": "x"})
     assert system.result("translate", "after")["status"] == "succeeded"
     assert system.stats("translate") == {"succeeded": 5}
-    system.redis.config_set("maxmemory", "1")
-    made = until(lambda: "redis refuses new claims" in system.workers[0].log() or True)
-    assert made
-    system.redis.config_set("maxmemory", "0")
 
 
 def test_staged_audio_passes_a_full_redis(system):
@@ -256,8 +262,9 @@ def test_staged_audio_passes_a_full_redis(system):
     system.worker()
     until(lambda: system.stub.count() == 1, what="call runs")
     system.redis.config_set("maxmemory", "1")
-    r = system.result("synthesize", "s")
+    until(lambda: system.redis.llen("adwuma:{synthesize}:result:s"), what="result is written")
     system.redis.config_set("maxmemory", "0")
+    r = system.result("synthesize", "s")
     assert system.redis.strlen(r["result"]["audio_key"]) == r["result"]["bytes"]
     assert not system.redis.keys("adwuma:*stage*")
 
@@ -291,9 +298,7 @@ def test_stop_without_redis_is_69_and_loses_nothing(tmp_path, stub):
     stub.fault("")
     system.worker(threads=2, lease_ms=1000)
     until(lambda: stub.count() == 4, 20, "both are called again")
-    system.workers[1].send(signal.SIGTERM)
-    system.workers[1].send(signal.SIGTERM)
-    assert system.workers[1].process.wait(20) == 0
+    stop_at_once(system.workers[1])
     system.finish()
     system.server.stop()
 

@@ -1,0 +1,159 @@
+"""Settings: sources and their order, --check, refusals with place and reason, secrets, logs."""
+import json
+import os
+import re
+import subprocess
+import time
+
+import pytest
+from conftest import BUILD, KEY, SANITIZED, until
+
+
+def run(*flags, **env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ADWUMA_", "KHAYA_", "TASKINGAI_"))}
+    clean.update({k: str(v) for k, v in env.items()})
+    return subprocess.run([BUILD + "/adwumad", *flags], env=clean, capture_output=True, text=True, timeout=30)
+
+
+def checked(*flags, **env):
+    done = run("--check", *flags, **env)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line), done.stderr
+
+
+def test_defaults():
+    s, err = checked()
+    assert (s["threads"], s["lease_ms"], s["redis_url"], s["max_job_bytes"], s["dead_max_bytes"]) == ("32", "15000", "redis://127.0.0.1:6379/0", "16777216", "67108864")
+    assert (s["queues"], s["khaya_base_url"]) == ("translate,transcribe,synthesize,taskingai", "https://translation-api.ghananlp.org")
+    assert "no API key" in err
+
+
+def test_flags_beat_environment_beats_file(tmp_path):
+    conf = tmp_path / "a.conf"
+    conf.write_text("# a comment\nthreads = 5\nlease_ms = 2000\nmax_attempts=7\nqueues = a:2,\n  b,\n  translate\n\n[queue b]\nmax_concurrency = 3\ntimeout_ms = 10\n")
+    s, _ = checked("--config", str(conf))
+    assert (s["threads"], s["queues"], s["max_concurrency"]) == ("5", "a:2,b,translate", "3")
+    s, _ = checked("--config", str(conf), ADWUMA_THREADS=6, ADWUMA_LEASE_MS=3000)
+    assert (s["threads"], s["lease_ms"], s["max_attempts"]) == ("6", "3000", "7")
+    s, _ = checked("--threads", "7", "--config=" + str(conf), "--allow-http-loopback=yes", "--max-job-bytes", "2m", ADWUMA_THREADS=6)
+    assert (s["threads"], s["allow_http_loopback"], s["max_job_bytes"]) == ("7", "on", "2097152")
+    s, _ = checked(ADWUMA_THREADS="", KHAYA_TIMEOUT="7.0")
+    assert (s["threads"], s["khaya_timeout"]) == ("32", "7")
+
+
+WRONG = [
+    (["--threads", "0"], {}, "--threads: threads must be a whole number from 1 to 4096, got '0'"),
+    (["--threads", "7x"], {}, "--threads"), (["--threads"], {}, "a value must follow"), (["--threads", "99999999999999999999"], {}, "--threads"),
+    ([], {"ADWUMA_THREADS": "4097"}, "environment ADWUMA_THREADS"), ([], {"ADWUMA_LEASE_MS": "999"}, "ADWUMA_LEASE_MS"),
+    ([], {"KHAYA_TIMEOUT": "7.5"}, "KHAYA_TIMEOUT"), ([], {"KHAYA_BASE_URL": "http://api.example.org"}, "https://"), ([], {"KHAYA_BASE_URL": "HTTPS://x"}, "https://"),
+    ([], {"KHAYA_BASE_URL": "http://127.0.0.1:1"}, "allow_http_loopback"), (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://127.0.0.1.example.org"}, "https://"),
+    (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://localhost@example.org"}, "https://"),
+    (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
+    (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "redis_url"), (["--redis-url", "rediss://x"], {}, "not supported by this version"),
+    (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),
+    (["--log-level", "loud"], {}, "debug|info|warn|error"), (["--audio-root", "/nonexistent"], {}, "no directory"), (["--api-ca-file", "/nonexistent"], {}, "cannot read"),
+    (["--config", "/nonexistent"], {}, "/nonexistent: cannot read"), (["--khaya-tts-version", "v2"], {}, "--khaya-tts-version"), (["--admin-listen", "nowhere"], {}, "admin_listen"),
+    (["--max-job-bytes", "1T"], {}, "max_job_bytes"), (["--allow-http-loopback", "maybe"], {}, "on or off"), (["--key-prefix", "a{b"], {}, "key_prefix"),
+]
+
+
+@pytest.mark.parametrize("flags,env,message", WRONG)
+def test_refused_with_place_and_reason(flags, env, message):
+    for check in ([], ["--check"]):
+        done = run(*check, *flags, **env)
+        assert done.returncode == 78 and message in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("text,message", [
+    ("threads = 5\nthreds = 6\n", ":2: 'threds' is no setting"), ("threads = many\n", ":1: threads must be"), ("x" * 250 + " = 1\n", ":1: the line is longer than 198"),
+    ("[queue nope]\nmax_concurrency = 1\n", ":2: queue 'nope' is not among queues"), ("[other]\nthreads = 1\n", ":2: section [other]"),
+    ("[queue translate]\nrate_limit = 10/s\n", "not supported"), ("[queue translate]\nthreads = 1\n", "no setting of a queue"), ("just words\n", ":1: is neither"),
+])
+def test_file_refused_with_line(tmp_path, text, message):
+    conf = tmp_path / "bad.conf"
+    conf.write_text(text)
+    done = run("--check", "--config", str(conf))
+    assert done.returncode == 78 and f"{conf}" in done.stderr and message in done.stderr, done.stderr
+
+
+def test_unknown_environment_is_a_warning():
+    _, err = checked(ADWUMA_PORT="tcp://1", KHAYA_SOMETHING="x", PORT="y")
+    assert "ADWUMA_PORT" in err and "KHAYA_SOMETHING" not in err
+
+
+def test_secrets_are_never_shown(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text(KEY + "\n")
+    done = run("--check", "--redis-url", "redis://user:hushhush@h:1/2", KHAYA_API_KEY_FILE=secret, TASKINGAI_API_KEY="hushhush2", ADWUMA_REDIS_PASSWORD="hushhush3")
+    assert done.returncode == 0 and KEY not in done.stdout and "hushhush" not in done.stdout + done.stderr
+    assert "khaya_api_key = ***" in done.stdout and "redis_url = redis://user:***@h:1/2" in done.stdout
+    done = run("--check", KHAYA_API_KEY_FILE=tmp_path / "none")
+    assert done.returncode == 78 and "KHAYA_API_KEY_FILE" in done.stderr
+    conf = tmp_path / "c.conf"
+    conf.write_text(f"khaya_api_key_file = {secret}\n")
+    assert checked("--config", str(conf))[0]["khaya_api_key"] == "***"
+
+
+def test_no_secret_in_process_results_or_redis(system):
+    w = system.worker(log_level="debug")
+    system.do("translate", text="stub(status=401)")
+    system.do("translate", text="x stub(reset)", max_attempts=1)
+    assert KEY.encode() not in open(f"/proc/{w.process.pid}/cmdline", "rb").read()
+    assert KEY not in open(f"/proc/{w.process.pid}/comm").read() + w.log()
+    for key in system.redis.keys("*"):
+        kind = system.redis.type(key)
+        text = system.redis.lrange(key, 0, -1) if kind == b"list" else system.redis.hgetall(key) if kind == b"hash" else b""
+        assert KEY not in repr(text)
+
+
+def test_wrong_password_and_old_wishes_stop_the_start(system):
+    system.redis.config_set("requirepass", "right")
+    for env, message in (({}, "NOAUTH"), ({"redis_password": "wrong-password"}, "WRONGPASS")):
+        w = system.worker(wait=False, **env)
+        w.expected = 69
+        assert w.process.wait(20) == 69 and message in w.log() and "wrong-password" not in w.log()
+    w = system.worker(wait=False, redis_password="right")
+    until(lambda: "started" in w.log(), what="starts with the right one")
+
+
+def test_logs_parse_in_both_forms(system):
+    w = system.worker(log_format="json")
+    system.do("translate", id="a", text="")
+    until(lambda: "job failed" in w.log(), what="it is logged")
+    for line in w.log().splitlines():
+        assert {"ts", "level", "program", "event"} <= set(json.loads(line))
+    w.stop()
+    w = system.worker()
+    system.do("translate", id="b", text="")
+    pair = r'[a-z_]+=(?:[^\s"=\\]+|"(?:[^"\\]|\\.)*")'
+    until(lambda: "job failed" in w.log(), what="it is logged")
+    for line in w.log().splitlines():
+        assert re.fullmatch(f"{pair}(?: {pair})*", line), line
+
+
+def test_help_and_version():
+    done = run("--help")
+    assert done.returncode == 0
+    for name in checked()[0]:
+        if name not in ("max_concurrency", "timeout_ms"):
+            assert "--" + name.replace("_", "-") in done.stdout or name.upper() in done.stdout, name
+    assert run("--version").stdout.startswith("adwumad 0.")
+
+
+def test_idle_memory(system):
+    """32 threads, fresh: under 4 MB of anonymous memory."""
+    w = system.worker(threads=32)
+    until(lambda: "started" in w.log(), what="started")
+    status = open(f"/proc/{w.process.pid}/status").read()
+    rss = int(re.search(r"RssAnon:\s+(\d+)", status)[1])
+    assert SANITIZED or rss < 4096, f"{rss} KiB"
+    assert int(re.search(r"Threads:\s+(\d+)", status)[1]) >= 32 + 4 + 2
+
+
+def test_key_prefix(system):
+    system.worker(key_prefix="other")
+    system.redis.lpush("other:{translate}:ready", '{"id":"1","text":"x"}')
+    key = "other:{translate}:result:1"
+    assert json.loads(system.redis.blmove(key, key, 10, "LEFT", "LEFT"))["status"] == "succeeded"
+    assert not system.redis.keys("adwuma:*")
