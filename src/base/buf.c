@@ -204,7 +204,7 @@ void buf_json_double(struct buf *b, double d, int decimals)
 	if (part == 0)
 		return;
 	buf_char(b, '.');
-	for (int64_t at = scale / 10; part > 0; at /= 10) {
+	for (int64_t at = scale / 10; part > 0 && at > 0; at /= 10) {
 		buf_char(b, (char)('0' + part / at));
 		part %= at;
 	}

@@ -10,6 +10,7 @@
 
 #define REDIS_PORT_DEFAULT 6379
 #define REDIS_DB_MAX 16383
+#define PART_MAX 4096 /* bytes of a name, a password or a path */
 
 static int hex_value(char c)
 {
@@ -25,7 +26,7 @@ static int hex_value(char c)
 /* Percent-decoded copy of n bytes; NULL when an escape is broken, hides a NUL, or memory ran out. */
 static char *decode(const char *s, size_t n)
 {
-	char *out = malloc(n + 1);
+	char *out = n <= PART_MAX ? malloc(n + 1) : NULL;
 	size_t w = 0;
 
 	if (!out)

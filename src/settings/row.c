@@ -53,7 +53,7 @@ static int set_int(const struct row *row, int64_t *out, const char *value, struc
 static int set_size(const struct row *row, int64_t *out, const char *value, struct error *err)
 {
 	static const char units[] = "KMG";
-	char *end, range[96];
+	char none[] = "", *end = none, range[96];
 	long long n = isdigit((unsigned char)*value) ? strtoll(value, &end, 10) : -1;
 	const char *unit = n >= 0 && *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
 

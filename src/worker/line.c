@@ -44,7 +44,7 @@ struct line {
 	pthread_t thread;
 	bool started, clean;
 	int wake_fd;
-	_Atomic bool give_up;
+	_Atomic bool give_up, ended;
 
 	pthread_mutex_t lock; /* guards until the next blank line */
 	struct task *done_head, *done_tail;
@@ -216,6 +216,11 @@ void line_give_up(struct line *l)
 {
 	l->give_up = true;
 	ring(l);
+}
+
+bool line_ended(const struct line *l)
+{
+	return l->ended;
 }
 
 /* Under the lock. */
@@ -1005,6 +1010,7 @@ static void *line_main(void *arg)
 		if (l->a && l->b)
 			step(l);
 	}
+	l->ended = true;
 	return NULL;
 }
 

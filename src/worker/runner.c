@@ -125,38 +125,34 @@ static void put_back(struct task *t)
 	t->outcome = "";
 }
 
-static void make_facts(struct task *t, struct outcome_facts *facts, char worker[WORKER_ID_MAX + 1])
-{
-	line_worker_id(t->line, t->generation, worker);
-	facts->queue = line_queue(t->line);
-	facts->worker = worker;
-	facts->finished_at_ms = clock_real_ms();
-}
-
 /* The result as it stands in out. counted_as: the outcome in stats. A failed job is kept in dead too, unless it had expired. */
-static void finish(struct task *t, const struct outcome *out, struct outcome_facts *facts, const char *counted_as, bool keep_dead)
+static void finish(struct task *t, const struct outcome *out, const struct outcome_facts *so_far, const char *counted_as, bool keep_dead)
 {
+	struct outcome_facts facts = *so_far;
 	char worker[WORKER_ID_MAX + 1];
 
-	make_facts(t, facts, worker);
+	line_worker_id(t->line, t->generation, worker);
+	facts.queue = line_queue(t->line);
+	facts.worker = worker;
+	facts.finished_at_ms = clock_real_ms();
 	t->how = *t->job.id ? SETTLE_RESULT : SETTLE_DEAD;
 	t->outcome = counted_as;
 	t->body.max = t->dead.max = SIZE_MAX / 4; /* what goes in is bounded by max_job_bytes and max_response_bytes */
 	buf_clear(&t->body);
 	buf_clear(&t->dead);
 	if (*t->job.id)
-		outcome_result_json(&t->job, out, facts, &t->body);
+		outcome_result_json(&t->job, out, &facts, &t->body);
 	t->has_dead = keep_dead;
 	if (keep_dead)
-		outcome_dead_json(&t->job, &out->fault, facts->finished_at_ms, &t->dead);
+		outcome_dead_json(&t->job, &out->fault, facts.finished_at_ms, &t->dead);
 }
 
-static void fail(struct task *t, struct outcome *out, struct outcome_facts *facts)
+static void fail(struct task *t, struct outcome *out, const struct outcome_facts *facts)
 {
 	out->kind = OUTCOME_FAILED;
 	finish(t, out, facts, "failed", true);
 	if (log_enabled(LOG_INFO))
-		log_event(LOG_INFO, "job failed", "queue", facts->queue, "job", t->job.id, "type", out->fault.type, "status",
+		log_event(LOG_INFO, "job failed", "queue", line_queue(t->line), "job", t->job.id, "type", out->fault.type, "status",
 			  log_int(out->fault.status_code), "attempts", log_int(facts->attempts), NULL);
 }
 

@@ -170,9 +170,31 @@ static size_t count_busy(struct service *s)
 	return n;
 }
 
+static bool all_ended(const struct service *s)
+{
+	for (size_t i = 0; i < s->nlines; i++)
+		if (!line_ended(s->lines[i]))
+			return false;
+	return true;
+}
+
+/* Lines end by themselves once their jobs are settled; only Redis can keep them from it. */
+static void wait_for_lines(struct service *s)
+{
+	int64_t give_up_at = clock_mono_ms() + LAST_WORD_MS;
+
+	while (!all_ended(s) && clock_mono_ms() < give_up_at)
+		nap(STOP_POLL_MS);
+	if (all_ended(s))
+		return;
+	move_on(s, PHASE_ABORT);
+	for (size_t i = 0; i < s->nlines; i++)
+		line_give_up(s->lines[i]);
+}
+
 bool service_stop(struct service *s, bool (*hurry)(void))
 {
-	int64_t drain_until = clock_mono_ms() + s->ctx.settings->drain_timeout_s * 1000, give_up_at;
+	int64_t drain_until = clock_mono_ms() + s->ctx.settings->drain_timeout_s * 1000;
 	bool clean = true;
 
 	log_event(LOG_INFO, "stopping", "jobs", log_int((long long)count_busy(s)), NULL);
@@ -184,14 +206,7 @@ bool service_stop(struct service *s, bool (*hurry)(void))
 		move_on(s, PHASE_ABORT);
 		crew_abort(s->crew);
 	}
-	give_up_at = clock_mono_ms() + LAST_WORD_MS;
-	while (clock_mono_ms() < give_up_at && (count_busy(s) > 0 || !health_up(&s->ctx.health)))
-		nap(STOP_POLL_MS);
-	if (count_busy(s) > 0 || !health_up(&s->ctx.health)) {
-		move_on(s, PHASE_ABORT);
-		for (size_t i = 0; i < s->nlines; i++)
-			line_give_up(s->lines[i]);
-	}
+	wait_for_lines(s);
 	for (size_t i = 0; i < s->nlines; i++)
 		clean = line_join(s->lines[i]) && clean;
 	keeper_stop(s->keeper);
