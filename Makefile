@@ -10,8 +10,8 @@ PYTHON ?= /usr/bin/python3
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
 PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd
-SAN_FLAGS := $(if $(SAN),-fsanitize=$(if $(filter address,$(SAN)),address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 , := ,
+SAN_FLAGS := $(if $(SAN),-fsanitize=$(if $(filter address,$(SAN)),address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 HARDEN := -fstack-protector-strong -fPIC -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 LTO := $(if $(SAN)$(NO_LTO),,-flto=auto)
 
@@ -82,7 +82,7 @@ test-built: all
 	$(MAKE) test-unit
 	$(MAKE) test-system
 test-unit: $(UNIT)
-	@for t in $(UNIT); do $$t || exit 1; done
+	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 test-system: all
 	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -n 4 tests/system
 demo:

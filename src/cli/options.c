@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The options of all commands, one row each, and the reading of a command's arguments. Flags and operands may be mixed; `--` ends the
- * flags; `-` alone is an operand. Flags that are settings were taken out before (settings_load). */
+ * The options of all commands, one row each, and the reading of a command's arguments. Flags and operands may be mixed;
+ * `--` ends the flags; `-` alone is an operand. Flags that are settings were taken out before (settings_load). */
 #include <ctype.h>
 #include <stdarg.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 
 struct option_row {
 	const char *name;
-	char letter;         /* 0: none */
+	char letter;	     /* 0: none */
 	const char *value;   /* how it is called in help; NULL: a switch */
 	const char *choices; /* words between '|', or NULL */
 	const char *help;
@@ -28,13 +28,14 @@ static const struct option_row rows[CLI_OPTIONS] = {
 	[OPT_PAIR] = {"pair", 0, "FROM-TO", NULL, "languages [en-tw]"},
 	[OPT_LANGUAGE] = {"language", 0, "L", NULL, "language of the speech [twi]"},
 	[OPT_SPEAKER] = {"speaker", 0, "S", NULL, "voice; without it the API's own choice"},
-	[OPT_TIMESTAMPS] = {"timestamps", 0, "KIND", "word|segment", "word or segment: ask for timings (see them with --format json)"},
+	[OPT_TIMESTAMPS] = {"timestamps", 0, "KIND", "word|segment",
+			    "word or segment: ask for timings (see them with --format json)"},
 	[OPT_FORMAT] = {"format", 0, "F", "text|json", "text, or json: text, language, warnings and timings [text]"},
 	[OPT_OUTPUT] = {"output", 'o', "FILE", NULL, "fetch the audio into FILE; - is standard output"},
 	[OPT_JSON] = {"json", 0, NULL, NULL, "print whole results as JSON, one a line"},
 };
 
-/* --- Reading. ----------------------------------------------------------------------------------------------------------- */
+/* --- Reading. ----------------------------------------------------------------------------------------------------- */
 
 static const struct option_row *row_find(const struct command *command, const char *arg)
 {
@@ -43,7 +44,8 @@ static const struct option_row *row_find(const struct command *command, const ch
 	for (size_t i = 0; i < CLI_OPTIONS; i++) {
 		if (!(command->options & TAKES(i)))
 			continue;
-		if (strncmp(arg, "--", 2) == 0 && strlen(rows[i].name) == len - 2 && strncmp(arg + 2, rows[i].name, len - 2) == 0)
+		if (strncmp(arg, "--", 2) == 0 && strlen(rows[i].name) == len - 2 &&
+		    strncmp(arg + 2, rows[i].name, len - 2) == 0)
 			return &rows[i];
 		if (arg[1] != '-' && rows[i].letter && arg[1] == rows[i].letter)
 			return &rows[i];
@@ -64,11 +66,13 @@ static bool is_choice(const char *choices, const char *value)
 static int check_value(const struct cli *cli, const struct option_row *row, const char *value)
 {
 	if (row == &rows[OPT_FORMAT] && is_choice("srt|vtt", value))
-		return cli_misused(cli->command, "--format %s is not supported by this version; use text or json", value);
+		return cli_misused(cli->command, "--format %s is not supported by this version; use text or json",
+				   value);
 	if (row->choices && !is_choice(row->choices, value))
 		return cli_misused(cli->command, "--%s must be one of %s, got '%s'", row->name, row->choices, value);
 	if (row == &rows[OPT_QUEUE] && !draft_is_queue(value, strlen(value)))
-		return cli_misused(cli->command, "--queue: '%s' is no queue name: 1 to %d characters of a-z 0-9 _ . -", value, QUEUE_NAME_MAX);
+		return cli_misused(cli->command, "--queue: '%s' is no queue name: 1 to %d characters of a-z 0-9 _ . -",
+				   value, QUEUE_NAME_MAX);
 	return CLI_DONE;
 }
 
@@ -78,7 +82,8 @@ static int read_flag(struct cli *cli, int argc, char **argv, int *i)
 	const char *arg = argv[*i], *value = "";
 	const struct option_row *row = row_find(cli->command, arg);
 	bool is_short = arg[1] != '-';
-	const char *glued = is_short ? (arg[2] ? arg + 2 : NULL) : strchr(arg, '=') ? strchr(arg, '=') + 1 : NULL;
+	const char *glued = is_short ? (arg[2] ? arg + 2 : NULL) : strchr(arg, '=') ? strchr(arg, '=') + 1
+										    : NULL;
 
 	if (!row)
 		return cli_misused(cli->command, "unknown flag %s (a text that begins with - goes after --)", arg);
@@ -140,12 +145,13 @@ int cli_time_ms(const struct cli *cli, enum cli_option option, int64_t otherwise
 	int64_t ms = value ? parse_ms(value) : otherwise_ms;
 
 	if (ms < 0)
-		return cli_misused(cli->command, "--%s must be a number of seconds from 0 to %d, got '%s'", rows[option].name, TIME_MAX_S, value);
+		return cli_misused(cli->command, "--%s must be a number of seconds from 0 to %d, got '%s'",
+				   rows[option].name, TIME_MAX_S, value);
 	*out_ms = ms;
 	return CLI_DONE;
 }
 
-/* --- Telling. ----------------------------------------------------------------------------------------------------------- */
+/* --- Telling. ----------------------------------------------------------------------------------------------------- */
 
 int cli_misused(const struct command *command, const char *fmt, ...)
 {
@@ -170,19 +176,22 @@ static int usage_word(const struct option_row *row, char *out, size_t out_bytes)
 		snprintf(name, sizeof name, "-o");
 	else
 		snprintf(name, sizeof name, "--%s", row->name);
-	return snprintf(out, out_bytes, " [%s%s%s]", name, row->value ? " " : "", row->choices ? row->choices : row->value ? row->value : "");
+	if (!row->value)
+		return snprintf(out, out_bytes, " [%s]", name);
+	return snprintf(out, out_bytes, " [%s %s]", name, row->choices ? row->choices : row->value);
 }
 
 void cli_print_usage(const struct command *command, FILE *to)
 {
-	int column = fprintf(to, "usage: adwuma %s%s%s", command->name, *command->operands ? " " : "", command->operands);
+	const char *space = *command->operands ? " " : "";
+	int column = fprintf(to, "usage: adwuma %s%s%s", command->name, space, command->operands);
 
 	for (size_t i = 0; i < CLI_OPTIONS; i++) {
 		char word[100];
 
 		if (!(command->options & TAKES(i)))
 			continue;
-		if (column + usage_word(&rows[i], word, sizeof word) > 100)
+		if (column + usage_word(&rows[i], word, sizeof word) > 94)
 			column = fprintf(to, "\n             ");
 		column += fprintf(to, "%s", word);
 	}
@@ -199,8 +208,8 @@ void cli_print_help(const struct command *command, FILE *to)
 
 		if (!(command->options & TAKES(i)))
 			continue;
-		snprintf(flag, sizeof flag, "%c%c%s--%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ', row->letter ? ", " : "  ",
-			 row->name, row->value ? " " : "", row->value ? row->value : "");
+		snprintf(flag, sizeof flag, "%c%c%s--%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
+			 row->letter ? ", " : "  ", row->name, row->value ? " " : "", row->value ? row->value : "");
 		fprintf(to, "  %-24s  %s\n", flag, row->help);
 	}
 	fprintf(to,

@@ -10,16 +10,37 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
 
 #define SAY_MAX (64 * 1024)
 #define PROGRESS_MIN_JOBS 10 /* fewer are not worth a line */
 
-/* --- Standard error. ---------------------------------------------------------------------------------------------------- */
+static bool progress_shown; /* its line stands on the terminal */
+
+/* --- Standard error. ---------------------------------------------------------------------------------------------- */
+
+static void erase_progress(void)
+{
+	if (progress_shown)
+		fputs("\r\033[K", stderr);
+	progress_shown = false;
+}
+
+void progress(size_t done, size_t of)
+{
+	erase_progress();
+	if (of < PROGRESS_MIN_JOBS || done >= of || out_is_terminal() || isatty(STDERR_FILENO) != 1)
+		return;
+	fprintf(stderr, "%zu of %zu", done, of);
+	progress_shown = true;
+}
 
 void say(const char *fmt, ...)
 {
 	static char text[SAY_MAX];
+	struct buf clean = BUF_INIT(sizeof text * 3); /* U+FFFD has three bytes */
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -28,7 +49,10 @@ void say(const char *fmt, ...)
 	for (char *c = text; *c; c++)
 		if (((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7f)
 			*c = '?';
-	fprintf(stderr, "adwuma: %s\n", text);
+	utf8_repair(&clean, text, strlen(text));
+	erase_progress();
+	fprintf(stderr, "adwuma: %s\n", clean.failed ? "(no memory to say what is wrong)" : buf_cstr(&clean));
+	buf_release(&clean);
 }
 
 static int say_by_code(enum adwuma_code code, const char *message)
@@ -38,7 +62,8 @@ static int say_by_code(enum adwuma_code code, const char *message)
 		say("%s", message);
 		return CLI_USAGE;
 	case ADWUMA_UNREACHABLE:
-		say("%s\n  Is Redis running there? Another place is named by --redis-url or ADWUMA_REDIS_URL.", message);
+		say("%s\n  Does Redis run there, and let us in? --redis-url or ADWUMA_REDIS_URL name another place.",
+		    message);
 		return CLI_UNREACHABLE;
 	case ADWUMA_TIMEOUT:
 		say("%s", message);
@@ -62,12 +87,12 @@ int say_error(const struct adwuma_error *err)
 
 int say_failure(const struct error *err)
 {
-	bool redis = err->code == ERR_LINK || err->code == ERR_REFUSED;
-
-	return say_by_code(redis ? ADWUMA_UNREACHABLE : err->code == ERR_CONFIG ? ADWUMA_CONFIG : ADWUMA_NO_MEMORY, err->msg);
+	if (err->code == ERR_LINK || err->code == ERR_REFUSED)
+		return say_by_code(ADWUMA_UNREACHABLE, err->msg);
+	return say_by_code(err->code == ERR_CONFIG ? ADWUMA_CONFIG : ADWUMA_NO_MEMORY, err->msg);
 }
 
-/* --- Standard output. --------------------------------------------------------------------------------------------------- */
+/* --- Standard output. --------------------------------------------------------------------------------------------- */
 
 static _Noreturn void lost(void)
 {
@@ -101,7 +126,9 @@ void out_escaped_line(const char *data, size_t n)
 		data += plain;
 		n -= plain;
 		if (n > 0) {
-			out_write(*data == '\n' ? "\\n" : *data == '\r' ? "\\r" : "\\\\", 2);
+			out_write(*data == '\n' ? "\\n" : *data == '\r' ? "\\r"
+									: "\\\\",
+				  2);
 			data++;
 			n--;
 		}
@@ -130,14 +157,4 @@ void out_flush(void)
 bool out_is_terminal(void)
 {
 	return isatty(STDOUT_FILENO) == 1;
-}
-
-void progress(size_t done, size_t of)
-{
-	if (of < PROGRESS_MIN_JOBS || out_is_terminal() || isatty(STDERR_FILENO) != 1)
-		return;
-	if (done < of)
-		fprintf(stderr, "\r%zu of %zu", done, of);
-	else
-		fprintf(stderr, "\r\033[K");
 }

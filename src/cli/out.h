@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Standard output and standard error. A reader that has gone away (a closed pipe) ends the program quietly, with exit code 0: it had
- * all it wanted. Any other failure to write is told and ends it with 1. */
+ * Standard output and standard error. A reader that has gone away (a closed pipe) ends the program quietly, with exit
+ * code 0: it had all it wanted. Any other failure to write is told and ends it with 1. */
 #ifndef ADWUMA_CLI_OUT_H
 #define ADWUMA_CLI_OUT_H
 
@@ -11,7 +11,8 @@
 #include "adwuma.h"
 #include "base/err.h"
 
-/* "adwuma: ..." and a newline on standard error; control characters, which may come from a remote API, are shown as '?'. */
+/* "adwuma: ..." and a newline on standard error. Control characters, which may come from a remote API, are shown as
+ * '?', bytes that are no UTF-8 as U+FFFD. */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Tells an error of the library or of a lower layer, with what to try. Returns the exit code. */
 int say_error(const struct adwuma_error *err);
@@ -25,7 +26,7 @@ void out_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void out_flush(void);
 bool out_is_terminal(void);
 
-/* "12 of 200" on a terminal that shows nothing else; erased by done == of. */
+/* "12 of 200" on standard error, where that is a terminal and results go elsewhere; erased by done == of. */
 void progress(size_t done, size_t of);
 
 #endif

@@ -2,13 +2,15 @@
  *
  * A producer's side of Redis: push jobs, wait for results, carry audio. See include/adwuma.h.
  *
- * Design: one connection, made at the first use and made anew after it broke. Jobs are pushed by LPUSH, many in a round trip, and
- * what was not acknowledged when a connection broke is pushed again: a worker drops the second job of an id. A result is awaited in
- * pieces of at most WAIT_PIECE_MS with a read timeout a little above, so a server that fell silent is noticed, and the wait goes on
- * over a new connection. Where the waiting command is refused (it counts as a write, and Redis may be full) a plain look stands in.
+ * Design: one connection, made at the first use and made anew after it broke. Jobs are pushed by LPUSH, many in a round
+ * trip, and what was not acknowledged when a connection broke is pushed again: a worker drops the second job of an id.
+ * A result is awaited in pieces of at most WAIT_PIECE_MS with a read timeout a little above, so a server that fell
+ * silent is noticed, and the wait goes on over a new connection. Where the waiting command is refused (it counts as a
+ * write, and Redis may be full) a plain look stands in.
  *
- * Ownership: the handle owns its connection and buffers. Threads: one at a time. No output, no global state; SIGPIPE is kept from the
- * host (lib/sigpipe.h). Every public function is a frame around its inner twin, in which errors are struct error. */
+ * Ownership: the handle owns its connection and buffers. Threads: one at a time. No output, no global state; SIGPIPE is
+ * kept from the host (lib/sigpipe.h). Every public function is a frame around its inner twin, in which errors are
+ * struct error. */
 #include "lib/client.h"
 
 #include <stdio.h>
@@ -22,15 +24,16 @@
 #include "queue/keys.h"
 #include "redis/redis.h"
 
-#define TRIP_JOBS 1000              /* jobs in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
-#define TRIP_BYTES (1024 * 1024)    /* of payloads in one round trip, beyond the first */
-#define SUBMIT_RETRY_MS 10000       /* how long a broken connection is made anew before a submit gives up */
-#define WAIT_PIECE_MS 5000          /* one blocking command; a dead peer is noticed soon after */
-#define WAIT_MARGIN_MS 2000         /* the read timeout beyond it */
+#define TRIP_JOBS \
+	1000				   /* jobs in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
+#define TRIP_BYTES (1024 * 1024)	   /* of payloads in one round trip, beyond the first */
+#define SUBMIT_RETRY_MS 10000		   /* how long a broken connection is made anew before a submit gives up */
+#define WAIT_PIECE_MS 5000		   /* one blocking command; a dead peer is noticed soon after */
+#define WAIT_MARGIN_MS 2000		   /* the read timeout beyond it */
 #define WAIT_MAX_MS (366LL * 86400 * 1000) /* no result lives longer */
-#define PAUSE_FIRST_MS 50           /* before the first new connection; doubled each time */
+#define PAUSE_FIRST_MS 50		   /* before the first new connection; doubled each time */
 #define PAUSE_MAX_MS 1000
-#define PIECE_BYTES (1024 * 1024)   /* of audio in one reply: the whole is held once only */
+#define PIECE_BYTES (1024 * 1024)	      /* of audio in one reply: the whole is held once only */
 #define AUDIO_MAX_BYTES (512UL * 1024 * 1024) /* Redis's own bound of a string */
 #define TTL_MAX_S (366LL * 86400)
 #define SCRATCH_KEEP_BYTES (64 * 1024)
@@ -38,12 +41,12 @@
 struct adwuma {
 	struct redis_address address;
 	char prefix[KEY_PREFIX_MAX + 1];
-	struct redis *redis;  /* NULL: not connected */
-	bool was_connected;   /* once: then a break is waited out */
-	struct buf scratch;   /* the job that is being drafted; its bound is max_job_bytes */
+	struct redis *redis; /* NULL: not connected */
+	bool was_connected;  /* once: then a break is waited out */
+	struct buf scratch;  /* the job that is being drafted; its bound is max_job_bytes */
 };
 
-/* --- Errors, and getting a connection. ---------------------------------------------------------------------------------- */
+/* --- Errors, and getting a connection. ---------------------------------------------------------------------------- */
 
 static enum adwuma_code code_of(const struct error *e)
 {
@@ -105,7 +108,8 @@ static int connect_if_needed(struct adwuma *c, struct error *e)
 	return 0;
 }
 
-/* Waits before try number `tries` (from 0), with jitter so that many producers do not come back at once; never beyond left_ms. */
+/* Waits before try number `tries` (from 0), with jitter so that many producers do not come back at once; never beyond
+ * left_ms. */
 static void pause_before(unsigned tries, int64_t left_ms)
 {
 	int64_t ms = tries < 5 ? PAUSE_FIRST_MS << tries : PAUSE_MAX_MS;
@@ -118,7 +122,7 @@ static void pause_before(unsigned tries, int64_t left_ms)
 	(void)nanosleep(&t, NULL);
 }
 
-/* --- Opening and closing. ----------------------------------------------------------------------------------------------- */
+/* --- Opening and closing. ----------------------------------------------------------------------------------------- */
 
 static const char *either(const char *first, const char *second)
 {
@@ -131,7 +135,9 @@ static struct adwuma *open_with(const struct adwuma_options *o, const struct set
 	struct adwuma *c;
 
 	if (strlen(prefix) > KEY_PREFIX_MAX || !draft_is_id(prefix, strlen(prefix)) || o->max_job_bytes < 0) {
-		error_set(e, ERR_CONFIG, "key_prefix must be 1 to %d characters of A-Z a-z 0-9 . _ : -, max_job_bytes not negative", KEY_PREFIX_MAX);
+		error_set(e, ERR_CONFIG,
+			  "key_prefix must be 1 to %d characters of A-Z a-z 0-9 . _ : -, max_job_bytes not negative",
+			  KEY_PREFIX_MAX);
 		return NULL;
 	}
 	c = calloc(1, sizeof *c);
@@ -139,7 +145,8 @@ static struct adwuma *open_with(const struct adwuma_options *o, const struct set
 		error_set(e, ERR_MEMORY, "out of memory");
 		return NULL;
 	}
-	if (redis_address_parse(&c->address, either(o->redis_url, s->redis_url), either(o->redis_username, s->redis_username),
+	if (redis_address_parse(&c->address, either(o->redis_url, s->redis_url),
+				either(o->redis_username, s->redis_username),
 				either(o->redis_password, s->redis_password), e)) {
 		adwuma_close(c);
 		return NULL;
@@ -197,9 +204,10 @@ const char *adwuma_version(void)
 	return ADWUMA_VERSION;
 }
 
-/* --- Submitting. -------------------------------------------------------------------------------------------------------- */
+/* --- Submitting. -------------------------------------------------------------------------------------------------- */
 
-/* Drafts and appends one job. Returns 1 when it is on its way, 0 when it is bad (its error says why), -1 when the connection failed. */
+/* Drafts and appends one job. Returns 1 when it is on its way, 0 when it is bad (its error says why), -1 when the
+ * connection failed. */
 static int append_job(struct adwuma *c, struct adwuma_job *job, struct error *e)
 {
 	struct draft draft;
@@ -234,7 +242,8 @@ static int receive_job(struct adwuma *c, struct adwuma_job *job, struct error *e
 	return 0;
 }
 
-/* One round trip for some of the jobs. Returns how many were dealt with, or -1: then those that were not acknowledged are as before. */
+/* One round trip for some of the jobs. Returns how many were dealt with, or -1: then those that were not acknowledged
+ * are as before. */
 static int one_trip(struct adwuma *c, struct adwuma_job *jobs, size_t njobs, struct error *e)
 {
 	bool sent[TRIP_JOBS];
@@ -243,7 +252,7 @@ static int one_trip(struct adwuma *c, struct adwuma_job *jobs, size_t njobs, str
 	if (connect_if_needed(c, e))
 		return -1;
 	for (; n < njobs && n < TRIP_JOBS && (n == 0 || bytes + jobs[n].len < TRIP_BYTES); n++) {
-		int rc = append_job(c, &jobs[n], e);
+		int rc = jobs[n].error.code == ADWUMA_OK ? 0 : append_job(c, &jobs[n], e);
 
 		if (rc < 0)
 			return redis_failed(c, e);
@@ -321,7 +330,7 @@ int adwuma_submit(adwuma *client, const char *queue, const char *job_json, size_
 	return 0;
 }
 
-/* --- Waiting. ----------------------------------------------------------------------------------------------------------- */
+/* --- Waiting. ----------------------------------------------------------------------------------------------------- */
 
 /* One command for the result: blocking for wait_ms, or a look where that is 0. *json stays NULL where there is none. */
 static int ask(struct adwuma *c, const char *key, int64_t wait_ms, char **json, struct error *e)
@@ -333,11 +342,13 @@ static int ask(struct adwuma *c, const char *key, int64_t wait_ms, char **json, 
 	if (connect_if_needed(c, e))
 		return -1;
 	if (wait_ms == 0) {
-		rc = redis_set_timeout(c->redis, REDIS_REPLY_MS, e) || redis_call(c->redis, &reply, e, "LINDEX %s 0", key);
+		rc = redis_set_timeout(c->redis, REDIS_REPLY_MS, e) ||
+		     redis_call(c->redis, &reply, e, "LINDEX %s 0", key);
 	} else {
 		char seconds[32];
 
-		snprintf(seconds, sizeof seconds, "%lld.%03lld", (long long)(wait_ms / 1000), (long long)(wait_ms % 1000));
+		snprintf(seconds, sizeof seconds, "%lld.%03lld", (long long)(wait_ms / 1000),
+			 (long long)(wait_ms % 1000));
 		rc = redis_set_timeout(c->redis, wait_ms + WAIT_MARGIN_MS, e) ||
 		     redis_call(c->redis, &reply, e, "BLMOVE %s %s LEFT LEFT %s", key, key, seconds);
 	}
@@ -357,7 +368,8 @@ static int wait_for(struct adwuma *c, const char *key, int64_t timeout_ms, char 
 
 	for (;;) {
 		int64_t left = deadline - clock_mono_ms();
-		int64_t piece = left < 0 || look ? 0 : left < WAIT_PIECE_MS ? left : WAIT_PIECE_MS;
+		int64_t piece = left < 0 || look ? 0 : left < WAIT_PIECE_MS ? left
+									    : WAIT_PIECE_MS;
 
 		if (ask(c, key, piece, json, e)) {
 			if (!is_link(e) || !c->was_connected || left <= 0)
@@ -369,8 +381,8 @@ static int wait_for(struct adwuma *c, const char *key, int64_t timeout_ms, char 
 		if (*json)
 			return 0;
 		if (left <= 0)
-			return error_set(e, ERR_TIMEOUT, "no result within %lld.%03lld s", (long long)(timeout_ms / 1000),
-					 (long long)(timeout_ms % 1000));
+			return error_set(e, ERR_TIMEOUT, "no result within %lld.%03lld s",
+					 (long long)(timeout_ms / 1000), (long long)(timeout_ms % 1000));
 		if (!look)
 			tries = 0;
 		look = false;
@@ -381,14 +393,16 @@ static int wait_for(struct adwuma *c, const char *key, int64_t timeout_ms, char 
 static int check_names(const char *queue, const char *id, struct error *e)
 {
 	if (!queue || !draft_is_queue(queue, strlen(queue)))
-		return error_set(e, ERR_INVALID, "'%.80s' is no queue name: 1 to %d characters of a-z 0-9 _ . -", queue ? queue : "",
-				 QUEUE_NAME_MAX);
+		return error_set(e, ERR_INVALID, "'%.80s' is no queue name: 1 to %d characters of a-z 0-9 _ . -",
+				 queue ? queue : "", QUEUE_NAME_MAX);
 	if (!id || !draft_is_id(id, strlen(id)))
-		return error_set(e, ERR_INVALID, "'%.140s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -", id ? id : "", ADWUMA_ID_MAX);
+		return error_set(e, ERR_INVALID, "'%.140s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -",
+				 id ? id : "", ADWUMA_ID_MAX);
 	return 0;
 }
 
-int adwuma_wait(adwuma *client, const char *queue, const char *id, int64_t timeout_ms, char **json, struct adwuma_error *err)
+int adwuma_wait(adwuma *client, const char *queue, const char *id, int64_t timeout_ms, char **json,
+		struct adwuma_error *err)
 {
 	struct sigpipe sigpipe;
 	struct error e = {0};
@@ -409,14 +423,15 @@ int adwuma_wait(adwuma *client, const char *queue, const char *id, int64_t timeo
 	return 0;
 }
 
-/* --- Audio. ------------------------------------------------------------------------------------------------------------- */
+/* --- Audio. ------------------------------------------------------------------------------------------------------- */
 
 static int put(struct adwuma *c, const char *key, const void *bytes, size_t len, int64_t ttl_s, struct error *e)
 {
 	for (int tries = 0;; tries++) {
 		if (connect_if_needed(c, e))
 			return -1;
-		if (redis_call(c->redis, NULL, e, "SET %s %b EX %lld", key, len ? bytes : "", len, (long long)ttl_s) == 0)
+		if (redis_call(c->redis, NULL, e, "SET %s %b EX %lld", key, len ? bytes : "", len, (long long)ttl_s) ==
+		    0)
 			return 0;
 		redis_failed(c, e);
 		/* Once more, for a connection that had been idle too long; the same bytes may be set twice. */
@@ -425,8 +440,8 @@ static int put(struct adwuma *c, const char *key, const void *bytes, size_t len,
 	}
 }
 
-int adwuma_put_audio(adwuma *client, const char *queue, const char *name, const void *bytes, size_t len, int64_t ttl_s, char *key,
-		     size_t key_bytes, struct adwuma_error *err)
+int adwuma_put_audio(adwuma *client, const char *queue, const char *name, const void *bytes, size_t len, int64_t ttl_s,
+		     char *key, size_t key_bytes, struct adwuma_error *err)
 {
 	struct sigpipe sigpipe;
 	struct error e = {0};
@@ -438,8 +453,9 @@ int adwuma_put_audio(adwuma *client, const char *queue, const char *name, const 
 		return tell(err, &e);
 	keys_init(&keys, client->prefix, queue);
 	if (key_audio(&keys, name, whole) >= key_bytes || len > AUDIO_MAX_BYTES || ttl_s < 1 || ttl_s > TTL_MAX_S) {
-		error_set(&e, ERR_INVALID, "the audio may have %lu bytes at most, must expire within %lld s, and its key needs room", AUDIO_MAX_BYTES,
-			  TTL_MAX_S);
+		error_set(&e, ERR_INVALID,
+			  "the audio may have %lu bytes at most, must expire within %lld s, and its key needs room",
+			  AUDIO_MAX_BYTES, TTL_MAX_S);
 		return tell(err, &e);
 	}
 	sigpipe_block(&sigpipe);
@@ -462,7 +478,8 @@ static int get_rest(struct adwuma *c, const char *key, struct buf *out, struct e
 		struct reply *reply = NULL;
 		const char *bytes;
 
-		if (redis_call(c->redis, &reply, e, "GETRANGE %s %lld %lld", key, (long long)out->len, (long long)(out->len + PIECE_BYTES - 1)))
+		if (redis_call(c->redis, &reply, e, "GETRANGE %s %lld %lld", key, (long long)out->len,
+			       (long long)(out->len + PIECE_BYTES - 1)))
 			return redis_failed(c, e);
 		bytes = reply_bytes(reply, &got);
 		if (bytes)
@@ -492,7 +509,8 @@ int adwuma_get_audio(adwuma *client, const char *key, char **bytes, size_t *len,
 
 	keys_init(&keys, client->prefix, "any");
 	if (!key || !key_is_audio(&keys, key)) {
-		error_set(&e, ERR_INVALID, "'%.200s' is no audio key: it must look like %s:{QUEUE}:audio:NAME", key ? key : "", client->prefix);
+		error_set(&e, ERR_INVALID, "'%.200s' is no audio key: it must look like %s:{QUEUE}:audio:NAME",
+			  key ? key : "", client->prefix);
 		return tell(err, &e);
 	}
 	sigpipe_block(&sigpipe);

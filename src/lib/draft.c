@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * See draft.h. The job's text stays what the producer wrote; only a missing id is put in, in front of the other members. */
+ * See draft.h. The job's text stays what the producer wrote; only a missing id is put in, in front of the other
+ * members. */
 #include "lib/draft.h"
 
 #include <stdio.h>
@@ -111,8 +112,9 @@ static int choose_queue(struct draft *d, const char *queue, struct span type, st
 		return queue_of_type(d, type, err);
 	if (!draft_is_queue(queue, strlen(queue)))
 		return error_set(err, ERR_INVALID,
-				 "'%.80s' is no queue name: 1 to %d characters of a-z 0-9 _ . -, beginning with a letter or digit", queue,
-				 QUEUE_NAME_MAX);
+				 "'%.80s' is no queue name: 1 to %d characters of a-z 0-9 _ . -, beginning with a "
+				 "letter or digit",
+				 queue, QUEUE_NAME_MAX);
 	memcpy(d->queue, queue, strlen(queue) + 1);
 	return 0;
 }
@@ -143,7 +145,8 @@ static int choose_id(struct draft *d, struct span id, const char *wanted, struct
 	if (id.ptr && json_span_type(id) != JSON_NULL) {
 		if (short_string(id, ADWUMA_ID_MAX, d->id) && draft_is_id(d->id, strlen(d->id)))
 			return 0;
-		return error_set(err, ERR_INVALID, "the job's \"id\" must be a string of 1 to %d characters of A-Z a-z 0-9 . _ : -",
+		return error_set(err, ERR_INVALID,
+				 "the job's \"id\" must be a string of 1 to %d characters of A-Z a-z 0-9 . _ : -",
 				 ADWUMA_ID_MAX);
 	}
 	if (wanted && *wanted)
@@ -153,13 +156,15 @@ static int choose_id(struct draft *d, struct span id, const char *wanted, struct
 	return 0;
 }
 
-int draft_make(struct draft *d, const char *queue, const char *json, size_t len, const char *id, struct buf *scratch, struct error *err)
+int draft_make(struct draft *d, const char *queue, const char *json, size_t len, const char *id, struct buf *scratch,
+	       struct error *err)
 {
 	struct found found = {0};
 
 	if (len > scratch->max)
 		return error_set(err, ERR_INVALID, "the job has %zu bytes; max_job_bytes is %zu", len, scratch->max);
-	if (read_object(&found, json, len, err) || choose_queue(d, queue, found.type, err) || choose_id(d, found.id, id, err))
+	if (read_object(&found, json, len, err) || choose_queue(d, queue, found.type, err) ||
+	    choose_id(d, found.id, id, err))
 		return -1;
 	if (found.id.ptr && json_span_type(found.id) != JSON_NULL) {
 		d->payload = (struct span){json, len};
@@ -168,7 +173,8 @@ int draft_make(struct draft *d, const char *queue, const char *json, size_t len,
 	buf_clear(scratch);
 	put_id(scratch, d->id, found.id, json, len);
 	if (scratch->failed)
-		return error_set(err, ERR_INVALID, "the job with its id has more than max_job_bytes (%zu)", scratch->max);
+		return error_set(err, ERR_INVALID, "the job with its id has more than max_job_bytes (%zu)",
+				 scratch->max);
 	d->payload = (struct span){scratch->ptr, scratch->len};
 	return 0;
 }

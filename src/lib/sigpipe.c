@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * hiredis writes with write(), and a socket whose peer has gone then raises SIGPIPE, which kills a program that did not think of it. The
- * signal goes to the thread that wrote, so it is blocked in this thread for the length of the call, and one that came meanwhile is taken
- * before the mask is put back. */
+ * hiredis writes with write(), and a socket whose peer has gone then raises SIGPIPE, which kills a program that did not
+ * think of it. The signal goes to the thread that wrote, so it is blocked in this thread for the length of the call,
+ * and one that came meanwhile is taken before the mask is put back. */
 #include "lib/sigpipe.h"
 
 #include <errno.h>

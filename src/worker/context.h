@@ -29,7 +29,6 @@ struct context {
 	char base_id[WORKER_ID_MAX - 12]; /* host-pid-random: generations of worker ids are base_id.N */
 	int64_t started_at_ms;
 	_Atomic(enum phase) phase;
-	_Atomic bool hurry; /* with PHASE_ABORT: nobody waits for Redis any longer */
 };
 
 #endif

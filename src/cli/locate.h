@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where a job is that has no result yet. */
+#ifndef ADWUMA_CLI_LOCATE_H
+#define ADWUMA_CLI_LOCATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "queue/keys.h"
+#include "redis/redis.h"
+#include "settings/settings.h"
+
+enum place { PLACE_UNKNOWN,
+	     PLACE_WAITING,
+	     PLACE_DELAYED,
+	     PLACE_RUNNING,
+	     PLACE_DEAD };
+
+struct sought {
+	const char *id; /* borrowed */
+	enum place place;
+	char queue[QUEUE_NAME_MAX + 1]; /* unless unknown */
+	char worker[WORKER_ID_MAX + 1]; /* running: on which */
+	int64_t due_in_ms;		/* delayed */
+};
+
+/* Looks in one queue for all whose place is unknown, in one pass over its lists. */
+int locate(struct redis *redis, const char *prefix, const char *queue, struct sought *sought, size_t n,
+	   struct error *err);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See look.h. */
+#include "cli/look.h"
+
+#include "cli/out.h"
+
+void look_choose_queues(struct look *l, const struct cli *cli)
+{
+	const struct settings *s = cli->settings;
+
+	if (cli->option[OPT_QUEUE]) {
+		l->queues[l->nqueues++] = cli->option[OPT_QUEUE];
+		return;
+	}
+	for (size_t i = 0; i < s->nqueues; i++)
+		l->queues[l->nqueues++] = s->queues[i].name;
+}
+
+int look_connect(struct look *l, const struct cli *cli)
+{
+	const struct settings *s = cli->settings;
+	struct error err = {0};
+
+	if (redis_address_parse(&l->address, s->redis_url, s->redis_username, s->redis_password, &err))
+		return say_failure(&err);
+	l->redis = redis_open(&l->address, false, &err);
+	return l->redis ? CLI_DONE : look_failed(l, &err);
+}
+
+int look_failed(const struct look *l, struct error *err)
+{
+	char where[256];
+
+	redis_address_show(&l->address, where, sizeof where);
+	error_prefix(err, "Redis at %s", where);
+	return say_failure(err);
+}
+
+void look_close(struct look *l)
+{
+	redis_close(l->redis);
+	redis_address_release(&l->address);
+}

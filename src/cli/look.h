@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * For commands that look into Redis themselves: a connection, and the queues they are about. */
+#ifndef ADWUMA_CLI_LOOK_H
+#define ADWUMA_CLI_LOOK_H
+
+#include <stddef.h>
+
+#include "cli/cli.h"
+#include "redis/redis.h"
+
+struct look {
+	struct redis *redis;
+	const char *queues[QUEUES_MAX]; /* borrowed: that of --queue, else all of the settings */
+	size_t nqueues;
+	struct redis_address address;
+};
+
+void look_choose_queues(struct look *l, const struct cli *cli);
+/* Returns an exit code, told. */
+int look_connect(struct look *l, const struct cli *cli);
+/* Tells why a command to Redis failed. Returns the exit code. */
+int look_failed(const struct look *l, struct error *err);
+void look_close(struct look *l); /* also of one all zero */
+
+#endif

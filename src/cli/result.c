@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * result: wait as long as is asked for, print what is there, and say of the rest where it is. Nothing in Redis is
+ * changed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+#include "cli/locate.h"
+#include "cli/look.h"
+#include "cli/out.h"
+#include "cli/show.h"
+#include "lib/client.h"
+#include "lib/draft.h"
+
+#define SLICE_MS 50 /* how long one of several queues is waited on before the next one has its turn */
+
+struct collection {
+	const struct cli *cli;
+	adwuma *client;
+	struct look look;
+	int64_t deadline;
+	int rc; /* of all so far */
+	struct sought *missing;
+	size_t nmissing;
+	bool *shown;
+};
+
+/* Waits for one result in all queues in turn, until the deadline. Returns CLI_DONE and *json (owned, NULL: none came),
+ * or an exit code, told. */
+static int await(const struct collection *c, const char *id, int64_t deadline, char **json)
+{
+	for (int64_t slice = 0;; slice = c->look.nqueues == 1 ? INT64_MAX : SLICE_MS) {
+		for (size_t q = 0; q < c->look.nqueues; q++) {
+			int64_t left = deadline - clock_mono_ms();
+			struct adwuma_error err = {0};
+
+			left = left < 0 ? 0 : left;
+			if (adwuma_wait(c->client, c->look.queues[q], id, left < slice ? left : slice, json, &err) == 0)
+				return CLI_DONE;
+			if (err.code != ADWUMA_TIMEOUT)
+				return say_error(&err);
+		}
+		if (clock_mono_ms() >= deadline)
+			return CLI_DONE;
+	}
+}
+
+/* A failure weighs more than a result that may yet come. */
+static void add_up(struct collection *c, int one)
+{
+	if (one == CLI_JOB_FAILED || c->rc == CLI_DONE)
+		c->rc = one;
+}
+
+static void show_one(struct collection *c, size_t i, const char *json)
+{
+	bool whole = c->cli->option[OPT_JSON];
+
+	add_up(c, result_show(c->cli->operands[i], json, whole ? SHOW_WHOLE : SHOW_TEXT, c->cli->noperands > 1));
+	c->shown[i] = true;
+}
+
+/* Shows results in order as they come, up to the first that does not come in time; only waits for those behind it. */
+static int show_first(struct collection *c)
+{
+	for (size_t i = 0; i < c->cli->noperands; i++) {
+		char *json = NULL;
+		int rc = await(c, c->cli->operands[i], c->deadline, &json);
+
+		if (rc)
+			return rc;
+		if (!json)
+			c->missing[c->nmissing++].id = c->cli->operands[i];
+		else if (c->nmissing == 0)
+			show_one(c, i, json);
+		adwuma_free(json);
+		progress(i + 1, c->cli->noperands);
+	}
+	return CLI_DONE;
+}
+
+/* Twice, since a job may move back behind the look (a retry, a worker that died). */
+static int locate_missing(struct collection *c)
+{
+	struct error err = {0};
+	int rc = c->look.redis ? CLI_DONE : look_connect(&c->look, c->cli);
+
+	for (size_t i = 0; rc == CLI_DONE && i < 2 * c->look.nqueues; i++)
+		if (locate(c->look.redis, c->cli->settings->key_prefix, c->look.queues[i % c->look.nqueues], c->missing,
+			   c->nmissing, &err))
+			rc = look_failed(&c->look, &err);
+	return rc;
+}
+
+static void say_place(struct collection *c, const struct sought *s)
+{
+	switch (s->place) {
+	case PLACE_UNKNOWN:
+		say("job %s: unknown: no job and no result of that id in %s%s", s->id,
+		    c->look.nqueues == 1 ? "queue " : "any of the queues",
+		    c->look.nqueues == 1 ? c->look.queues[0] : "");
+		break;
+	case PLACE_WAITING:
+		say("job %s: waiting in queue %s", s->id, s->queue);
+		break;
+	case PLACE_DELAYED:
+		say("job %s: delayed in queue %s, due in %lld s", s->id, s->queue,
+		    (long long)(s->due_in_ms > 0 ? (s->due_in_ms + 999) / 1000 : 0));
+		break;
+	case PLACE_RUNNING:
+		say("job %s: running in queue %s on worker %s", s->id, s->queue, s->worker);
+		break;
+	case PLACE_DEAD:
+		say("job %s: dead in queue %s: it failed, and its result has expired", s->id, s->queue);
+		break;
+	}
+	if (c->cli->noperands > 1 && !c->cli->option[OPT_JSON])
+		out_line("", 0);
+	add_up(c, s->place == PLACE_DEAD ? CLI_JOB_FAILED : CLI_TIMED_OUT);
+}
+
+/* The rest, in order: results that have come, and where the others are. */
+static int show_rest(struct collection *c)
+{
+	const struct sought *next = c->missing;
+
+	for (size_t i = 0; i < c->cli->noperands; i++) {
+		const struct sought *missing = NULL;
+		char *json = NULL;
+		int rc;
+
+		if (c->shown[i])
+			continue;
+		if (next < c->missing + c->nmissing && next->id == c->cli->operands[i])
+			missing = next++;
+		rc = await(c, c->cli->operands[i], 0, &json);
+		if (rc)
+			return rc;
+		if (json)
+			show_one(c, i, json);
+		else if (missing)
+			say_place(c, missing);
+		else
+			add_up(c, CLI_TIMED_OUT); /* it was there a moment ago: someone took it */
+		adwuma_free(json);
+	}
+	return CLI_DONE;
+}
+
+static int check_ids(const struct cli *cli)
+{
+	for (size_t i = 0; i < cli->noperands; i++)
+		if (!draft_is_id(cli->operands[i], strlen(cli->operands[i])))
+			return cli_misused(cli->command, "'%s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -",
+					   cli->operands[i], ADWUMA_ID_MAX);
+	return CLI_DONE;
+}
+
+static int collect(struct collection *c)
+{
+	struct adwuma_error err = {0};
+	int rc;
+
+	c->missing = calloc(c->cli->noperands, sizeof *c->missing);
+	c->shown = calloc(c->cli->noperands, sizeof *c->shown);
+	if (!c->missing || !c->shown) {
+		say("no memory for %zu results", c->cli->noperands);
+		return CLI_JOB_FAILED;
+	}
+	c->client = client_open(c->cli->settings, &err);
+	if (!c->client)
+		return say_error(&err);
+	rc = show_first(c);
+	if (rc == CLI_DONE && c->nmissing > 0)
+		rc = locate_missing(c);
+	if (rc == CLI_DONE && c->nmissing > 0)
+		rc = show_rest(c);
+	return rc ? rc : c->rc;
+}
+
+int cli_result(const struct cli *cli)
+{
+	struct collection c = {.cli = cli};
+	int64_t wait_ms = 0;
+	int rc = cli_time_ms(cli, OPT_WAIT, 0, &wait_ms);
+
+	if (rc == CLI_DONE)
+		rc = check_ids(cli);
+	if (rc)
+		return rc;
+	c.deadline = clock_mono_ms() + wait_ms;
+	look_choose_queues(&c.look, cli);
+	rc = collect(&c);
+	look_close(&c.look);
+	adwuma_close(c.client);
+	free(c.missing);
+	free(c.shown);
+	return rc;
+}

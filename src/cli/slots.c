@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See slots.h. What a worker tells of itself is not trusted further than its bounds. */
+#include "cli/slots.h"
+
+#define WORKERS_MAX 10000
+#define SLOTS_MAX 65536 /* several for each of a worker's threads */
+
+int redis_now_ms(struct redis *redis, int64_t *out, struct error *err)
+{
+	struct reply *reply = NULL;
+
+	if (redis_call(redis, &reply, err, "TIME"))
+		return -1;
+	*out = reply_int(reply_at(reply, 0), 0) * 1000 + reply_int(reply_at(reply, 1), 0) / 1000;
+	reply_free(reply);
+	return 0;
+}
+
+static int count_slots(struct redis *redis, const struct keys *keys, const char *worker, unsigned *out,
+		       struct error *err)
+{
+	struct reply *reply = NULL;
+	char key[KEY_MAX];
+	int64_t n;
+
+	key_worker(keys, worker, key);
+	if (redis_call(redis, &reply, err, "HGET %s slots", key))
+		return -1;
+	n = reply_int(reply, 0);
+	*out = n < 0 ? 0 : n > SLOTS_MAX ? SLOTS_MAX
+					 : (unsigned)n;
+	reply_free(reply);
+	return 0;
+}
+
+int each_worker(struct redis *redis, const struct keys *keys, worker_fn *visit, void *ctx, struct error *err)
+{
+	struct reply *workers = NULL;
+	int rc = redis_call(redis, &workers, err, "ZRANGE %s 0 %d", keys->workers, WORKERS_MAX - 1);
+
+	for (size_t i = 0; rc == 0 && i < reply_count(workers); i++) {
+		const char *worker = reply_bytes(reply_at(workers, i), NULL);
+		unsigned nslots = 0;
+
+		if (worker && (count_slots(redis, keys, worker, &nslots, err) || visit(ctx, worker, nslots, err)))
+			rc = -1;
+	}
+	reply_free(workers);
+	return rc;
+}

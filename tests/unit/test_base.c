@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Buffers, UTF-8, digests, the Redis URL. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/utf8.h"
+#include "queue/keys.h"
+#include "redis/redis.h"
+
+static struct buf b;
+
+static void setup(void)
+{
+	b = BUF_INIT(1 << 20);
+}
+
+static void teardown(void)
+{
+	buf_release(&b);
+}
+
+START_TEST(a_buffer_keeps_its_bound)
+{
+	struct buf small = BUF_INIT(10);
+
+	buf_str_add(&small, "12345");
+	buf_str_add(&small, "67890");
+	ck_assert(!small.failed && small.len == 10);
+	buf_char(&small, 'x');
+	ck_assert(small.failed && small.len == 10);
+	buf_str_add(&small, "");
+	ck_assert(small.failed);
+	buf_clear(&small);
+	buf_printf(&small, "%s", "12345678901");
+	ck_assert(small.failed && small.len == 0);
+	buf_release(&small);
+}
+END_TEST
+
+START_TEST(strings_are_escaped)
+{
+	buf_json_string(&b, "a\"b\\c\n\r\t\x01\x7f\xc3\xa9\xff\xf0\x9f\x98\x80\0z", 19);
+	ck_assert_str_eq(b.ptr, "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u007f\xc3\xa9\xef\xbf\xbd\xf0\x9f\x98\x80\\u0000z\"");
+}
+END_TEST
+
+START_TEST(numbers_are_plain)
+{
+	buf_int(&b, INT64_MIN);
+	buf_char(&b, ' ');
+	buf_int(&b, 0);
+	buf_char(&b, ' ');
+	buf_json_double(&b, 1.25, 3);
+	buf_char(&b, ' ');
+	buf_json_double(&b, -0.0004, 3);
+	buf_char(&b, ' ');
+	buf_json_double(&b, 2.9996, 3);
+	buf_char(&b, ' ');
+	buf_json_double(&b, 0.05, 3);
+	buf_char(&b, ' ');
+	buf_json_double(&b, 1.0 / 0.0, 3);
+	ck_assert_str_eq(b.ptr, "-9223372036854775808 0 1.25 0 3 0.05 null");
+}
+END_TEST
+
+START_TEST(utf8)
+{
+	ck_assert(utf8_valid("\xe2\x82\xac", 3) && !utf8_valid("\xe2\x82", 2) && !utf8_valid("\xc0\xaf", 2) && !utf8_valid("\xed\xbf\xbf", 3));
+	ck_assert_uint_eq(utf8_cut("a\xe2\x82\xac", 4, 3), 1);
+	ck_assert_uint_eq(utf8_cut("a\xe2\x82\xac", 4, 4), 4);
+	utf8_repair(&b, "a\xff\xfe"
+			"b\xe2\x82",
+		    6);
+	ck_assert_str_eq(b.ptr, "a\xef\xbf\xbd\xef\xbf\xbd"
+				"b\xef\xbf\xbd");
+	buf_clear(&b);
+	utf8_snippet(&b, " \n a \t b\xc3\xa9 c ", 13, 5);
+	ck_assert_str_eq(b.ptr, "a b\xc3\xa9 ");
+	buf_clear(&b);
+	utf8_snippet(&b, "  x  ", 5, 200);
+	ck_assert_str_eq(b.ptr, "x");
+}
+END_TEST
+
+START_TEST(digests)
+{
+	char hex[SHA256_HEX_LEN + 1];
+
+	sha1_hex("abc", 3, hex);
+	ck_assert_str_eq(hex, "a9993e364706816aba3e25717850c26c9cd0d89d");
+	sha256_hex("", 0, hex);
+	ck_assert_str_eq(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+END_TEST
+
+START_TEST(base64_both_ways)
+{
+	static const char *const bad[] = {"A", "AA", "AAA", "AA=A", "A===", "====", "AA A", "AAAA\n", "!!!!", "AAAAA", "=AAA"};
+	char *data = malloc(200000);
+	struct buf back = BUF_INIT(1 << 20);
+
+	for (size_t i = 0; i < 200000; i++)
+		data[i] = (char)(i * 7 + i / 256);
+	for (size_t n = 0; n < 200000; n = n < 10 ? n + 1 : n * 3 + 1) {
+		buf_clear(&b);
+		buf_clear(&back);
+		base64_encode(&b, data, n);
+		ck_assert_uint_eq(b.len, (n + 2) / 3 * 4);
+		ck_assert(base64_decode(&back, buf_cstr(&b), b.len));
+		ck_assert(back.len == n && (n == 0 || memcmp(back.ptr, data, n) == 0));
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		ck_assert_msg(!base64_decode(&back, bad[i], strlen(bad[i])), "%s", bad[i]);
+	buf_release(&back);
+	free(data);
+}
+END_TEST
+
+START_TEST(redis_urls)
+{
+	struct redis_address a;
+	struct error err;
+
+	ck_assert_int_eq(redis_address_parse(&a, "redis://us%40er:p%3Aw@host:7/3", NULL, NULL, &err), 0);
+	ck_assert(strcmp(a.host, "host") == 0 && a.port == 7 && a.db == 3 && strcmp(a.username, "us@er") == 0 && strcmp(a.password, "p:w") == 0);
+	redis_address_release(&a);
+	ck_assert_int_eq(redis_address_parse(&a, "redis://:secret@[::1]", "bob", "better", &err), 0);
+	ck_assert(strcmp(a.host, "::1") == 0 && a.port == 6379 && strcmp(a.username, "bob") == 0 && strcmp(a.password, "better") == 0);
+	redis_address_release(&a);
+	ck_assert_int_eq(redis_address_parse(&a, "unix:///run/r.sock?db=2", NULL, NULL, &err), 0);
+	ck_assert(strcmp(a.socket, "/run/r.sock") == 0 && a.db == 2);
+	redis_address_release(&a);
+	for (const char *const *bad = (const char *const[]){"redis://h:0", "redis://h:70000", "redis://h/x", "redis://h/1?x", "unix://rel", "unix:///a?x=1", "http://h",
+							    "redis://:secret%4@h", "rediss://h", "redis://[::1", NULL};
+	     *bad; bad++) {
+		ck_assert_msg(redis_address_parse(&a, *bad, NULL, NULL, &err) == -1, "%s", *bad);
+		ck_assert_ptr_null(strstr(err.msg, "secret"));
+	}
+}
+END_TEST
+
+START_TEST(key_names)
+{
+	char name[KEY_MAX];
+	struct keys k;
+
+	keys_init(&k, "adwuma", "translate");
+	ck_assert_str_eq(k.ready, "adwuma:{translate}:ready");
+	ck_assert_uint_eq(key_slot(&k, "w.0", 120, name), strlen("adwuma:{translate}:slot:w.0:120"));
+	ck_assert_str_eq(name, "adwuma:{translate}:slot:w.0:120");
+	key_slot(&k, "w.0", 0, name);
+	ck_assert_str_eq(name, "adwuma:{translate}:slot:w.0:0");
+	key_result(&k, "42", name);
+	ck_assert_str_eq(name, "adwuma:{translate}:result:42");
+	ck_assert(key_is_audio(&k, "adwuma:{other}:audio:x") && !key_is_audio(&k, "adwuma:{other}:audio:") && !key_is_audio(&k, "adwuma:{}:audio:x"));
+	ck_assert(!key_is_audio(&k, "other:{q}:audio:x") && !key_is_audio(&k, "adwuma:{q}:result:x") && !key_is_audio(&k, "adwuma:"));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("base");
+	TCase *t = tcase_create("all");
+	SRunner *r;
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, a_buffer_keeps_its_bound);
+	tcase_add_test(t, strings_are_escaped);
+	tcase_add_test(t, numbers_are_plain);
+	tcase_add_test(t, utf8);
+	tcase_add_test(t, digests);
+	tcase_add_test(t, base64_both_ways);
+	tcase_add_test(t, redis_urls);
+	tcase_add_test(t, key_names);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
