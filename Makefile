@@ -12,13 +12,17 @@ B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd
 , := ,
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(if $(filter address,$(SAN)),address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-HARDEN := -fstack-protector-strong -fPIC -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),,-D_FORTIFY_SOURCE=2)
-LTO := $(if $(SAN)$(NO_LTO),,-flto=auto)
+HARDEN := -fstack-protector-strong -fPIC $(if $(SAN)$(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+# Clang would need a linker plugin that Debian's clang does not bring.
+LTO := $(if $(SAN)$(NO_LTO)$(findstring clang,$(CC)),,-flto=auto)
+PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
 override CFLAGS += -std=c11 -D_GNU_SOURCE -DADWUMA_VERSION='"$(VERSION)"' -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Werror -fvisibility=hidden -pthread -Isrc -Iinclude $(HARDEN) $(LTO) $(SAN_FLAGS) \
-	$(if $(FAULTS),-DADWUMA_FAULTS) $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
+	$(if $(FAULTS),-DADWUMA_FAULTS) $(PACKAGE_CFLAGS)
+override LDFLAGS += -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
+LIBS := $(PACKAGE_LIBS) -lm
 
 LAYERS := base settings redis http pool job api queue worker
 LIB_LAYERS := base settings redis queue lib
@@ -28,13 +32,15 @@ LIB_OBJ := $(call obj,$(LIB_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
 PROGRAMS := $(B)/adwumad $(B)/adwuma $(B)/adwuma-stubapi
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all clean help lint test test-unit test-system test-built demo bench install deps
+.DELETE_ON_ERROR:
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench install deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
 	@echo "make            programs and library into build/   (SAN=address|undefined|thread: sanitized, into a folder of its own)"
 	@echo "make demo       install what is missing, build, run 200 jobs against the stub and show them"
 	@echo "make test       install what is missing, build, run all tests"
+	@echo "make test-unit, make test-system TESTS='-k words'   the two parts alone, or a choice of the second"
 	@echo "make bench      jobs per second beside a bare curl loop"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    DESTDIR= PREFIX=/usr/local"
@@ -44,13 +50,22 @@ $(B)/adwumad: $(call obj,src/main.c $(LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.
 $(B)/adwuma: $(call obj,src/cli/*.c) $(LIB_OBJ)
 $(B)/adwuma-stubapi: $(call obj,src/stub/*.c src/httpd/*.c src/base/*.c)
 $(PROGRAMS):
-	@echo LD $@; $(CC) $(CFLAGS) -pie -o $@ $^ $(LIBS)
+	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
 
+# One object with none but the adwuma_ names in sight, so that nothing of ours clashes with names of a program that links it.
 $(B)/libadwuma.a: $(LIB_OBJ)
-	rm -f $@
-	gcc-ar rcs $@ $^
+	@rm -f $@
+	@echo AR $@; $(CC) $(LTO:%=% -O2 -flinker-output=nolto-rel) -r -nostdlib -o $(B)/obj/adwuma.o $^
+	@objcopy --localize-hidden $(B)/obj/adwuma.o
+	@ar rcs $@ $(B)/obj/adwuma.o
 $(B)/libadwuma.so: $(LIB_OBJ)
-	@echo LD $@; $(CC) $(CFLAGS) -shared -Wl,-soname,libadwuma.so.0 -Wl,--no-undefined -o $@ $^ $(LIBS)
+	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libadwuma.so.0 $(if $(SAN),,-Wl,--no-undefined) -o $@ $^ $(LIBS)
+
+# Another compiler or other flags make everything anew. What is not installed is said once and clearly.
+$(B)/flags: always
+	@pkg-config --exists $(PACKAGES) || { echo "packages are missing: scripts/install-deps installs them" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@echo $(CC) $(CFLAGS) $(LDFLAGS) $(LIBS) | cmp -s - $@ || echo $(CC) $(CFLAGS) $(LDFLAGS) $(LIBS) > $@
 
 # Scripts travel inside the programs; comment lines stay behind.
 $(B)/gen/scripts.c: $(foreach s,turn tick leave stage,src/lua/$(s).lua) Makefile
@@ -58,19 +73,18 @@ $(B)/gen/scripts.c: $(foreach s,turn tick leave stage,src/lua/$(s).lua) Makefile
 	@{ echo '#include "redis/scripts.h"'; echo 'const struct embedded_script embedded_scripts[] = {'; \
 	for s in turn tick leave stage; do echo "{\"$$s\","; sed -e '/^[[:space:]]*--/d' -e 's/^[[:space:]]*//' -e 's/\\/\\\\/g' -e 's/"/\\"/g' \
 	-e 's/.*/"&\\n"/' src/lua/$$s.lua; echo '},'; done; echo '};'; } > $@
-$(B)/obj/gen/scripts.o: $(B)/gen/scripts.c
+$(B)/obj/gen/scripts.o: $(B)/gen/scripts.c $(B)/flags
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS) -Wno-overlength-strings -c -o $@ $<
-$(B)/obj/%.o: %.c Makefile
+	@echo CC $<; $(CC) $(CFLAGS) -Wno-overlength-strings -MMD -MP -c -o $@ $<
+$(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo CC $<; $(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(B)/tests/%: tests/unit/%.c $(COMMON)
 	@mkdir -p $(@D)
-	@echo LD $@; $(CC) $(CFLAGS) -MMD -MP -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
-$(B)/bare: tests/bench/bare.c
-	@mkdir -p $(@D)
-	@echo LD $@; $(CC) $(CFLAGS) -o $@ $^ $(LIBS)
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+	@echo LD $@; $(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) -pie -o $@ $^ $(LIBS) $$(pkg-config --libs check)
+$(B)/bare: $(B)/obj/tests/bench/bare.o
+	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
+-include $(wildcard $(addprefix $(B)/,obj/*/*.d obj/*/*/*.d tests/*.d))
 
 # On a fresh machine the tools come first, so what needs them runs in a make of its own.
 deps:
@@ -81,14 +95,16 @@ test:
 test-built: all
 	$(MAKE) test-unit
 	$(MAKE) test-system
+	$(MAKE) test-system FAULTS=1
 test-unit: $(UNIT)
+	@test -n "$(UNIT)" || { echo "no unit tests found" >&2; exit 1; }
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 test-system: all
-	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -n 4 tests/system
+	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -rs -n 4 $(if $(SAN),-m "not release") $(TESTS) tests/system
 demo:
 	scripts/install-deps
 	$(MAKE) all
-	scripts/demo
+	ADWUMA_BUILD=$(B) scripts/demo
 bench:
 	scripts/install-deps
 	$(MAKE) all $(B)/bare
