@@ -204,11 +204,31 @@ int khaya_build(const struct khaya *k, struct job *job, struct call *call, struc
 	call->request.body = call->body.ptr;
 	call->request.body_len = call->body.len;
 	call->request.query = call->query.len > 0 ? call->query.ptr : NULL;
+	call->request.large_response = kind == JOB_SYNTHESIZE;
 	call->request.max_response_bytes = (size_t)(kind == JOB_SYNTHESIZE ? k->settings->max_audio_bytes : k->settings->max_response_bytes);
 	return 0;
 }
 
 /* --- Errors. ------------------------------------------------------------------------------------------------------------ */
+
+static struct span trimmed(const struct buf *b)
+{
+	struct span s = {buf_cstr(b), b->len};
+
+	if (s.len >= 3 && memcmp(s.ptr, "\xef\xbb\xbf", 3) == 0)
+		s = (struct span){s.ptr + 3, s.len - 3};
+	while (s.len > 0 && memchr(" \t\r\n", s.ptr[0], 4))
+		s = (struct span){s.ptr + 1, s.len - 1};
+	while (s.len > 0 && memchr(" \t\r\n", s.ptr[s.len - 1], 4))
+		s.len--;
+	return s;
+}
+
+/* What a server says is cut to what an error may hold, never refused for its length. */
+static void add_cut(struct buf *to, const char *s, size_t n)
+{
+	buf_add(to, s, utf8_cut(s, n, FAULT_MESSAGE_MAX));
+}
 
 static void set_text(struct buf *to, const struct json *j)
 {
@@ -217,7 +237,7 @@ static void set_text(struct buf *to, const struct json *j)
 
 	buf_clear(to);
 	if (s)
-		buf_str_add(to, s);
+		add_cut(to, s, strlen(s));
 	else if (json_double(j, &n))
 		buf_printf(to, "%.15g", n);
 }
@@ -255,7 +275,7 @@ static void read_envelope(struct fault *f, const struct json *body)
 	set_text(&f->code, json_get(source, "code"));
 	if (service && json_type(json_get(error, "details")) == JSON_ARRAY)
 		set_details(f, json_get(error, "details"));
-	set_text(&f->activity_id, id ? id : json_get(error, "activityId"));
+	set_text(&f->activity_id, json_type(id) != JSON_NULL ? id : json_get(error, "activityId"));
 }
 
 static const char *find_nocase(const char *s, size_t n, const char *word)
@@ -298,7 +318,8 @@ static void read_page(struct fault *f, const struct http_response *resp)
 
 static void read_error_body(struct fault *f, const struct http_response *resp)
 {
-	struct json *body = resp->body.len > 0 ? json_parse(resp->body.ptr, resp->body.len) : NULL;
+	struct json *body = json_parse(buf_cstr(&resp->body), resp->body.len);
+	struct span text = trimmed(&resp->body);
 
 	if (!body)
 		read_page(f, resp);
@@ -307,7 +328,7 @@ static void read_error_body(struct fault *f, const struct http_response *resp)
 	else if (json_text(body))
 		set_text(&f->message, body);
 	else
-		buf_add(&f->message, resp->body.ptr, resp->body.len);
+		add_cut(&f->message, text.ptr, text.len);
 	json_free(body);
 }
 
@@ -419,17 +440,19 @@ static void add_pair(struct buf *out, struct job *job)
 	buf_char(out, '}');
 }
 
-static struct span trimmed(const struct buf *b)
+/* A lone surrogate is JSON by its grammar but no text, and strict readers refuse the whole result for it. Escaped surrogates are rare: only
+ * what holds one is decoded and written again. */
+static void add_text(struct buf *out, struct span text)
 {
-	struct span s = {buf_cstr(b), b->len};
+	struct json *decoded;
 
-	if (s.len >= 3 && memcmp(s.ptr, "\xef\xbb\xbf", 3) == 0)
-		s = (struct span){s.ptr + 3, s.len - 3};
-	while (s.len > 0 && memchr(" \t\r\n", s.ptr[0], 4))
-		s = (struct span){s.ptr + 1, s.len - 1};
-	while (s.len > 0 && memchr(" \t\r\n", s.ptr[s.len - 1], 4))
-		s.len--;
-	return s;
+	if (!memmem(text.ptr, text.len, "\\ud", 3) && !memmem(text.ptr, text.len, "\\uD", 3)) {
+		add_span(out, text);
+		return;
+	}
+	decoded = json_parse(text.ptr, text.len);
+	buf_json_cstr(out, json_text(decoded));
+	json_free(decoded);
 }
 
 /* The answer is one JSON string. It is copied as it stands: nothing is decoded and written again. */
@@ -455,7 +478,7 @@ static void read_translation(struct job *job, const struct http_response *resp, 
 	} else {
 		out->kind = OUTCOME_SUCCEEDED;
 		buf_lit(&out->result, "{\"text\":");
-		add_span(&out->result, text);
+		add_text(&out->result, text);
 		add_pair(&out->result, job);
 	}
 	buf_release(&repaired);
@@ -517,25 +540,32 @@ static void add_timings(struct buf *out, const struct json *timings)
 	buf_char(out, '}');
 }
 
-/* A string is the form of v1, an object that of v2 and v3; either may come from any version. */
+static void add_transcription(struct buf *out, struct job *job, const struct json *body, const char *text)
+{
+	buf_lit(out, "{\"text\":");
+	buf_json_cstr(out, text);
+	buf_lit(out, ",\"language\":");
+	buf_json_cstr(out, job_string(job, JOB_LANGUAGE, "twi"));
+	add_warnings(out, json_get(body, "warnings"));
+	add_timings(out, json_get(body, "timings"));
+	buf_char(out, '}');
+}
+
+/* A string is the form of v1, an object that of v2 and v3; either may come from any version. In an object no text is an empty one. */
 static void read_transcription(struct job *job, const struct http_response *resp, struct outcome *out)
 {
-	struct json *body = resp->body.len > 0 ? json_parse(resp->body.ptr, resp->body.len) : NULL;
-	const char *text = json_type(body) == JSON_STRING ? json_text(body) : json_text(json_get(body, "text"));
+	struct json *body = json_parse(buf_cstr(&resp->body), resp->body.len);
+	const struct json *said = json_type(body) == JSON_OBJECT ? json_get(body, "text") : body;
+	const char *text = json_type(body) == JSON_OBJECT && json_type(said) == JSON_NULL ? "" : json_text(said);
 
 	if (!body) {
 		not_expected(out, "APIError", resp, "a JSON response", "unknown");
-	} else if (json_type(body) != JSON_STRING && json_type(body) != JSON_OBJECT) {
-		unexpected_json(out, resp);
 	} else if (!read_hidden_error(body, resp, out)) {
 		out->kind = OUTCOME_SUCCEEDED;
-		buf_lit(&out->result, "{\"text\":");
-		buf_json_cstr(&out->result, text ? text : "");
-		buf_lit(&out->result, ",\"language\":");
-		buf_json_cstr(&out->result, job_string(job, JOB_LANGUAGE, "twi"));
-		add_warnings(&out->result, json_get(body, "warnings"));
-		add_timings(&out->result, json_get(body, "timings"));
-		buf_char(&out->result, '}');
+		if (text)
+			add_transcription(&out->result, job, body, text);
+		else
+			unexpected_json(out, resp);
 	}
 	json_free(body);
 }
@@ -547,6 +577,15 @@ static bool looks_like_page(const struct buf *b)
 	return s.len > 0 && (s.ptr[0] == '<' || s.ptr[0] == '{');
 }
 
+static void read_no_speech(const struct http_response *resp, struct outcome *out)
+{
+	struct json *body = json_parse(buf_cstr(&resp->body), resp->body.len);
+
+	if (!read_hidden_error(body, resp, out))
+		not_expected(out, "TTSGenerationError", resp, "audio", "an unknown content type");
+	json_free(body);
+}
+
 /* The SDK also takes an empty body and a page that call themselves audio; nobody is helped by either. */
 static void read_speech(struct job *job, const struct http_response *resp, struct outcome *out)
 {
@@ -555,7 +594,7 @@ static void read_speech(struct job *job, const struct http_response *resp, struc
 	char sum[SHA256_HEX_LEN + 1];
 
 	if (!riff && !audio) {
-		not_expected(out, "TTSGenerationError", resp, "audio", "an unknown content type");
+		read_no_speech(resp, out);
 		return;
 	}
 	out->kind = OUTCOME_SUCCEEDED;
@@ -581,4 +620,8 @@ void khaya_read(const struct khaya *k, struct job *job, const struct http_respon
 		read_failure(resp, out);
 	else
 		read[job->type->kind](job, resp, out);
+	if (out->kind == OUTCOME_SUCCEEDED && (out->result.failed || out->audio.failed)) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, "APIError", (int)resp->status, "out of memory for a response of %zu bytes", resp->body.len);
+	}
 }

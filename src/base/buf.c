@@ -12,6 +12,7 @@
 #include "base/utf8.h"
 
 #define CAP_FIRST 256
+#define INT_LIMIT 9e18 /* below this a double fits int64_t */
 
 void buf_release(struct buf *b)
 {
@@ -33,6 +34,14 @@ void buf_trim(struct buf *b, size_t keep_bytes)
 		buf_release(b);
 	else
 		buf_clear(b);
+}
+
+void buf_cut(struct buf *b, size_t len)
+{
+	if (len >= b->len)
+		return;
+	b->len = len;
+	b->ptr[len] = '\0';
 }
 
 char *buf_steal(struct buf *b)
@@ -113,7 +122,9 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	va_start(ap, fmt);
 	va_copy(again, ap);
 	n = vsnprintf(NULL, 0, fmt, ap);
-	if (n >= 0 && buf_reserve(b, (size_t)n)) {
+	if (n < 0) {
+		b->failed = true;
+	} else if (buf_reserve(b, (size_t)n)) {
 		vsnprintf(b->ptr + b->len, (size_t)n + 1, fmt, again);
 		b->len += (size_t)n;
 	}
@@ -167,10 +178,11 @@ void buf_json_string(struct buf *b, const char *s, size_t n)
 		}
 		buf_add(b, s + plain, i - plain);
 		if (step == 0)
-			buf_lit(b, "\xef\xbf\xbd");
+			buf_lit(b, UTF8_REPLACEMENT);
 		else
 			add_escape(b, c);
-		plain = ++i;
+		i += step ? step : utf8_bad(s + i, n - i);
+		plain = i;
 	}
 	buf_add(b, s + plain, i - plain);
 	buf_char(b, '"');
@@ -186,26 +198,29 @@ void buf_json_cstr(struct buf *b, const char *s)
 
 void buf_json_double(struct buf *b, double d, int decimals)
 {
-	int64_t scale = 1, whole, part;
-	double scaled;
+	int64_t scale = 1, behind;
+	double whole, fraction = modf(fabs(d), &whole);
 
-	for (int i = 0; i < decimals; i++)
-		scale *= 10;
-	scaled = round(fabs(d) * (double)scale);
-	if (!isfinite(d) || scaled > 9e17) {
+	if (!isfinite(d)) {
 		buf_lit(b, "null");
 		return;
 	}
-	whole = (int64_t)scaled / scale;
-	part = (int64_t)scaled % scale;
-	if (d < 0 && (whole > 0 || part > 0))
+	for (int i = 0; i < decimals; i++)
+		scale *= 10;
+	behind = (int64_t)round(fraction * (double)scale);
+	whole += behind == scale;
+	behind %= scale;
+	if (d < 0 && (whole > 0 || behind > 0))
 		buf_char(b, '-');
-	buf_int(b, whole);
-	if (part == 0)
+	if (whole < INT_LIMIT)
+		buf_int(b, (int64_t)whole);
+	else
+		buf_printf(b, "%.0f", whole);
+	if (behind == 0)
 		return;
 	buf_char(b, '.');
-	for (int64_t at = scale / 10; part > 0 && at > 0; at /= 10) {
-		buf_char(b, (char)('0' + part / at));
-		part %= at;
+	for (int64_t at = scale / 10; behind > 0; at /= 10) {
+		buf_char(b, (char)('0' + behind / at));
+		behind %= at;
 	}
 }

@@ -27,6 +27,7 @@ struct buf {
 void buf_release(struct buf *b);		 /* frees; b is empty and usable again, same bound */
 void buf_clear(struct buf *b);			 /* empties and forgets failure; keeps memory */
 void buf_trim(struct buf *b, size_t keep_bytes); /* empties; gives memory beyond keep_bytes back */
+void buf_cut(struct buf *b, size_t len);	 /* takes back what was added beyond len; failed stays as it is */
 char *buf_steal(struct buf *b);			 /* returns owned ptr (free()), b is empty */
 char *buf_reserve(struct buf *b, size_t n);	 /* room for n more bytes (and a NUL); NULL when failed */
 void buf_add(struct buf *b, const void *data, size_t n);
@@ -40,8 +41,8 @@ const char *buf_cstr(const struct buf *b); /* "" when empty */
 #define buf_lit(b, s) buf_add((b), "" s, sizeof(s) - 1)
 
 /* JSON pieces written as text: see base/json.h for reading. */
-void buf_json_string(struct buf *b, const char *s, size_t n); /* quotes, escapes; bytes that are no UTF-8 become U+FFFD */
+void buf_json_string(struct buf *b, const char *s, size_t n); /* quotes, escapes; what is no UTF-8 becomes U+FFFD */
 void buf_json_cstr(struct buf *b, const char *s);	      /* the same; NULL writes null */
-void buf_json_double(struct buf *b, double d, int decimals);  /* fixed notation; non-finite writes null */
+void buf_json_double(struct buf *b, double d, int decimals);  /* fixed notation, at most 15 decimals; non-finite writes null */
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/digest.h"
 
+#include <errno.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 static const char hex[] = "0123456789abcdef";
@@ -42,7 +42,7 @@ void base64_encode(struct buf *out, const void *data, size_t n)
 
 	while (n > 0) {
 		size_t part = n < ENCODE_BLOCK ? n : ENCODE_BLOCK;
-		char *to = buf_reserve(out, (part + 2) / 3 * 4 + 1);
+		char *to = buf_reserve(out, (part + 2) / 3 * 4); /* EVP's NUL falls on ours */
 
 		if (!to)
 			return;
@@ -75,28 +75,32 @@ bool base64_decode(struct buf *out, const char *text, size_t n)
 		int got = to ? EVP_DecodeBlock((unsigned char *)to, (const unsigned char *)text, (int)part) : -1;
 
 		if (got < 0) {
-			out->len = start;
+			buf_cut(out, start);
 			return false;
 		}
 		out->len += (size_t)got;
 		text += part;
 		n -= part;
 	}
-	if (padding > 0)
+	if (out->len > start) {
 		out->len -= padding;
-	if (out->ptr)
 		out->ptr[out->len] = '\0';
+	}
 	return true;
 }
 
 void random_hex(char *out, size_t digits)
 {
-	for (size_t i = 0; i < digits; i++) {
-		unsigned char byte;
+	unsigned char bytes[32];
+	size_t i = 0;
 
-		if (getrandom(&byte, 1, 0) != 1)
+	while (i < digits) {
+		ssize_t got = getrandom(bytes, sizeof bytes, 0);
+
+		if (got < 0 && errno != EINTR)
 			abort(); /* cannot happen on the kernels we run on; a predictable name would be worse */
-		out[i] = hex[byte & 15];
+		for (ssize_t k = 0; k < got && i < digits; k++)
+			out[i++] = hex[bytes[k] & 15];
 	}
 	out[digits] = '\0';
 }

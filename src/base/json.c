@@ -10,11 +10,17 @@
 
 #include "base/utf8.h"
 
+#define EXPONENT_FAR 1000000000000000 /* no text is as long, so no digits can make up for it */
+
 /* --- The scan. ---------------------------------------------------------------------------------------------------------- */
 
 struct scan {
 	const char *p, *end;
-	bool not_utf8;
+	json_member_fn *member; /* may be NULL */
+	void *ctx;
+	struct span own_key;   /* of the last member at depth 1, */
+	const char *own_value; /* and where its value begins */
+	bool not_utf8, too_deep;
 	size_t depth;
 	bool in_object[JSON_DEPTH_MAX + 1]; /* by depth, from 1 */
 };
@@ -172,91 +178,92 @@ static bool scan_key(struct scan *s, struct span *key)
 		return false;
 	s->p++;
 	skip_ws(s);
-	return s->p < s->end;
+	return true;
 }
 
-/* A whole text, iteratively. expect_value: a value must come next; else a comma or a closing bracket. */
-static bool scan_text(struct scan *s, bool *too_deep, json_member_fn *member, void *ctx)
+/* Passes a scalar, an empty container, one that is too deep, or only the opening bracket of any other: then the value is not complete. */
+static bool scan_value(struct scan *s, bool *complete)
 {
-	struct span key = {0}, own_key = {0};
-	const char *value = NULL; /* where the member of depth 1 began */
-	bool expect_value = true;
+	bool object = *s->p == '{';
 
-	for (;;) {
-		bool opened = false;
+	*complete = true;
+	if (!object && *s->p != '[')
+		return scan_scalar(s);
+	s->p++;
+	if (++s->depth > JSON_DEPTH_MAX) {
+		s->too_deep = true;
+		return skip_deep(s);
+	}
+	s->in_object[s->depth] = object;
+	skip_ws(s);
+	*complete = s->p < s->end && *s->p == (object ? '}' : ']');
+	if (*complete) {
+		s->p++;
+		s->depth--;
+	}
+	return true;
+}
 
+/* Behind a complete value: closing brackets, until a comma says that more comes or the depth is 0. */
+static bool scan_after(struct scan *s)
+{
+	while (s->depth > 0) {
+		if (s->depth == 1 && s->in_object[1] && s->member)
+			s->member(s->ctx, s->own_key, (struct span){s->own_value, (size_t)(s->p - s->own_value)});
 		skip_ws(s);
 		if (s->p == s->end)
 			return false;
-		if (expect_value) {
-			if (s->depth > 0 && s->in_object[s->depth] && !scan_key(s, &key))
-				return false;
-			if (s->depth == 1) {
-				own_key = key;
-				value = s->p;
-			}
-			if (*s->p == '{' || *s->p == '[') {
-				s->depth++;
-				opened = true;
-				if (s->depth > JSON_DEPTH_MAX) {
-					*too_deep = true;
-					s->p++;
-					if (!skip_deep(s))
-						return false;
-					opened = false;
-				} else {
-					s->in_object[s->depth] = *s->p++ == '{';
-				}
-			} else if (!scan_scalar(s)) {
-				return false;
-			}
-		}
-		if (opened) {
-			skip_ws(s);
-			if (s->p == s->end)
-				return false;
-			if (*s->p != '}' && *s->p != ']')
-				continue; /* its first value is expected */
-		}
-		/* A value is complete, or an empty container is about to close. */
-		for (bool closing = opened;; closing = false) {
-			if (s->depth == 1 && !closing && member && s->in_object[1] && value)
-				member(ctx, own_key, (struct span){value, (size_t)(s->p - value)});
-			if (s->depth == 0)
-				return true;
-			skip_ws(s);
-			if (s->p == s->end)
-				return false;
-			if (*s->p == ',' && !closing) {
-				s->p++;
-				break;
-			}
-			if (*s->p != (s->in_object[s->depth] ? '}' : ']'))
-				return false;
+		if (*s->p == ',') {
 			s->p++;
-			s->depth--;
+			return true;
 		}
-		expect_value = true;
+		if (*s->p != (s->in_object[s->depth] ? '}' : ']'))
+			return false;
+		s->p++;
+		s->depth--;
 	}
+	return true;
+}
+
+static bool scan_text(struct scan *s)
+{
+	bool complete;
+
+	do {
+		struct span key = {0};
+
+		skip_ws(s);
+		if (s->depth > 0 && s->in_object[s->depth] && !scan_key(s, &key))
+			return false;
+		if (s->p == s->end)
+			return false;
+		if (s->depth == 1) {
+			s->own_key = key;
+			s->own_value = s->p;
+		}
+		if (!scan_value(s, &complete) || (complete && !scan_after(s)))
+			return false;
+	} while (s->depth > 0);
+	return true;
 }
 
 enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, json_member_fn *member, void *ctx)
 {
-	struct scan s = {.p = text, .end = text + len};
-	bool too_deep = false;
+	struct scan s = {.p = text, .end = text + len, .member = member, .ctx = ctx};
 
 	skip_ws(&s);
 	if (s.p == s.end)
 		return JSON_BROKEN;
 	if (type)
 		*type = json_span_type((struct span){s.p, (size_t)(s.end - s.p)});
-	if (!scan_text(&s, &too_deep, member, ctx))
+	if (!scan_text(&s))
 		return JSON_BROKEN;
 	skip_ws(&s);
 	if (s.p != s.end)
 		return JSON_BROKEN;
-	return too_deep ? JSON_TOO_DEEP : s.not_utf8 ? JSON_NOT_UTF8
-						     : JSON_OK;
+	if (s.too_deep)
+		return JSON_TOO_DEEP;
+	return s.not_utf8 ? JSON_NOT_UTF8 : JSON_OK;
 }
 
 /* --- Spans. ------------------------------------------------------------------------------------------------------------- */
@@ -280,25 +287,53 @@ enum json_type json_span_type(struct span v)
 	}
 }
 
+/* What "e-12" says; far beyond any text's length it only has to stay far. */
+static int64_t exponent(const char *s, const char *end)
+{
+	bool minus = *s == '-';
+	int64_t n = 0;
+
+	for (s += *s == '-' || *s == '+'; s < end && n < EXPONENT_FAR; s++)
+		n = n * 10 + (*s - '0');
+	return minus ? -n : n;
+}
+
+static bool add_digit(uint64_t *n, unsigned digit, uint64_t limit)
+{
+	if (*n > (limit - digit) / 10)
+		return false;
+	*n = *n * 10 + digit;
+	return true;
+}
+
+/* Exact, unlike a detour by double, and the same in every locale. The last digit is worth 10 to the power of tens. */
 bool json_span_int(struct span v, int64_t *out)
 {
-	char text[40], *end;
-	long long n;
-	double d;
+	bool minus = v.len > 0 && *v.ptr == '-';
+	const char *p = v.ptr + minus, *end = v.ptr + v.len, *last = p, *point;
+	uint64_t n = 0, limit = (uint64_t)INT64_MAX + minus;
+	int64_t tens = 0;
 
-	if (json_span_type(v) != JSON_NUMBER || v.len >= sizeof text)
+	if (json_span_type(v) != JSON_NUMBER)
 		return false;
-	memcpy(text, v.ptr, v.len);
-	text[v.len] = '\0';
-	if (!strpbrk(text, ".eE")) {
-		n = strtoll(text, &end, 10);
-		*out = n;
-		return (n != INT64_MAX && n != INT64_MIN) || v.len < 19;
-	}
-	d = strtod(text, &end);
-	if (!(d >= -9007199254740992.0 && d <= 9007199254740992.0) || (double)(int64_t)d != d)
+	while (last < end && (is_digit(*last) || *last == '.'))
+		last++;
+	if (last < end)
+		tens = exponent(last + 1, end);
+	point = memchr(p, '.', (size_t)(last - p));
+	if (point)
+		tens -= last - point - 1;
+	for (; last > p && (last[-1] == '0' || last[-1] == '.'); last--)
+		tens += last[-1] == '0';
+	if (tens < 0 && last > p)
 		return false;
-	*out = (int64_t)d;
+	for (; p < last; p++)
+		if (*p != '.' && !add_digit(&n, (unsigned)(*p - '0'), limit))
+			return false;
+	for (; n > 0 && tens > 0; tens--)
+		if (!add_digit(&n, 0, limit))
+			return false;
+	*out = minus ? (int64_t)(0 - n) : (int64_t)n;
 	return true;
 }
 
@@ -390,7 +425,7 @@ static bool unescape(struct buf *out, const char *s, size_t n)
 		else
 			buf_char(out, to[strchr(from, s[i + 1]) - from]);
 		if (used == 0) {
-			out->len = start;
+			buf_cut(out, start);
 			return false;
 		}
 		i += used;

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define NUMBER_RING 8
 #define VALUE_MAX 1024 /* so that one long value cannot push out those behind it */
@@ -43,14 +44,13 @@ const char *log_int(long long n)
 	return s;
 }
 
-static bool plain(const char *s)
+/* Text that logfmt readers take without quotes. */
+static bool plain(const char *s, size_t n)
 {
-	if (!*s)
-		return false;
-	for (; *s; s++)
-		if (*s <= ' ' || *s == '"' || *s == '=' || *s == '\\' || *s >= 0x7f)
+	for (size_t i = 0; i < n; i++)
+		if (s[i] <= ' ' || s[i] == '"' || s[i] == '=' || s[i] == '\\' || s[i] >= 0x7f)
 			return false;
-	return true;
+	return n > 0;
 }
 
 static void add_pair(struct buf *line, const char *key, const char *value)
@@ -59,7 +59,7 @@ static void add_pair(struct buf *line, const char *key, const char *value)
 
 	if (!value)
 		value = "";
-	n = strnlen(value, VALUE_MAX);
+	n = utf8_cut(value, strnlen(value, VALUE_MAX + 1), VALUE_MAX);
 	if (log_form == LOG_JSON) {
 		buf_char(line, line->len == 0 ? '{' : ',');
 		buf_json_cstr(line, key);
@@ -70,13 +70,13 @@ static void add_pair(struct buf *line, const char *key, const char *value)
 			buf_char(line, ' ');
 		buf_str_add(line, key);
 		buf_char(line, '=');
-		if (n < VALUE_MAX && plain(value))
+		if (plain(value, n))
 			buf_add(line, value, n);
 		else
 			buf_json_string(line, value, n);
 	}
 	if (line->failed) { /* a pair that does not fit is left out whole, so that the line stays readable */
-		line->len = before;
+		buf_cut(line, before);
 		line->failed = false;
 	}
 }
@@ -95,8 +95,9 @@ static void stamp(char out[40])
 
 void log_event(enum log_level level, const char *event, ...)
 {
-	char ts[40];
-	struct buf line = BUF_INIT(LOG_LINE_MAX - 2);
+	char ts[40], room[LOG_LINE_MAX + 1];
+	/* It never outgrows this room, so buf never asks for memory. Two bytes are kept for the end. */
+	struct buf line = {.ptr = room, .cap = sizeof room, .max = LOG_LINE_MAX - 2};
 	const char *key;
 	va_list ap;
 	ssize_t written;
@@ -116,7 +117,6 @@ void log_event(enum log_level level, const char *event, ...)
 	if (log_form == LOG_JSON)
 		buf_char(&line, '}');
 	buf_char(&line, '\n');
-	written = write(STDERR_FILENO, buf_cstr(&line), line.len);
+	written = write(STDERR_FILENO, line.ptr, line.len);
 	(void)written; /* nowhere to tell it */
-	buf_release(&line);
 }

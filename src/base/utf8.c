@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/utf8.h"
 
-#include <string.h>
-
 static bool tail(const char *s, size_t i)
 {
 	return ((unsigned char)s[i] & 0xc0) == 0x80;
@@ -32,6 +30,21 @@ size_t utf8_step(const char *s, size_t n)
 	return 0;
 }
 
+size_t utf8_bad(const char *s, size_t n)
+{
+	char whole[4] = {s[0], '\x80', '\x80', '\x80'};
+	size_t len = 1;
+
+	/* Broken off is what continuation bytes would make whole. */
+	while (len < 3 && len < n) {
+		whole[len] = s[len];
+		if (utf8_step(whole, sizeof whole) == 0)
+			break;
+		len++;
+	}
+	return len;
+}
+
 bool utf8_valid(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n;) {
@@ -46,32 +59,32 @@ bool utf8_valid(const char *s, size_t n)
 
 void utf8_repair(struct buf *out, const char *s, size_t n)
 {
-	bool bad = false;
+	size_t plain = 0, i = 0;
 
-	for (size_t i = 0; i < n;) {
+	while (i < n) {
 		size_t step = utf8_step(s + i, n - i);
 
 		if (step > 0) {
-			buf_add(out, s + i, step);
 			i += step;
-			bad = false;
 			continue;
 		}
-		/* Continuation bytes of a broken sequence belong to the same fault. */
-		if (!bad || !tail(s, i))
-			buf_lit(out, "\xef\xbf\xbd");
-		bad = true;
-		i++;
+		buf_add(out, s + plain, i - plain);
+		buf_lit(out, UTF8_REPLACEMENT);
+		i += utf8_bad(s + i, n - i);
+		plain = i;
 	}
+	buf_add(out, s + plain, i - plain);
 }
 
 size_t utf8_cut(const char *s, size_t n, size_t max_bytes)
 {
-	size_t len = n < max_bytes ? n : max_bytes;
-
-	while (len > 0 && len < n && tail(s, len))
-		len--;
-	return len;
+	if (n <= max_bytes)
+		return n;
+	/* Only a whole sequence around the cut moves it: bytes that belong to none may be cut anywhere. */
+	for (size_t back = 1; back <= 3 && back <= max_bytes; back++)
+		if (utf8_step(s + max_bytes - back, n - max_bytes + back) > back)
+			return max_bytes - back;
+	return max_bytes;
 }
 
 static bool is_space(char c)
@@ -95,10 +108,10 @@ void utf8_snippet(struct buf *out, const char *s, size_t n, size_t max_points)
 			buf_char(&whole, ' ');
 		} else {
 			if (step == 0)
-				buf_lit(&whole, "\xef\xbf\xbd");
+				buf_lit(&whole, UTF8_REPLACEMENT);
 			else
 				buf_add(&whole, s + i, step);
-			i += step ? step : 1;
+			i += step ? step : utf8_bad(s + i, n - i);
 		}
 		points++;
 	}

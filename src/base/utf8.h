@@ -9,10 +9,15 @@
 
 #include "base/buf.h"
 
+#define UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
 /* Length of the valid sequence at s (n > 0 bytes left), 0 when there is none. */
 size_t utf8_step(const char *s, size_t n);
+/* Length of the bad part at s (n > 0 bytes left, no valid sequence begins there): a sequence broken off counts as one part, any other
+ * byte by itself. So do the Unicode standard, Python and browsers. */
+size_t utf8_bad(const char *s, size_t n);
 bool utf8_valid(const char *s, size_t n);
-void utf8_repair(struct buf *out, const char *s, size_t n); /* each maximal bad part becomes U+FFFD */
+void utf8_repair(struct buf *out, const char *s, size_t n); /* each bad part becomes one U+FFFD */
 size_t utf8_cut(const char *s, size_t n, size_t max_bytes); /* largest length <= max_bytes that splits no sequence */
 /* Runs of white space become one space, ends are trimmed, at most max_points code points. */
 void utf8_snippet(struct buf *out, const char *s, size_t n, size_t max_points);

@@ -20,11 +20,16 @@
 #define SEARCH_MAX 1000000 /* elements of one list; a job beyond counts as unknown */
 #define SLOTS_AT_ONCE 64
 
+struct entry {
+	const char *id;
+	struct sought *job;
+};
+
 struct search {
 	struct redis *redis;
 	struct keys keys;
 	const char *queue;
-	struct sought **sought; /* in order of id */
+	struct entry *entries; /* in order of id */
 	size_t n;
 	int64_t now_ms; /* Redis's clock */
 };
@@ -33,9 +38,9 @@ struct search {
 
 static int by_id(const void *a, const void *b)
 {
-	const struct sought *const *left = a, *const *right = b;
+	const struct entry *left = a, *right = b;
 
-	return strcmp((*left)->id, (*right)->id);
+	return strcmp(left->id, right->id);
 }
 
 struct member {
@@ -67,25 +72,25 @@ static void mark(const struct search *s, const char *payload, size_t len, const 
 {
 	struct member id = {"id", {0}};
 	struct buf text = BUF_INIT(ADWUMA_ID_MAX);
-	struct sought key = {0}, *wanted = &key, **found = NULL;
+	struct entry key = {0}, *found = NULL;
 
 	(void)json_scan(payload, len, NULL, keep_last, &id);
 	if (id.value.ptr && json_span_type(id.value) == JSON_STRING && json_span_string(id.value, &text) &&
 	    !text.failed) {
 		key.id = buf_cstr(&text);
-		found = bsearch(&wanted, s->sought, s->n, sizeof wanted, by_id);
+		found = bsearch(&key, s->entries, s->n, sizeof key, by_id);
 	}
-	while (found && found > s->sought && by_id(found - 1, &wanted) == 0)
+	while (found && found > s->entries && by_id(found - 1, &key) == 0)
 		found--;
-	for (; found && found < s->sought + s->n && by_id(found, &wanted) == 0; found++)
-		settle(*found, as, s->queue);
+	for (; found && found < s->entries + s->n && by_id(found, &key) == 0; found++)
+		settle(found->job, as, s->queue);
 	buf_release(&text);
 }
 
 static bool all_found(const struct search *s)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (s->sought[i]->place == PLACE_UNKNOWN)
+		if (s->entries[i].job->place == PLACE_UNKNOWN)
 			return false;
 	return true;
 }
@@ -217,12 +222,12 @@ int locate(struct redis *redis, const char *prefix, const char *queue, struct so
 	struct search s = {.redis = redis, .queue = queue, .n = n};
 	int rc = -1;
 
-	s.sought = malloc((n ? n : 1) * sizeof *s.sought);
-	if (!s.sought)
+	s.entries = calloc(n ? n : 1, sizeof *s.entries);
+	if (!s.entries)
 		return error_set(err, ERR_MEMORY, "no memory to look for %zu jobs", n);
 	for (size_t i = 0; i < n; i++)
-		s.sought[i] = &sought[i];
-	qsort(s.sought, n, sizeof *s.sought, by_id);
+		s.entries[i] = (struct entry){sought[i].id, &sought[i]};
+	qsort(s.entries, n, sizeof *s.entries, by_id);
 	keys_init(&s.keys, prefix, queue);
 	if (redis_now_ms(redis, &s.now_ms, err) == 0 &&
 	    search_list(&s, "ZRANGE %s %lld %lld REV WITHSCORES", s.keys.delayed, look_delayed, err) == 0 &&
@@ -230,6 +235,6 @@ int locate(struct redis *redis, const char *prefix, const char *queue, struct so
 	    each_worker(redis, &s.keys, search_worker, &s, err) == 0 &&
 	    search_list(&s, "LRANGE %s %lld %lld", s.keys.dead, look_dead, err) == 0)
 		rc = 0;
-	free(s.sought);
+	free(s.entries);
 	return rc;
 }

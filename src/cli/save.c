@@ -62,7 +62,7 @@ static int place_find(struct place *p, const char *path, struct error *err)
 
 int save_check(const char *path, struct error *err)
 {
-	struct place p;
+	struct place p = {0};
 
 	if (strcmp(path, "-") == 0 && out_is_terminal())
 		return refuse(err, ERR_USAGE, "standard output", "it is a terminal, and this is audio");
@@ -121,7 +121,7 @@ static bool write_into(const char *path, const char *bytes, size_t len)
 
 int save_bytes(const char *path, const char *bytes, size_t len, struct error *err)
 {
-	struct place p;
+	struct place p = {0};
 
 	if (strcmp(path, "-") == 0) {
 		out_write(bytes, len);

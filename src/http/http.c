@@ -16,7 +16,6 @@
 #define CONNECT_MAX_MS 30000
 #define BUFFER_BYTES 4096 /* enough for text; audio gets more */
 #define BUFFER_AUDIO_BYTES (64 * 1024)
-#define LARGE_RESPONSE_BYTES (16UL * 1024 * 1024)
 #define KEEP_BYTES (64UL * 1024)
 #define POLL_MAX_MS 1000 /* an abort is seen at the latest then */
 #define SHARED_KINDS 8	 /* more than CURL_LOCK_DATA_LAST */
@@ -31,12 +30,17 @@ struct http_target {
 struct http {
 	CURL *easy;
 	_Atomic(CURLM *) multi;		  /* another thread wakes it to abort */
-	const struct http_target *target; /* that easy is set up for */
-	bool plain;			  /* the last call to it was without query, headers and source */
+	const struct http_target *target; /* that easy is set up for, with the next two */
+	const char *method;
+	bool plain; /* without query, headers, source and large answer */
 	struct curl_slist *own_headers;
 	struct buf body;
 	_Atomic bool aborted;
-	unsigned sends; /* requests begun within the running transfer */
+	/* Of the running transfer: */
+	unsigned sends; /* requests begun */
+	const struct http_body_source *source;
+	int64_t source_left;
+	bool head_whole; /* the blank line behind the answer's headers came */
 	bool too_large;
 	bool source_failed;
 	char fault[CURL_ERROR_SIZE];
@@ -46,6 +50,7 @@ static struct {
 	CURLSH *share;
 	pthread_mutex_t locks[SHARED_KINDS];
 	bool no_proxy; /* the environment names none */
+	const char *ca_file;
 } global;
 
 /* --- Global. ------------------------------------------------------------------------------------------------------------ */
@@ -86,7 +91,8 @@ int http_global_init(const struct http_options *options, struct error *err)
 		return error_set(err, ERR_SYSTEM, "libcurl cannot be set up");
 	if (!ca)
 		ca = curl_version_info(CURLVERSION_NOW)->cainfo;
-	ca_init(ca ? ca : "/etc/ssl/certs/ca-certificates.crt");
+	global.ca_file = ca ? ca : "/etc/ssl/certs/ca-certificates.crt";
+	ca_init(global.ca_file);
 	for (int i = 0; i < SHARED_KINDS; i++)
 		pthread_mutex_init(&global.locks[i], NULL);
 	global.share = curl_share_init();
@@ -110,6 +116,15 @@ void http_global_release(void)
 
 /* --- Targets. ----------------------------------------------------------------------------------------------------------- */
 
+/* A line break in a value, like a key pasted with one, would be a header of its own. The value is not shown. */
+static bool is_header(const char *header, struct error *err)
+{
+	if (!strpbrk(header, "\r\n"))
+		return true;
+	error_set(err, ERR_CONFIG, "the value of the header %.*s holds a line break", (int)strcspn(header, ":\r\n"), header);
+	return false;
+}
+
 static int add_header(struct curl_slist **list, const char *header)
 {
 	struct curl_slist *longer = curl_slist_append(*list, header);
@@ -122,9 +137,14 @@ static int add_header(struct curl_slist **list, const char *header)
 
 struct http_target *http_target_new(const char *url, const char *const *headers, bool https_only, struct error *err)
 {
-	struct http_target *t = calloc(1, sizeof *t);
-	int rc = t ? 0 : -1;
+	struct http_target *t;
+	int rc;
 
+	for (const char *const *header = headers; header && *header; header++)
+		if (!is_header(*header, err))
+			return NULL;
+	t = calloc(1, sizeof *t);
+	rc = t ? 0 : -1;
 	if (rc == 0) {
 		t->https_only = https_only;
 		t->text = strdup(url);
@@ -171,6 +191,18 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
 	return h->body.failed ? 0 : size * n;
 }
 
+/* A connection that ends within the headers is a whole answer to libcurl 7.88. */
+static size_t on_header(char *line, size_t size, size_t n, void *user)
+{
+	struct http *h = user;
+
+	if (size * n >= 5 && memcmp(line, "HTTP/", 5) == 0)
+		h->head_whole = false;
+	else if (size * n <= 2)
+		h->head_whole = true;
+	return size * n;
+}
+
 /* libcurl repeats a request by itself when a kept connection dies before the answer: a paid call must not be made twice. */
 static int on_request(void *user, char *primary_ip, char *local_ip, int primary_port, int local_port)
 {
@@ -186,24 +218,25 @@ static int on_request(void *user, char *primary_ip, char *local_ip, int primary_
 static size_t on_read(char *to, size_t size, size_t n, void *user)
 {
 	struct http *h = user;
-	const struct http_body_source *source = NULL;
-	int64_t got;
+	int64_t got = h->source->read(h->source->ctx, to, size * n);
 
-	curl_easy_getinfo(h->easy, CURLINFO_PRIVATE, (char **)(void *)&source);
-	got = source->read(source->ctx, to, size * n);
-	if (got >= 0)
-		return (size_t)got;
-	h->source_failed = true;
-	return CURL_READFUNC_ABORT;
+	/* Of a body that ends before its size the server would wait for the rest until the time is up. */
+	if (got < 0 || got > h->source_left || (got == 0 && h->source_left > 0)) {
+		h->source_failed = true;
+		return CURL_READFUNC_ABORT;
+	}
+	h->source_left -= got;
+	return (size_t)got;
 }
 
 static int on_seek(void *user, curl_off_t offset, int origin)
 {
 	struct http *h = user;
-	const struct http_body_source *source = NULL;
 
-	curl_easy_getinfo(h->easy, CURLINFO_PRIVATE, (char **)(void *)&source);
-	return origin == SEEK_SET && offset == 0 && source->rewind(source->ctx) == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_CANTSEEK;
+	if (origin != SEEK_SET || offset != 0 || h->source->rewind(h->source->ctx))
+		return CURL_SEEKFUNC_CANTSEEK;
+	h->source_left = h->source->size;
+	return CURL_SEEKFUNC_OK;
 }
 
 static CURLcode on_ssl_ctx(CURL *easy, void *ssl_ctx, void *user)
@@ -267,6 +300,8 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, h);
 	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, h);
 	curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
@@ -315,39 +350,54 @@ static void set_url(struct http *h, const struct http_request *req)
 	buf_release(&url);
 }
 
+static bool is_get(const struct http_request *req)
+{
+	return strcmp(req->method, "GET") == 0;
+}
+
+static bool is_plain(const struct http_request *req)
+{
+	return !req->query && !req->headers && !req->source && !req->large_response;
+}
+
 /* What depends on the target and on the shape of the request, but not on its body. */
 static int set_shape(struct http *h, const struct http_request *req)
 {
-	bool audio = req->source || req->max_response_bytes > LARGE_RESPONSE_BYTES;
-
-	h->plain = !req->query && !req->headers && !req->source;
 	h->target = req->target;
+	h->method = req->method;
+	h->plain = is_plain(req);
 	set_url(h, req);
 	curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, req->target->https_only ? "https" : "http,https");
-	curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, (long)(audio ? BUFFER_AUDIO_BYTES : BUFFER_BYTES));
+	curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, (long)(req->large_response ? BUFFER_AUDIO_BYTES : BUFFER_BYTES));
 	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, req->target->headers);
 	if (req->headers && merge_headers(h, req))
 		return -1;
-	if (strcmp(req->method, "GET") == 0) {
+	if (is_get(req))
 		curl_easy_setopt(h->easy, CURLOPT_HTTPGET, 1L);
-	} else {
+	else
 		curl_easy_setopt(h->easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(h->easy, CURLOPT_CUSTOMREQUEST, strcmp(req->method, "POST") == 0 ? NULL : req->method);
-	}
+	curl_easy_setopt(h->easy, CURLOPT_CUSTOMREQUEST, strcmp(req->method, "POST") == 0 ? NULL : req->method);
 	return 0;
+}
+
+/* Nothing but the body is to be set anew. */
+static bool shape_stands(const struct http *h, const struct http_request *req)
+{
+	return h->target == req->target && h->plain && is_plain(req) && strcmp(h->method, req->method) == 0;
 }
 
 static int prepare(struct http *h, const struct http_request *req)
 {
 	if (!h->easy && make_handle(h))
 		return -1;
-	if ((h->target != req->target || !h->plain || req->query || req->headers || req->source) && set_shape(h, req))
+	if (!shape_stands(h, req) && set_shape(h, req))
 		return -1;
+	h->source = req->source;
+	h->source_left = req->source ? req->source->size : 0;
 	if (req->source) {
 		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, NULL);
-		curl_easy_setopt(h->easy, CURLOPT_PRIVATE, req->source);
 		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->source->size);
-	} else if (strcmp(req->method, "GET") != 0) {
+	} else if (!is_get(req)) {
 		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, req->body ? req->body : "");
 		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
 	}
@@ -357,7 +407,7 @@ static int prepare(struct http *h, const struct http_request *req)
 	buf_trim(&h->body, KEEP_BYTES);
 	h->body.max = req->max_response_bytes;
 	h->sends = 0;
-	h->too_large = h->source_failed = false;
+	h->head_whole = h->too_large = h->source_failed = false;
 	h->fault[0] = '\0';
 	return 0;
 }
@@ -391,7 +441,7 @@ static CURLcode drive(struct http *h)
 static enum http_end judge(const struct http *h, CURLcode code)
 {
 	if (code == CURLE_OK)
-		return HTTP_ANSWERED;
+		return h->head_whole ? HTTP_ANSWERED : HTTP_TRANSPORT;
 	if (h->too_large)
 		return HTTP_TOO_LARGE;
 	if (h->source_failed)
@@ -404,9 +454,9 @@ static enum http_end judge(const struct http *h, CURLcode code)
 	case CURLE_ABORTED_BY_CALLBACK:
 		return h->aborted ? HTTP_ABORTED : HTTP_TRANSPORT;
 	case CURLE_URL_MALFORMAT:
-	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_UNSUPPORTED_PROTOCOL: /* also of an answer that is no HTTP */
 	case CURLE_SSL_CACERT_BADFILE:
-		return HTTP_REFUSED;
+		return h->sends == 0 ? HTTP_REFUSED : HTTP_TRANSPORT;
 	default:
 		return HTTP_TRANSPORT;
 	}
@@ -421,13 +471,32 @@ static void copy_header(struct http *h, const char *name, char *out, size_t out_
 		snprintf(out, out_bytes, "%s", header->value);
 }
 
+/* What libcurl cannot say, or says of its own callbacks only. NULL: its own words are best. */
+static const char *explain(const struct http *h, CURLcode code, enum http_end end)
+{
+	if (end == HTTP_TOO_LARGE)
+		return "the answer is larger than max_response_bytes";
+	if (end == HTTP_BODY_FAILED)
+		return "the request's body could not be read to its end";
+	if (end == HTTP_ABORTED)
+		return "aborted";
+	if (h->sends > 1)
+		return "the connection was closed before an answer came";
+	if (code == CURLE_OK)
+		return "the connection was closed within the answer's headers";
+	return NULL;
+}
+
 static void describe(struct http *h, CURLcode code, struct http_response *out)
 {
-	const char *text = h->sends > 1 ? "the connection was closed before an answer came" : *h->fault ? h->fault
-													: curl_easy_strerror(code);
+	const char *text = explain(h, code, out->end);
 
-	if (out->end == HTTP_TOO_LARGE)
-		text = "the answer is larger than max_response_bytes";
+	if (code == CURLE_SSL_CACERT_BADFILE) {
+		snprintf(out->fault, sizeof out->fault, "the CA bundle cannot be read (setting api_ca_file): %s", global.ca_file);
+		return;
+	}
+	if (!text)
+		text = *h->fault ? h->fault : curl_easy_strerror(code);
 	snprintf(out->fault, sizeof out->fault, "%s", text);
 }
 

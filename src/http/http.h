@@ -30,7 +30,8 @@ struct http_options {
 int http_global_init(const struct http_options *options, struct error *err);
 void http_global_release(void);
 
-/* headers: "Name: value" strings ended by NULL, copied. url: copied; checked. Returns owned. https_only false also lets http pass. */
+/* headers: "Name: value" strings ended by NULL, copied; refused where one holds a line break. url: copied; checked. Returns owned.
+ * https_only false also lets http pass. */
 struct http_target *http_target_new(const char *url, const char *const *headers, bool https_only, struct error *err);
 void http_target_free(struct http_target *t); /* NULL is fine; after all handles that used it are gone */
 
@@ -53,6 +54,7 @@ struct http_request {
 	const struct http_body_source *source; /* NULL, or used instead of body; borrowed */
 	int64_t timeout_ms;		       /* for the whole call, 1–3,600,000 */
 	size_t max_response_bytes;
+	bool large_response;   /* audio is expected: it is read in larger pieces */
 	bool fresh_connection; /* do not reuse a kept connection */
 };
 
@@ -61,7 +63,7 @@ enum http_end {
 	HTTP_TIMED_OUT,	  /* timeout_ms passed */
 	HTTP_TRANSPORT,	  /* could not connect, TLS, reset, cut short, bad encoding … */
 	HTTP_TOO_LARGE,	  /* the answer is larger than max_response_bytes */
-	HTTP_BODY_FAILED, /* the request's body source failed */
+	HTTP_BODY_FAILED, /* the request's body source failed, or was shorter than its size */
 	HTTP_ABORTED,	  /* http_abort() */
 	HTTP_REFUSED,	  /* not tried: bad URL, unsupported protocol: cannot get better by itself */
 };

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * See httpd.h. A request lives from its headers until the library says it is completed. A late one sits in the timer's heap; both
- * threads touch the heap under one lock, and nothing else of a suspended request. */
+ * See httpd.h. A request lives from its headers until the library says it is completed. A late one sits in the timer's
+ * heap; both threads touch the heap under one lock, and nothing else of a suspended request. Where the timer has no
+ * memory for one more, the answer is not late. */
 #include "httpd/httpd.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 
 #define CONNECTIONS_MAX 8192
 #define CONNECTION_IDLE_S 120
+#define HANG_LOOK_MS 500 /* how soon it is seen that the client of a hanging call went: the library does not tell */
 
 struct httpd_request {
 	struct httpd *server;
@@ -50,7 +51,7 @@ struct httpd {
 	size_t nheap, cap;
 };
 
-/* --- The timer. --------------------------------------------------------------------------------------------------------- */
+/* --- The timer. -------------------------------------------------------------------------------------------- */
 
 static void swap(struct timer *a, struct timer *b)
 {
@@ -93,17 +94,31 @@ static bool heap_push(struct httpd *h, struct timer t)
 	return true;
 }
 
-/* Suspends the connection until then; INT64_MAX: until the server stops. */
-static void sleep_until(struct httpd_request *r, int64_t due_us)
+/* Suspends the connection for so long. False when there is no waiting any more: the server stops, or no memory. */
+static bool sleep_ms(struct httpd_request *r, int64_t ms)
 {
 	struct httpd *h = r->server;
+	bool ok;
 
 	pthread_mutex_lock(&h->lock);
-	if (!h->stopping && heap_push(h, (struct timer){due_us, r->connection})) {
+	ok = !h->stopping && heap_push(h, (struct timer){clock_mono_us() + ms * 1000, r->connection});
+	if (ok) {
 		MHD_suspend_connection(r->connection);
-		pthread_cond_signal(&h->changed);
+		if (h->heap[0].connection == r->connection) /* it is the first now: the clock sleeps too long */
+			pthread_cond_signal(&h->changed);
 	}
 	pthread_mutex_unlock(&h->lock);
+	return ok;
+}
+
+static bool is_stopping(struct httpd *h)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&h->lock);
+	stopping = h->stopping;
+	pthread_mutex_unlock(&h->lock);
+	return stopping;
 }
 
 static void *clock_main(void *arg)
@@ -112,13 +127,13 @@ static void *clock_main(void *arg)
 
 	pthread_mutex_lock(&h->lock);
 	while (!h->stopping || h->nheap > 0) {
-		int64_t due_us = h->nheap > 0 ? h->heap[0].due_us : INT64_MAX;
+		int64_t due_us = h->nheap > 0 ? h->heap[0].due_us : 0;
 		struct timespec at = {.tv_sec = due_us / 1000000, .tv_nsec = due_us % 1000000 * 1000};
 
-		if (h->nheap > 0 && (h->stopping || clock_mono_us() >= due_us))
-			MHD_resume_connection(heap_pop(h).connection);
-		else if (due_us == INT64_MAX)
+		if (h->nheap == 0)
 			pthread_cond_wait(&h->changed, &h->lock);
+		else if (h->stopping || clock_mono_us() >= due_us)
+			MHD_resume_connection(heap_pop(h).connection);
 		else
 			pthread_cond_timedwait(&h->changed, &h->lock, &at);
 	}
@@ -126,7 +141,7 @@ static void *clock_main(void *arg)
 	return NULL;
 }
 
-/* --- The request. ------------------------------------------------------------------------------------------------------- */
+/* --- The request. ------------------------------------------------------------------------------------------ */
 
 const char *httpd_method(const struct httpd_request *r)
 {
@@ -154,6 +169,30 @@ const char *httpd_body(const struct httpd_request *r, size_t *len)
 	return buf_cstr(&r->body);
 }
 
+struct walk {
+	httpd_pair_fn *pair;
+	void *ctx;
+};
+
+static enum MHD_Result walk_pair(void *ctx, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	const struct walk *w = ctx;
+
+	(void)kind;
+	w->pair(w->ctx, name, value ? value : "");
+	return MHD_YES;
+}
+
+void httpd_queries(const struct httpd_request *r, httpd_pair_fn *pair, void *ctx)
+{
+	MHD_get_connection_values(r->connection, MHD_GET_ARGUMENT_KIND, walk_pair, &(struct walk){pair, ctx});
+}
+
+void httpd_headers(const struct httpd_request *r, httpd_pair_fn *pair, void *ctx)
+{
+	MHD_get_connection_values(r->connection, MHD_HEADER_KIND, walk_pair, &(struct walk){pair, ctx});
+}
+
 void httpd_add_header(struct httpd_answer *a, const char *name, const char *value)
 {
 	if (a->nheaders == HTTPD_HEADERS_MAX)
@@ -162,7 +201,7 @@ void httpd_add_header(struct httpd_answer *a, const char *name, const char *valu
 	snprintf(a->headers[a->nheaders++].value, sizeof a->headers[0].value, "%s", value);
 }
 
-/* --- The answer. -------------------------------------------------------------------------------------------------------- */
+/* --- The answer. ------------------------------------------------------------------------------------------- */
 
 /* The body bit by bit, for answers that are slow or cut short. */
 static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
@@ -171,6 +210,8 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 	struct httpd_answer *a = &r->answer;
 	size_t n = a->body.len - at, half = a->body.len / 2;
 
+	if (is_stopping(r->server))
+		return MHD_CONTENT_READER_END_WITH_ERROR; /* a pause that was cut short is no reason to send the rest */
 	if (n > max)
 		n = max;
 	if (a->manner == HTTPD_TRUNCATE) {
@@ -181,8 +222,8 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 	if (a->dribble_ms > 0) {
 		if (r->dribbled == at) {
 			r->dribbled = at + 1;
-			sleep_until(r, clock_mono_us() + a->dribble_ms * 1000);
-			return 0;
+			if (sleep_ms(r, a->dribble_ms))
+				return 0;
 		}
 		n = 1;
 	}
@@ -190,8 +231,8 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 		n = half - at < n ? half - at : n;
 	} else if (a->body_delay_ms > 0 && !r->paused) {
 		r->paused = true;
-		sleep_until(r, clock_mono_us() + a->body_delay_ms * 1000);
-		return 0;
+		if (sleep_ms(r, a->body_delay_ms))
+			return 0;
 	}
 	memcpy(to, a->body.ptr + at, n);
 	return (ssize_t)n;
@@ -207,7 +248,8 @@ static enum MHD_Result send_answer(struct httpd_request *r)
 	if (a->manner == HTTPD_TRUNCATE || a->dribble_ms > 0 || a->body_delay_ms > 0)
 		response = MHD_create_response_from_callback(len, 64 * 1024, read_body, r, NULL);
 	else
-		response = MHD_create_response_from_buffer(len, len > 0 ? buf_steal(&a->body) : NULL, len > 0 ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+		response = MHD_create_response_from_buffer(len, len > 0 ? buf_steal(&a->body) : NULL,
+							   len > 0 ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 	if (!response)
 		return MHD_NO;
 	for (size_t i = 0; i < a->nheaders; i++)
@@ -217,20 +259,33 @@ static enum MHD_Result send_answer(struct httpd_request *r)
 	return rc;
 }
 
-static enum MHD_Result reset(struct httpd_request *r)
+static int connection_fd(const struct httpd_request *r)
 {
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-	struct linger now = {.l_onoff = 1, .l_linger = 0};
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
-	if (info)
-		(void)setsockopt(info->connect_fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-	return MHD_NO;
+	return info ? info->connect_fd : -1;
 }
 
+/* Dissolving the association sends RST at once. SO_LINGER would not do: the library shuts down before it closes, and
+ * the client would see an orderly end first. */
+static void reset(struct httpd_request *r)
+{
+	(void)connect(connection_fd(r), &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
+}
+
+static bool client_is_there(const struct httpd_request *r)
+{
+	char byte;
+	ssize_t n = recv(connection_fd(r), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+/* The library calls again when the connection is woken. */
 static enum MHD_Result answer(struct httpd_request *r)
 {
 	struct httpd_answer *a = &r->answer;
-	bool stopping;
 
 	if (!r->answered) {
 		r->answered = true;
@@ -239,23 +294,30 @@ static enum MHD_Result answer(struct httpd_request *r)
 		else
 			r->server->handler(r->server->ctx, r, a);
 	}
-	if (!r->delayed && (a->delay_ms > 0 || a->manner == HTTPD_HANG)) {
+	if (a->delay_ms > 0 && !r->delayed) {
 		r->delayed = true;
-		sleep_until(r, a->manner == HTTPD_HANG ? INT64_MAX : clock_mono_us() + a->delay_ms * 1000);
-		return MHD_YES;
+		if (sleep_ms(r, a->delay_ms))
+			return MHD_YES;
 	}
-	pthread_mutex_lock(&r->server->lock);
-	stopping = r->server->stopping;
-	pthread_mutex_unlock(&r->server->lock);
-	if (a->manner == HTTPD_RESET)
-		return reset(r);
-	if (stopping || a->manner == HTTPD_CLOSE || a->manner == HTTPD_HANG)
+	if (is_stopping(r->server))
 		return MHD_NO;
+	switch (a->manner) {
+	case HTTPD_HANG:
+		return client_is_there(r) && sleep_ms(r, HANG_LOOK_MS) ? MHD_YES : MHD_NO;
+	case HTTPD_RESET:
+		reset(r);
+		return MHD_NO;
+	case HTTPD_CLOSE:
+		return MHD_NO;
+	case HTTPD_PLAIN:
+	case HTTPD_TRUNCATE:
+		break;
+	}
 	return send_answer(r);
 }
 
-static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
-				  const char *data, size_t *size, void **slot)
+static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method,
+				  const char *version, const char *data, size_t *size, void **slot)
 {
 	struct httpd *h = ctx;
 	struct httpd_request *r = *slot;
@@ -265,7 +327,11 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 		r = calloc(1, sizeof *r);
 		if (!r)
 			return MHD_NO;
-		*r = (struct httpd_request){.server = h, .connection = connection, .method = method, .path = path, .body = BUF_INIT(h->max_body_bytes)};
+		*r = (struct httpd_request){.server = h,
+					    .connection = connection,
+					    .method = method,
+					    .path = path,
+					    .body = BUF_INIT(h->max_body_bytes)};
 		r->answer.body = BUF_INIT(SIZE_MAX / 2);
 		*slot = r;
 		return MHD_YES;
@@ -288,13 +354,15 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **sl
 	(void)why;
 	if (!r)
 		return;
+	if (r->answer.done)
+		r->answer.done(r->answer.done_ctx);
 	buf_release(&r->body);
 	buf_release(&r->answer.body);
 	free(r);
 	*slot = NULL;
 }
 
-/* --- Start and stop. ---------------------------------------------------------------------------------------------------- */
+/* --- Start and stop. --------------------------------------------------------------------------------------- */
 
 static int resolve(const char *listen, struct sockaddr_storage *out, struct error *err)
 {
@@ -303,8 +371,11 @@ static int resolve(const char *listen, struct sockaddr_storage *out, struct erro
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
 	int rc;
 
-	if (!colon || colon == listen || (size_t)(colon - listen) >= sizeof host)
-		return error_set(err, ERR_CONFIG, "'%s' is no address to listen on; it must be HOST:PORT", listen);
+	if (!colon || colon == listen || (size_t)(colon - listen) >= sizeof host || strlen(colon + 1) > 5 ||
+	    atol(colon + 1) > UINT16_MAX)
+		return error_set(err, ERR_CONFIG,
+				 "'%s' is no address to listen on; it must be HOST:PORT, the port at most 65535",
+				 listen);
 	snprintf(host, sizeof host, "%.*s", (int)(colon - listen), listen);
 	rc = getaddrinfo(host, colon + 1, &hints, &found);
 	if (rc)
@@ -314,14 +385,20 @@ static int resolve(const char *listen, struct sockaddr_storage *out, struct erro
 	return 0;
 }
 
-struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port, struct error *err)
+struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port,
+			  struct error *err)
 {
 	struct sockaddr_storage address = {0};
 	struct httpd *h = calloc(1, sizeof *h);
 	const union MHD_DaemonInfo *info;
 	pthread_condattr_t attr;
+	int rc;
 
-	if (!h || resolve(listen, &address, err)) {
+	if (!h) {
+		error_set(err, ERR_MEMORY, "cannot listen on %s: out of memory", listen);
+		return NULL;
+	}
+	if (resolve(listen, &address, err)) {
 		free(h);
 		return NULL;
 	}
@@ -332,13 +409,17 @@ struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handl
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &attr);
-	h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR,
-				     (struct sockaddr *)&address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-				     (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U,
-				     MHD_OPTION_END);
+	h->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+		MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U, MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
-	if (!info || pthread_create(&h->clock_thread, NULL, clock_main, h)) {
-		error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(errno));
+	rc = errno ? errno : EIO;
+	if (info)
+		rc = pthread_create(&h->clock_thread, NULL, clock_main, h);
+	if (!info || rc) {
+		error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(rc));
 		httpd_stop(h);
 		return NULL;
 	}

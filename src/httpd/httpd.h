@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A small HTTP server: the only code that knows libmicrohttpd. One epoll thread of the library's serves all connections; answers that are
- * asked to be late are suspended and woken by one timer thread, so thousands of them cost no thread.
+ * A small HTTP server: the only code that knows libmicrohttpd. One epoll thread of the library's serves all
+ * connections; answers that are asked to be late are suspended and woken by one timer thread, so thousands of them cost
+ * no thread.
  *
  * Besides plain answers it offers what a bad server does to its clients, because the stub API must be able to do it. */
 #ifndef ADWUMA_HTTPD_HTTPD_H
@@ -25,10 +26,14 @@ const char *httpd_path(const struct httpd_request *r);
 const char *httpd_query(const struct httpd_request *r, const char *name); /* decoded */
 const char *httpd_header(const struct httpd_request *r, const char *name);
 const char *httpd_body(const struct httpd_request *r, size_t *len);
+/* All of them, in the order in which they came; value is "" where there is none. */
+typedef void httpd_pair_fn(void *ctx, const char *name, const char *value);
+void httpd_queries(const struct httpd_request *r, httpd_pair_fn *pair, void *ctx);
+void httpd_headers(const struct httpd_request *r, httpd_pair_fn *pair, void *ctx);
 
 enum httpd_manner {
 	HTTPD_PLAIN,
-	HTTPD_HANG,	/* no answer, as long as the server runs */
+	HTTPD_HANG,	/* no answer, until the client goes or the server stops */
 	HTTPD_RESET,	/* the connection is reset */
 	HTTPD_CLOSE,	/* the connection is closed before the first byte of an answer */
 	HTTPD_TRUNCATE, /* half of the body that was announced, then closed */
@@ -43,9 +48,11 @@ struct httpd_answer {
 	size_t nheaders;
 	struct buf body; /* the server takes it */
 	enum httpd_manner manner;
-	int64_t delay_ms;      /* before the answer */
-	int64_t body_delay_ms; /* in the middle of the body */
-	int64_t dribble_ms;    /* before each byte of the body */
+	int64_t delay_ms;	 /* before the answer */
+	int64_t body_delay_ms;	 /* in the middle of the body */
+	int64_t dribble_ms;	 /* before each byte of the body */
+	void (*done)(void *ctx); /* or NULL: on the server's thread, when the answer is out or its connection lost */
+	void *done_ctx;
 };
 void httpd_add_header(struct httpd_answer *a, const char *name, const char *value);
 
@@ -53,7 +60,8 @@ void httpd_add_header(struct httpd_answer *a, const char *name, const char *valu
 typedef void httpd_handler(void *ctx, const struct httpd_request *r, struct httpd_answer *answer);
 
 /* listen: HOST:PORT, port 0 for any. Bodies larger than max_body_bytes are answered with 413. *port: the one taken. */
-struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port, struct error *err);
+struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port,
+			  struct error *err);
 void httpd_stop(struct httpd *h); /* NULL is fine */
 
 #endif

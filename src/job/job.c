@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 
 #define QUOTE_MAX 60		     /* bytes of the producer's value in a message */
+#define NAME_MAX_BYTES 32	     /* longer keys are none of ours */
 #define ARENA_MAX (1UL << 30)	     /* decoded strings are never longer than the payload, which is bounded */
 #define TIME_MAX_MS 9007199254740992 /* 2^53: what every producer's numbers hold exactly */
 
@@ -24,7 +25,7 @@ enum kind { ID,
 struct field_rule {
 	const char *name;
 	enum kind kind;
-	int64_t min, max;
+	int64_t min, max;    /* of an INTEGER; max also the most bytes of a NAME, 0: no bound of its own */
 	const char *choices; /* CHOICE: words between '|' */
 };
 
@@ -39,7 +40,7 @@ static const struct field_rule rules[JOB_FIELDS] = {
 	[JOB_RESULT_TTL_S] = {"result_ttl_s", INTEGER, 1, 31536000, NULL},
 	[JOB_IF_UNSURE] = {"if_unsure", CHOICE, 0, 0, "rerun|hold"},
 	[JOB_CACHE] = {"cache", SWITCH, 0, 0, NULL},
-	[JOB_TRACEPARENT] = {"traceparent", NAME, 0, 0, NULL},
+	[JOB_TRACEPARENT] = {"traceparent", NAME, 0, 256, NULL},
 	[JOB_ENQUEUED_AT_MS] = {"enqueued_at_ms", INTEGER, 0, TIME_MAX_MS, NULL},
 	[JOB_ATTEMPT] = {"attempt", INTEGER, 0, 1000000, NULL},
 	[JOB_TEXT] = {"text", TEXT, 0, 0, NULL},
@@ -81,14 +82,21 @@ const struct job_type *job_type_find(const char *name, size_t len)
 static void collect(void *ctx, struct span key, struct span value)
 {
 	struct job *job = ctx;
+	struct buf plain = BUF_INIT(NAME_MAX_BYTES);
 
+	/* Decoded once, not once per field: a payload may be full of such keys. */
+	if (memchr(key.ptr, '\\', key.len)) {
+		json_span_string((struct span){key.ptr - 1, key.len + 2}, &plain);
+		key = (struct span){buf_cstr(&plain), plain.failed ? 0 : plain.len};
+	}
 	for (size_t f = 0; f < JOB_FIELDS; f++) {
 		if (!json_key_is(key, rules[f].name))
 			continue;
 		/* The last of several counts, as in most readers; null is absent. */
 		job->field[f] = json_span_type(value) == JSON_NULL ? (struct span){0} : value;
-		return;
+		break;
 	}
+	buf_release(&plain);
 }
 
 static bool is_id(const char *s, size_t n)
@@ -140,23 +148,35 @@ static int refuse(struct fault *fault, const struct job *job, const char *what, 
 	return -1;
 }
 
-static bool is_choice(struct span v, const char *choices)
+static bool is_choice(const char *value, const char *choices)
 {
 	for (const char *word = choices; word; word = strchr(word, '|') ? strchr(word, '|') + 1 : NULL) {
 		size_t n = strcspn(word, "|");
 
-		if (v.len == n + 2 && memcmp(v.ptr + 1, word, n) == 0)
+		if (strlen(value) == n && memcmp(value, word, n) == 0)
 			return true;
 	}
 	return false;
 }
 
-/* Decodes into the arena; the place is kept as an offset because the arena moves when it grows. */
+/* Room for all strings at once, so that none moves while somebody holds it. A decoded one is never longer than its span. */
+static void make_room(struct job *job)
+{
+	size_t n = 0;
+
+	for (size_t f = 0; f < JOB_FIELDS; f++)
+		if (job->field[f].ptr && json_span_type(job->field[f]) == JSON_STRING)
+			n += job->field[f].len;
+	buf_reserve(&job->arena, n);
+}
+
 static int decode(struct job *job, enum job_field f)
 {
 	struct span v = job->field[f];
 	size_t at = job->arena.len;
 
+	if (!job->arena.ptr)
+		make_room(job);
 	if (memchr(v.ptr, '\\', v.len)) {
 		if (!json_span_string(v, &job->arena))
 			return -1;
@@ -164,6 +184,8 @@ static int decode(struct job *job, enum job_field f)
 		buf_add(&job->arena, v.ptr + 1, v.len - 2);
 	}
 	buf_char(&job->arena, '\0');
+	if (job->arena.failed)
+		return -1;
 	job->strings[f] = at + 1;
 	return 0;
 }
@@ -179,9 +201,30 @@ static int check_string(struct job *job, enum job_field f, struct fault *fault)
 	/* Texts may be long and are passed on as they are: decoded only where somebody asks. */
 	if (rules[f].kind == TEXT && !memchr(v.ptr, '\\', v.len))
 		return 0;
-	if (decode(job, f))
-		return refuse(fault, job, "must be", "Unicode text without lone surrogates", f);
-	return 0;
+	if (decode(job, f) == 0)
+		return 0;
+	return job->arena.failed ? refuse(fault, job, "cannot be read:", "out of memory", f)
+				 : refuse(fault, job, "must be", "Unicode text without lone surrogates", f);
+}
+
+static int check_name(struct job *job, enum job_field f, struct fault *fault)
+{
+	char expected[48];
+
+	if (check_string(job, f, fault))
+		return -1;
+	snprintf(expected, sizeof expected, "a string of at most %lld bytes", (long long)rules[f].max);
+	return rules[f].max > 0 && strlen(job_string(job, f, "")) > (size_t)rules[f].max ? refuse(fault, job, "must be", expected, f) : 0;
+}
+
+static int check_choice(struct job *job, enum job_field f, struct fault *fault)
+{
+	char expected[48];
+
+	if (check_string(job, f, fault))
+		return -1;
+	snprintf(expected, sizeof expected, "one of %s", rules[f].choices);
+	return is_choice(job_string(job, f, ""), rules[f].choices) ? 0 : refuse(fault, job, "must be", expected, f);
 }
 
 /* A number out of its range counts as absent: nobody must go by it, not even the result that tells of it. */
@@ -209,19 +252,16 @@ static int check_field(struct job *job, enum job_field f, struct fault *fault)
 			return refuse(fault, job, "must be", "1 to 128 characters of A-Z a-z 0-9 . _ : -", f);
 		return 0;
 	case TEXT:
-	case NAME:
 		return check_string(job, f, fault);
+	case NAME:
+		return check_name(job, f, fault);
 	case INTEGER:
 		snprintf(range, sizeof range, "an integer from %lld to %lld", (long long)rule->min, (long long)rule->max);
 		return read_int(job, f) ? refuse(fault, job, "must be", range, f) : 0;
 	case SWITCH:
 		return json_span_type(v) == JSON_BOOL ? 0 : refuse(fault, job, "must be", "true or false", f);
 	case CHOICE:
-		if (json_span_type(v) != JSON_STRING || !is_choice(v, rule->choices)) {
-			snprintf(range, sizeof range, "one of %s", rule->choices);
-			return refuse(fault, job, "must be", range, f);
-		}
-		return decode(job, f);
+		return check_choice(job, f, fault);
 	case OBJECT:
 		return json_span_type(v) == JSON_OBJECT ? 0 : refuse(fault, job, "must be", "an object", f);
 	}
@@ -297,8 +337,9 @@ static int check_whole(struct job *job, enum json_verdict verdict, enum json_typ
 		return -1;
 	}
 	read_for_result(job);
-	if (!job->is_utf8)
-		memset(job->field, 0, sizeof job->field); /* nothing of it can stand in a result */
+	for (size_t f = 0; f < JOB_FIELDS && !job->is_utf8; f++)
+		if (job->field[f].ptr && !utf8_valid(job->field[f].ptr, job->field[f].len))
+			job->field[f] = (struct span){0}; /* it cannot stand in a result */
 	if (!*job->id)
 		fault_set(fault, "InvalidJobError", 0, "the job has no usable id: 1 to 128 characters of A-Z a-z 0-9 . _ : -");
 	else if (job->payload_len > max_bytes)

@@ -15,7 +15,7 @@
 
 void outcome_init(struct outcome *o)
 {
-	*o = (struct outcome){.retry_after_ms = RETRY_AFTER_NONE, .result = BUF_INIT(RESULT_MAX), .audio = BUF_INIT(RESULT_MAX)};
+	*o = (struct outcome){.kind = OUTCOME_FAILED, .retry_after_ms = RETRY_AFTER_NONE, .result = BUF_INIT(RESULT_MAX), .audio = BUF_INIT(RESULT_MAX)};
 	fault_init(&o->fault);
 }
 

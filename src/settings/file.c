@@ -19,49 +19,85 @@ struct reading {
 	FILE *file;
 	int line; /* of the line read last */
 	bool too_long;
+	bool indented; /* the line read last */
+	int os_error;
 	settings_line_fn *fn;
 	void *ctx;
 	struct error *err;
 	bool failed;
+	char section[128]; /* inih's own copy is cut at 50 bytes, less than a queue's name may have */
 	/* The value that may still go on in the next line. */
-	char section[64], name[64], value[VALUE_MAX];
+	char name[64], value[VALUE_MAX];
 	int value_line;
+	bool continued;
 };
 
-static char *read_line(char *to, int size, void *stream)
+static void fail(struct reading *r, int line, const char *what)
 {
-	struct reading *r = stream;
-	char line[LINE_BYTES_MAX + 3];
-
-	(void)size;
-	if (r->too_long || r->failed || !fgets(line, sizeof line, r->file))
-		return NULL;
-	r->line++;
-	if (strlen(line) > LINE_BYTES_MAX && !strchr(line, '\n')) {
-		r->too_long = true;
-		return NULL;
-	}
-	return strcpy(to, line);
+	error_set(r->err, ERR_CONFIG, "%s:%d: %s", r->path, line, what);
+	r->failed = true;
 }
 
 /* Gives the collected value on. */
 static void deliver(struct reading *r)
 {
 	char place[320];
-	const char *queue = NULL;
+	struct file_line line = {.place = place, .name = r->name, .value = r->value, .continued = r->continued};
 
 	if (!*r->name || r->failed)
 		return;
 	snprintf(place, sizeof place, "%s:%d", r->path, r->value_line);
 	if (strncmp(r->section, "queue ", 6) == 0)
-		queue = r->section + 6 + strspn(r->section + 6, " ");
-	if (*r->section && !queue) {
+		line.queue = r->section + 6 + strspn(r->section + 6, " ");
+	if (*r->section && !line.queue) {
 		error_set(r->err, ERR_CONFIG, "%s: section [%s] is unknown; there is only [queue NAME]", place, r->section);
 		r->failed = true;
-	} else if (r->fn(r->ctx, place, queue, r->name, r->value, r->err)) {
+	} else if (r->fn(r->ctx, &line, r->err)) {
 		r->failed = true;
 	}
 	*r->name = '\0';
+}
+
+/* As inih sees it: an indented line goes on with the value before, where there is one. */
+static void note_section(struct reading *r, const char *line)
+{
+	const char *start = line + strspn(line, " \t");
+
+	r->indented = start > line;
+	if (*start != '[' || (r->indented && *r->name))
+		return;
+	deliver(r);
+	snprintf(r->section, sizeof r->section, "%.*s", (int)strcspn(start + 1, "]"), start + 1);
+}
+
+/* The line's end stays behind: with it the longest line would not fit into inih's buffer. */
+static char *read_line(char *to, int size, void *stream)
+{
+	static const char bom[] = "\xef\xbb\xbf";
+	struct reading *r = stream;
+	char line[LINE_BYTES_MAX + 3];
+	const char *start = line;
+	size_t n;
+
+	if (r->too_long || r->failed)
+		return NULL;
+	if (!fgets(line, sizeof line, r->file)) {
+		r->os_error = ferror(r->file) ? errno : 0;
+		return NULL;
+	}
+	n = strcspn(line, "\n");
+	if (n > 0 && line[n - 1] == '\r')
+		n--;
+	r->line++;
+	if (n > LINE_BYTES_MAX || n >= (size_t)size) {
+		r->too_long = true;
+		return NULL;
+	}
+	line[n] = '\0';
+	if (r->line == 1 && strncmp(line, bom, 3) == 0)
+		start += 3;
+	note_section(r, start);
+	return strcpy(to, start);
 }
 
 static int on_pair(void *user, const char *section, const char *name, const char *value)
@@ -69,17 +105,21 @@ static int on_pair(void *user, const char *section, const char *name, const char
 	struct reading *r = user;
 	size_t used = strlen(r->value);
 
-	/* A line that goes on: inih calls again with the same name. A repeated name comes with a line that is not indented, but
-	 * the last of two counts either way only for lists, so it is joined with a comma and its setting's own check decides. */
-	if (strcmp(r->name, name) == 0 && strcmp(r->section, section) == 0 && used + strlen(value) + 2 < sizeof r->value) {
+	(void)section;
+	if (r->indented && strcmp(r->name, name) == 0) {
+		if (used + strlen(value) + 2 > sizeof r->value) {
+			fail(r, r->line, "the list is too long");
+			return 0;
+		}
 		snprintf(r->value + used, sizeof r->value - used, ",%s", value);
+		r->continued = true;
 		return 1;
 	}
 	deliver(r);
-	snprintf(r->section, sizeof r->section, "%s", section);
 	snprintf(r->name, sizeof r->name, "%s", name);
 	snprintf(r->value, sizeof r->value, "%s", value);
 	r->value_line = r->line;
+	r->continued = false;
 	return !r->failed;
 }
 
@@ -100,13 +140,13 @@ int settings_file_read(const char *path, settings_line_fn *line, void *ctx, stru
 	if (!bad)
 		deliver(r);
 	fclose(r->file);
-	if (!r->failed && r->too_long) {
-		error_set(err, ERR_CONFIG, "%s:%d: the line is longer than %d bytes; a list may go on in the next, indented line", path, r->line,
-			  LINE_BYTES_MAX);
+	if (!r->failed && r->os_error) {
+		error_set(err, ERR_CONFIG, "%s: cannot read it: %s", path, strerror(r->os_error));
 		r->failed = true;
+	} else if (!r->failed && r->too_long) {
+		fail(r, r->line, "the line is longer than 198 bytes; a list may go on in the next, indented line");
 	} else if (!r->failed && bad) {
-		error_set(err, ERR_CONFIG, "%s:%d: is neither name = value nor [section]", path, bad > 0 ? bad : r->line);
-		r->failed = true;
+		fail(r, bad > 0 ? bad : r->line, "is neither name = value nor [section]");
 	}
 	bad = r->failed;
 	free(r);

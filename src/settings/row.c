@@ -4,8 +4,6 @@
 #include "settings/row.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,20 +17,14 @@ static int bad(struct error *err, const struct row *row, const char *expected, c
 static int parse_int(const char *value, int64_t *out)
 {
 	char *end;
-	double d;
 	long long n;
 
 	if (!isdigit((unsigned char)*value) && *value != '-')
 		return -1;
-	errno = 0;
-	n = strtoll(value, &end, 10);
-	if (*end == '.') { /* the Khaya SDK takes 7.0 for 7 */
-		d = strtod(value, &end);
-		if (d != floor(d) || fabs(d) > 1e15)
-			return -1;
-		n = (long long)d;
-	}
-	if (errno || *end)
+	n = strtoll(value, &end, 10);		  /* beyond its range the bound, which no setting's range reaches */
+	if (end > value && *end == '.' && end[1]) /* the Khaya SDK takes 7.0 for 7 */
+		end += 1 + strspn(end + 1, "0");
+	if (end == value || *end)
 		return -1;
 	*out = n;
 	return 0;
@@ -95,10 +87,17 @@ static int choice(const char *choices, const char *value)
 	return -1;
 }
 
-static int set_text(char **out, const char *value, struct error *err)
+static int set_text(const struct row *row, char **out, const char *value, struct error *err)
 {
-	char *copy = *value ? strdup(value) : NULL;
+	char *copy;
 
+	if (!*value && row->fallback)
+		return error_set(err, ERR_CONFIG, "%s must not be empty", row->name);
+	/* It may end in a request's header or a log line. */
+	for (const char *c = value; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			return error_set(err, ERR_CONFIG, "%s must be one line without control characters", row->name);
+	copy = *value ? strdup(value) : NULL;
 	if (*value && !copy)
 		return error_set(err, ERR_MEMORY, "out of memory");
 	if (*out)
@@ -120,7 +119,7 @@ static bool is_queue_name(const char *s, size_t n)
 	return true;
 }
 
-static struct queue_settings *queue_find(struct settings *s, const char *name)
+struct queue_settings *row_queue_find(struct settings *s, const char *name)
 {
 	for (size_t i = 0; i < s->nqueues; i++)
 		if (strcmp(s->queues[i].name, name) == 0)
@@ -142,7 +141,7 @@ static int add_queue(struct settings *s, const char *item, size_t len, struct er
 				 (int)n, item);
 	*q = (struct queue_settings){0};
 	memcpy(q->name, item, n);
-	if (queue_find(s, q->name))
+	if (row_queue_find(s, q->name))
 		return error_set(err, ERR_CONFIG, "queues: '%s' stands there twice", q->name);
 	if (colon)
 		snprintf(weight, sizeof weight, "%.*s", (int)(len - n - 1 < 7 ? len - n - 1 : 7), colon + 1);
@@ -154,8 +153,6 @@ static int add_queue(struct settings *s, const char *item, size_t len, struct er
 
 static int set_queues(struct settings *s, const char *value, struct error *err)
 {
-	struct settings before = *s;
-
 	s->nqueues = 0;
 	for (const char *p = value; *p;) {
 		size_t n;
@@ -168,20 +165,10 @@ static int set_queues(struct settings *s, const char *value, struct error *err)
 	}
 	if (s->nqueues == 0)
 		return error_set(err, ERR_CONFIG, "queues: at least one queue is needed");
-	/* What a section of the file said of a queue stays, when a flag or the environment names the queues anew. */
-	for (size_t i = 0; i < s->nqueues; i++) {
-		const struct queue_settings *old = queue_find(&before, s->queues[i].name);
-
-		if (!old)
-			continue;
-		s->queues[i].max_concurrency = old->max_concurrency;
-		s->queues[i].timeout_ms = old->timeout_ms;
-		s->queues[i].max_attempts = old->max_attempts;
-	}
 	return 0;
 }
 
-int row_set_queue(struct settings *s, const char *place, const char *queue, const char *name, const char *value, struct error *err)
+int row_set_queue(struct queue_settings *q, const char *name, const char *value, struct error *err)
 {
 	static const struct {
 		struct row row;
@@ -191,20 +178,18 @@ int row_set_queue(struct settings *s, const char *place, const char *queue, cons
 		{{.name = "timeout_ms", .min = 1, .max = 3600000}, offsetof(struct queue_settings, timeout_ms)},
 		{{.name = "max_attempts", .min = 1, .max = 100}, offsetof(struct queue_settings, max_attempts)},
 	};
-	struct queue_settings *q = queue_find(s, queue);
 
-	if (!q)
-		return error_set(err, ERR_CONFIG, "%s: queue '%s' is not among queues", place, queue);
 	if (strcmp(name, "rate_limit") == 0 || strcmp(name, "cache_ttl_s") == 0)
-		return error_set(err, ERR_CONFIG, "%s: %s is not supported by this version", place, name);
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		if (strcmp(name, rows[i].row.name) != 0)
-			continue;
-		if (set_int(&rows[i].row, (int64_t *)(void *)((char *)q + rows[i].where), value, err))
-			return error_prefix(err, "%s", place);
-		return 0;
-	}
-	return error_set(err, ERR_CONFIG, "%s: '%s' is no setting of a queue: it takes max_concurrency, timeout_ms and max_attempts", place, name);
+		return error_set(err, ERR_CONFIG, "%s is not supported by this version; it comes later", name);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (strcmp(name, rows[i].row.name) == 0)
+			return set_int(&rows[i].row, (int64_t *)(void *)((char *)q + rows[i].where), value, err);
+	return error_set(err, ERR_CONFIG, "'%s' is no setting of a queue: it takes max_concurrency, timeout_ms and max_attempts", name);
+}
+
+bool row_is_string(const struct row *row)
+{
+	return row->kind == TEXT || row->kind == LIST || row->kind == CHOICE_TEXT;
 }
 
 /* --- All kinds. --------------------------------------------------------------------------------------------------------- */
@@ -216,11 +201,12 @@ int row_set(const struct row *row, struct settings *s, const char *value, struct
 
 	switch (row->kind) {
 	case TEXT:
-		return set_text(at, value, err);
+	case LIST:
+		return set_text(row, at, value, err);
 	case CHOICE_TEXT:
-		if (choice(row->choices, value) < 0)
-			return bad(err, row, row->choices, value);
-		return set_text(at, value, err);
+		if (choice(row->choices, value) < 0) /* the sentence says which others come later */
+			return error_set(err, ERR_CONFIG, "%s must be %s, got '%s': %s", row->name, row->choices, value, row->help);
+		return set_text(row, at, value, err);
 	case INTEGER:
 		return set_int(row, at, value, err);
 	case SIZE:
@@ -267,6 +253,7 @@ void row_print(const struct row *row, const struct settings *s, FILE *to)
 
 	switch (row->kind) {
 	case TEXT:
+	case LIST:
 	case CHOICE_TEXT:
 		memcpy(&text, at, sizeof text);
 		if (text && row->secret)
@@ -302,6 +289,6 @@ int row_check_listen(const char *value, struct error *err)
 	if (value && strcmp(value, "off") == 0)
 		return 0;
 	if (!colon || colon == value || parse_int(colon + 1, &port) || port < 0 || port > 65535)
-		return error_set(err, ERR_CONFIG, "admin_listen must be HOST:PORT or off, got '%s'", value ? value : "");
+		return error_set(err, ERR_CONFIG, "must be HOST:PORT or off, got '%s'", value ? value : "");
 	return 0;
 }

@@ -2,22 +2,23 @@
  *
  * The table of settings, and how a value gets from flag, environment or file into struct settings. See settings.h.
  *
- * Sources are applied from the weakest to the strongest, each on top of the last; checks that need several values come at the end. */
+ * Sources are applied from the weakest to the strongest, each on top of the last; checks that need the final values (check.c) come at the end. */
 #include "settings/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "settings/check.h"
 #include "settings/file.h"
 #include "settings/row.h"
 
 #define DEFAULT_FILE "/etc/adwuma/adwumad.conf"
 #define SECRET_MAX 4096 /* bytes in a secret's file */
+#define PLACE_MAX 256
 
 extern char **environ;
 
@@ -49,7 +50,7 @@ static const struct row rows[] = {
 	{"max_audio_bytes", SIZE, AT(max_audio_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false, "largest audio sent or made"},
 	{"max_response_bytes", SIZE, AT(max_response_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false, "largest answer taken from an API"},
 	{"audio_root", TEXT, AT(audio_root), NULL, NULL, 0, 0, NULL, false, "directory that audio_path is looked up in; unset: jobs with paths are refused"},
-	{"audio_url_allow", TEXT, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false, "hosts that audio_url may name (not supported by this version)"},
+	{"audio_url_allow", LIST, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false, "hosts that audio_url may name (not supported by this version)"},
 	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false, "where health and metrics are served (comes later), or off"},
 	{"log_level", CHOICE, AT(log_level), NULL, "info", 0, 0, "debug|info|warn|error", false, "the least important lines that are logged"},
 	{"log_format", CHOICE, AT(log_format), NULL, "logfmt", 0, 0, "logfmt|json", false, "form of a log line on standard error"},
@@ -70,7 +71,7 @@ static const struct row rows[] = {
 	{"taskingai_timeout", INTEGER, AT(taskingai_timeout), "TASKINGAI_TIMEOUT", NULL, 1, 3600, NULL, false, "limit for one call in seconds"},
 	{"api_ca_file", TEXT, AT(api_ca_file), NULL, NULL, 0, 0, NULL, false, "CA bundle for API calls; unset: the system's"},
 	{"allow_http_loopback", SWITCH, AT(allow_http_loopback), NULL, "off", 0, 0, NULL, false, "lets http://127.0.0.1, http://localhost and http://[::1] pass where https is required"},
-	{"allow_http_hosts", TEXT, AT(allow_http_hosts), NULL, NULL, 0, 0, NULL, false, "host names for which plain http is accepted"},
+	{"allow_http_hosts", LIST, AT(allow_http_hosts), NULL, NULL, 0, 0, NULL, false, "host names for which plain http is accepted"},
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
@@ -84,25 +85,42 @@ static const struct row *row_find(const char *name, size_t len)
 
 /* --- The sources. ------------------------------------------------------------------------------------------------------- */
 
-static int apply(struct settings *s, const struct row *row, const char *value, const char *place, struct error *err)
+/* What the file says of single queues. Which queues there are is known only when all sources have spoken. */
+struct sections {
+	struct {
+		struct queue_settings says;
+		char place[PLACE_MAX];
+		bool named; /* the file itself or the default names the queue: then another source may leave it out */
+	} of[QUEUES_MAX];
+	size_t n;
+};
+
+struct loading {
+	struct settings s;
+	struct sections sections;
+	char place[ROWS][PLACE_MAX]; /* where each value came from, for checks that come at the end */
+};
+
+static int apply(struct loading *l, const struct row *row, const char *value, const char *place, struct error *err)
 {
-	if (row_set(row, s, value, err))
+	if (row_set(row, &l->s, value, err))
 		return error_prefix(err, "%s", place);
+	snprintf(l->place[row - rows], sizeof l->place[0], "%s", place);
 	if (row->where == AT(admin_listen) && row->kind == TEXT && strcmp(place, "default") != 0)
-		s->admin_listen_set = true;
+		l->s.admin_listen_set = true;
 	return 0;
 }
 
-static int apply_defaults(struct settings *s, struct error *err)
+static int apply_defaults(struct loading *l, struct error *err)
 {
 	for (size_t i = 0; i < ROWS; i++)
-		if (rows[i].fallback && apply(s, &rows[i], rows[i].fallback, "default", err))
+		if (rows[i].fallback && apply(l, &rows[i], rows[i].fallback, "default", err))
 			return -1;
 	return 0;
 }
 
 /* A secret's file; one newline at the end is not part of it. */
-static int apply_secret_file(struct settings *s, const struct row *row, const char *path, const char *place, struct error *err)
+static int apply_secret_file(struct loading *l, const struct row *row, const char *path, const char *place, struct error *err)
 {
 	char text[SECRET_MAX + 1];
 	FILE *f = fopen(path, "re");
@@ -117,35 +135,70 @@ static int apply_secret_file(struct settings *s, const struct row *row, const ch
 	if (n > SECRET_MAX)
 		return error_set(err, ERR_CONFIG, "%s: %s is longer than %d bytes", place, path, SECRET_MAX);
 	if (n > 0 && text[n - 1] == '\n')
-		n--;
-	if (n > 0 && text[n - 1] == '\r')
-		n--;
+		n -= n > 1 && text[n - 2] == '\r' ? 2 : 1;
 	text[n] = '\0';
-	rc = apply(s, row, text, place, err);
+	rc = apply(l, row, text, place, err);
 	explicit_bzero(text, sizeof text);
 	return rc;
 }
 
-static int from_file_line(void *ctx, const char *place, const char *queue, const char *name, const char *value, struct error *err)
+static int from_section(struct loading *l, const struct file_line *line, struct error *err)
 {
-	struct settings *s = ctx;
-	const struct row *row = row_find(name, strlen(name));
-	size_t n = strlen(name);
+	struct sections *all = &l->sections;
+	size_t i = 0;
 
-	if (queue)
-		return row_set_queue(s, place, queue, name, value, err);
-	if (row)
-		return apply(s, row, value, place, err);
-	if (n > 5 && strcmp(name + n - 5, "_file") == 0 && (row = row_find(name, n - 5)) && row->secret)
-		return apply_secret_file(s, row, value, place, err);
-	return error_set(err, ERR_CONFIG, "%s: '%s' is no setting; see adwumad --help", place, name);
+	while (i < all->n && strcmp(all->of[i].says.name, line->queue) != 0)
+		i++;
+	if (i == QUEUES_MAX || strlen(line->queue) > QUEUE_NAME_MAX)
+		return error_set(err, ERR_CONFIG, "%s: queue '%s' is not among queues", line->place, line->queue);
+	if (i == all->n) {
+		snprintf(all->of[i].says.name, sizeof all->of[i].says.name, "%s", line->queue);
+		snprintf(all->of[i].place, sizeof all->of[i].place, "%s", line->place);
+		all->of[i].named = row_queue_find(&l->s, line->queue);
+		all->n++;
+	}
+	return row_set_queue(&all->of[i].says, line->name, line->value, err) ? error_prefix(err, "%s", line->place) : 0;
 }
 
-static int apply_file(struct settings *s, const char *path, struct error *err)
+static int join_sections(struct loading *l, struct error *err)
+{
+	for (size_t i = 0; i < l->sections.n; i++) {
+		const struct queue_settings *says = &l->sections.of[i].says;
+		struct queue_settings *q = row_queue_find(&l->s, says->name);
+
+		if (!q && !l->sections.of[i].named)
+			return error_set(err, ERR_CONFIG, "%s: queue '%s' is not among queues", l->sections.of[i].place, says->name);
+		if (!q)
+			continue;
+		q->max_concurrency = says->max_concurrency;
+		q->timeout_ms = says->timeout_ms;
+		q->max_attempts = says->max_attempts;
+	}
+	return 0;
+}
+
+static int from_file_line(void *ctx, const struct file_line *line, struct error *err)
+{
+	struct loading *l = ctx;
+	const struct row *row = row_find(line->name, strlen(line->name));
+	size_t n = strlen(line->name);
+
+	if (line->continued && (!row || (row->kind != LIST && row->kind != QUEUES)))
+		return error_set(err, ERR_CONFIG, "%s: '%s' goes on in an indented line; only lists may", line->place, line->name);
+	if (line->queue)
+		return from_section(l, line, err);
+	if (row)
+		return apply(l, row, line->value, line->place, err);
+	if (n > 5 && strcmp(line->name + n - 5, "_file") == 0 && (row = row_find(line->name, n - 5)) && row->secret)
+		return apply_secret_file(l, row, line->value, line->place, err);
+	return error_set(err, ERR_CONFIG, "%s: '%s' is no setting; see adwumad --help", line->place, line->name);
+}
+
+static int apply_file(struct loading *l, const char *path, struct error *err)
 {
 	if (!path && access(DEFAULT_FILE, F_OK) != 0)
 		return 0;
-	return settings_file_read(path ? path : DEFAULT_FILE, from_file_line, s, err);
+	return settings_file_read(path ? path : DEFAULT_FILE, from_file_line, l, err);
 }
 
 static void env_name(const struct row *row, char out[64])
@@ -157,7 +210,7 @@ static void env_name(const struct row *row, char out[64])
 		out[i] = (char)toupper((unsigned char)out[i]);
 }
 
-static int apply_environment(struct settings *s, struct error *err)
+static int apply_environment(struct loading *l, struct error *err)
 {
 	for (size_t i = 0; i < ROWS; i++) {
 		char name[64], file_name[70], place[96];
@@ -169,9 +222,9 @@ static int apply_environment(struct settings *s, struct error *err)
 		path = rows[i].secret ? getenv(file_name) : NULL;
 		snprintf(place, sizeof place, "environment %s", value && *value ? name : file_name);
 		if (value && *value) {
-			if (apply(s, &rows[i], value, place, err))
+			if (apply(l, &rows[i], value, place, err))
 				return -1;
-		} else if (path && *path && apply_secret_file(s, &rows[i], path, place, err)) {
+		} else if (path && *path && apply_secret_file(l, &rows[i], path, place, err)) {
 			return -1;
 		}
 	}
@@ -181,7 +234,7 @@ static int apply_environment(struct settings *s, struct error *err)
 /* Names of ours that mean nothing: a typing error, or Kubernetes, which makes such names for services. */
 static void warn_unknown(struct buf *warnings)
 {
-	for (char **e = environ; warnings && *e; e++) {
+	for (char **e = environ; warnings && e && *e; e++) {
 		size_t n = strcspn(*e, "=");
 		bool known = strncmp(*e, "ADWUMA_", 7) != 0;
 
@@ -227,8 +280,8 @@ static int flag_value(int argc, char **argv, int *i, const char **value, struct 
 	return 0;
 }
 
-/* Goes through the flags; where s is NULL only --config is looked for. What is not a setting stays in argv. */
-static int walk_flags(struct settings *s, int *argc, char **argv, const char **config, struct error *err)
+/* Goes through the flags; where l is NULL only --config is looked for. What is not a setting stays in argv. */
+static int walk_flags(struct loading *l, int *argc, char **argv, const char **config, struct error *err)
 {
 	int kept = *argc > 0 ? 1 : 0;
 
@@ -240,12 +293,12 @@ static int walk_flags(struct settings *s, int *argc, char **argv, const char **c
 		char place[80];
 
 		if (strcmp(argv[i], "--") == 0) {
-			while (s && i < *argc)
+			while (l && i < *argc)
 				argv[kept++] = argv[i++];
 			break;
 		}
 		if (!is_config && !row) {
-			if (s)
+			if (l)
 				argv[kept++] = argv[i];
 			continue;
 		}
@@ -256,112 +309,41 @@ static int walk_flags(struct settings *s, int *argc, char **argv, const char **c
 			return -1;
 		if (is_config)
 			*config = value;
-		else if (s && apply(s, row, value, place, err))
+		else if (l && apply(l, row, value, place, err))
 			return -1;
 	}
-	if (s) {
+	if (l) {
 		*argc = kept;
 		argv[kept] = NULL;
 	}
 	return 0;
 }
 
-/* --- Checks over several settings. -------------------------------------------------------------------------------------- */
+/* --- All together. ------------------------------------------------------------------------------------------------------- */
 
-static bool listed(const char *list, const char *name, size_t n)
+static int check_all(struct loading *l, struct error *err)
 {
-	for (const char *p = list; p && *p;) {
-		size_t len;
+	const char *name = NULL;
+	const struct row *row;
 
-		p += strspn(p, ", \t");
-		len = strcspn(p, ", \t");
-		if (len == n && strncasecmp(p, name, n) == 0)
-			return true;
-		p += len;
-	}
-	return false;
-}
-
-/* https, or plain http where a setting lets this host pass. */
-static int check_url(const struct settings *s, const char *name, const char *url, struct error *err)
-{
-	static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
-	const char *host = url + 7;
-	size_t n;
-
-	if (strncmp(url, "https://", 8) == 0 && url[8])
+	if (settings_check(&l->s, &name, err) == 0)
 		return 0;
-	if (strncmp(url, "http://", 7) != 0)
-		return error_set(err, ERR_CONFIG, "%s: must begin with https://, got '%s'", name, url);
-	n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#@");
-	for (size_t i = 0; s->allow_http_loopback && host[n] != '@' && i < 3; i++)
-		if (strlen(loopback[i]) == n && strncmp(host, loopback[i], n) == 0)
-			return 0;
-	if (host[n] != '@' && listed(s->allow_http_hosts, host, n))
-		return 0;
-	return error_set(err, ERR_CONFIG, "%s: must begin with https://, got '%s' (allow_http_loopback and allow_http_hosts make exceptions)", name, url);
-}
-
-static int check_readable(const char *name, const char *path, struct error *err)
-{
-	if (path && access(path, R_OK) != 0)
-		return error_set(err, ERR_CONFIG, "%s: cannot read %s: %s", name, path, strerror(errno));
-	return 0;
-}
-
-static int check_redis_url(const struct settings *s, struct error *err)
-{
-	static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
-
-	for (size_t i = 0; i < 3; i++)
-		if (strncmp(s->redis_url, later[i], strlen(later[i])) == 0)
-			return error_set(err, ERR_CONFIG, "redis_url: %s is not supported by this version; use redis:// or unix://", later[i]);
-	if (strncmp(s->redis_url, "redis://", 8) != 0 && strncmp(s->redis_url, "unix://", 7) != 0)
-		return error_set(err, ERR_CONFIG, "redis_url: must begin with redis:// or unix://");
-	return 0;
-}
-
-static int check_prefix(const char *prefix, struct error *err)
-{
-	size_t n = strlen(prefix);
-
-	for (size_t i = 0; i < n; i++)
-		if (!isalnum((unsigned char)prefix[i]) && !strchr("._:-", prefix[i]))
-			n = 0;
-	return n >= 1 && n <= 64 ? 0 : error_set(err, ERR_CONFIG, "key_prefix: must be 1 to 64 characters of A-Z a-z 0-9 . _ : -");
-}
-
-static int check_all(struct settings *s, struct error *err)
-{
-	struct stat st;
-	size_t n = strlen(s->khaya_base_url);
-
-	while (n > 0 && s->khaya_base_url[n - 1] == '/')
-		s->khaya_base_url[--n] = '\0';
-	if (s->audio_root && (stat(s->audio_root, &st) != 0 || !S_ISDIR(st.st_mode)))
-		return error_set(err, ERR_CONFIG, "audio_root: %s is no directory", s->audio_root);
-	if (check_redis_url(s, err) || check_prefix(s->key_prefix, err) || check_url(s, "khaya_base_url", s->khaya_base_url, err) ||
-	    check_url(s, "taskingai_host", s->taskingai_host, err) || check_readable("api_ca_file", s->api_ca_file, err) ||
-	    check_readable("redis_ca_file", s->redis_ca_file, err) || check_readable("redis_cert_file", s->redis_cert_file, err) ||
-	    check_readable("redis_key_file", s->redis_key_file, err))
-		return -1;
-	return row_check_listen(s->admin_listen, err);
+	row = row_find(name, strlen(name));
+	return error_prefix(err, "%s: %s", l->place[row - rows], name);
 }
 
 int settings_load(struct settings *out, int *argc, char **argv, struct buf *warnings, struct error *err)
 {
-	struct settings s = {0};
+	struct loading l = {0};
 	const char *config = NULL;
 
-	if (walk_flags(NULL, argc, argv, &config, err) || apply_defaults(&s, err) || apply_file(&s, config, err) ||
-	    apply_environment(&s, err) || walk_flags(&s, argc, argv, &config, err) || check_all(&s, err)) {
-		if (err && err->code == ERR_NONE)
-			err->code = ERR_CONFIG;
-		settings_release(&s);
+	if (walk_flags(NULL, argc, argv, &config, err) || apply_defaults(&l, err) || apply_file(&l, config, err) ||
+	    apply_environment(&l, err) || walk_flags(&l, argc, argv, &config, err) || join_sections(&l, err) || check_all(&l, err)) {
+		settings_release(&l.s);
 		return -1;
 	}
 	warn_unknown(warnings);
-	*out = s;
+	*out = l.s;
 	return 0;
 }
 
@@ -370,7 +352,7 @@ void settings_release(struct settings *s)
 	for (size_t i = 0; i < ROWS; i++) {
 		char **field = (char **)(void *)((char *)s + rows[i].where);
 
-		if (rows[i].kind != TEXT && rows[i].kind != CHOICE_TEXT)
+		if (!row_is_string(&rows[i]))
 			continue;
 		if (*field)
 			explicit_bzero(*field, strlen(*field));

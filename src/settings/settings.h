@@ -54,9 +54,9 @@ struct settings {
 	int64_t khaya_retry_attempts; /* 0: unset */
 	char *khaya_translation_version, *khaya_asr_version, *khaya_tts_version;
 	int64_t khaya_tts_max_chars;
-	char *taskingai_api_key, *taskingai_host;
-	int64_t taskingai_timeout; /* seconds; 0: unset */
-	char *api_ca_file;	   /* NULL: the system's bundle */
+	char *taskingai_api_key, *taskingai_host; /* the host without trailing slashes */
+	int64_t taskingai_timeout;		  /* seconds; 0: unset */
+	char *api_ca_file;			  /* NULL: the system's bundle */
 	bool allow_http_loopback;
 	char *allow_http_hosts; /* NULL: none; else names separated by commas */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the stub was asked: counters, and a ring of the last calls, so that a test can see what was really sent. Used from the server's
- * thread only. */
+ * What the stub was asked: counters, and the last calls, so that a test can see what was really sent. Used from the
+ * server's thread only. */
 #ifndef ADWUMA_STUB_CALLS_H
 #define ADWUMA_STUB_CALLS_H
 
@@ -14,13 +14,14 @@
 struct calls;
 struct calls *calls_new(bool record);
 void calls_free(struct calls *c);
-void calls_add(struct calls *c, const struct httpd_request *r, const char *text, int status);
+/* Counts and records a call whose answer is made. Takes a->done, to know when it is over; c outlives the server. */
+void calls_add(struct calls *c, const struct httpd_request *r, const char *text, struct httpd_answer *a);
 void calls_reset(struct calls *c);
-/* JSON array of the recorded calls with seq > since. */
-void calls_list(const struct calls *c, int64_t since, struct buf *out);
-/* {"calls":N,"routes":{…},"statuses":{…}} */
+/* JSON array of the recorded calls with seq > since, oldest first, at most limit. */
+void calls_list(const struct calls *c, int64_t since, int64_t limit, struct buf *out);
+/* {"calls":N,"routes":{…},"statuses":{…},"active":n,"max_active":n} */
 void calls_stats(const struct calls *c, struct buf *out);
-/* How often this input was seen with a limited fault, this time included. */
-int64_t calls_seen(struct calls *c, const char *input);
+/* How often this input of that sort was seen with a limited fault, this time included. */
+int64_t calls_seen(struct calls *c, char sort, const char *input);
 
 #endif

@@ -1,4 +1,6 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ *
+ * See directives.h. One table row per directive; pure. What is not understood is told, not guessed. */
 #include "stub/directives.h"
 
 #include <stdio.h>
@@ -7,7 +9,7 @@
 
 enum sort { NUMBER,
 	    STATUS,
-	    WORD,
+	    BODY,
 	    RETRY_AFTER,
 	    MANNER,
 	    PRESET };
@@ -16,34 +18,57 @@ static const struct row {
 	const char *name;
 	enum sort sort;
 	size_t where;
-	int value;	  /* MANNER: which; PRESET: status */
-	const char *body; /* PRESET */
+	int value; /* MANNER: which; PRESET: body, with status 200 */
 } rows[] = {
-	{"status", STATUS, 0, 0, NULL},
-	{"body", WORD, 0, 0, NULL},
-	{"retry_after", RETRY_AFTER, 0, 0, NULL},
-	{"delay", NUMBER, offsetof(struct directives, delay_ms), 0, NULL},
-	{"body_delay", NUMBER, offsetof(struct directives, body_delay_ms), 0, NULL},
-	{"dribble", NUMBER, offsetof(struct directives, dribble_ms), 0, NULL},
-	{"times", NUMBER, offsetof(struct directives, times), 0, NULL},
-	{"hang", MANNER, 0, HTTPD_HANG, NULL},
-	{"reset", MANNER, 0, HTTPD_RESET, NULL},
-	{"close", MANNER, 0, HTTPD_CLOSE, NULL},
-	{"truncate", MANNER, 0, HTTPD_TRUNCATE, NULL},
-	{"broken_json", PRESET, 0, 200, "broken"},
-	{"not_audio", PRESET, 0, 200, "json"},
-	{"html200", PRESET, 0, 200, "html"},
+	{"status", STATUS, 0, 0},
+	{"body", BODY, 0, 0},
+	{"retry_after", RETRY_AFTER, 0, 0},
+	{"delay", NUMBER, offsetof(struct directives, delay_ms), 0},
+	{"body_delay", NUMBER, offsetof(struct directives, body_delay_ms), 0},
+	{"dribble", NUMBER, offsetof(struct directives, dribble_ms), 0},
+	{"times", NUMBER, offsetof(struct directives, times), 0},
+	{"hang", MANNER, 0, HTTPD_HANG},
+	{"reset", MANNER, 0, HTTPD_RESET},
+	{"close", MANNER, 0, HTTPD_CLOSE},
+	{"truncate", MANNER, 0, HTTPD_TRUNCATE},
+	{"broken_json", PRESET, 0, BODY_BROKEN},
+	{"not_audio", PRESET, 0, BODY_JSON},
+	{"html200", PRESET, 0, BODY_HTML},
+};
+
+static const char *const bodies[] = {
+	[BODY_E1] = "e1",
+	[BODY_E2] = "e2",
+	[BODY_E3] = "e3",
+	[BODY_HTML] = "html",
+	[BODY_TEXT] = "text",
+	[BODY_EMPTY] = "empty",
+	[BODY_JSON] = "json",
+	[BODY_BROKEN] = "broken",
+	[BODY_CHALLENGE] = "challenge",
+	[BODY_STOPPED] = "stopped",
 };
 
 const char *directives_help(void)
 {
 	return "  status=N        answer with this status\n"
-	       "  body=KIND       and this body: e1 e2 e3 html text empty json broken challenge stopped quota\n"
-	       "  retry_after=T   with this Retry-After header\n"
+	       "  body=KIND       and this body: e1 e2 e3 html text empty json broken challenge stopped\n"
+	       "  retry_after=T   with this Retry-After header; an HTTP date may have its comma\n"
 	       "  delay=MS        before the answer     body_delay=MS  in the middle of the body\n"
 	       "  dribble=MS      before each byte      times=N        only for the first N calls with this input\n"
 	       "  hang  reset  close  truncate          end the call in that way\n"
 	       "  html200  broken_json  not_audio       a wrong body with status 200\n";
+}
+
+static bool set_body(struct directives *d, const char *name)
+{
+	for (size_t i = BODY_E1; i < sizeof bodies / sizeof *bodies; i++) {
+		if (strcmp(bodies[i], name) == 0) {
+			d->body = (enum wrong_body)i;
+			return true;
+		}
+	}
+	return false;
 }
 
 static bool apply(struct directives *d, const struct row *row, const char *value)
@@ -54,23 +79,22 @@ static bool apply(struct directives *d, const struct row *row, const char *value
 	switch (row->sort) {
 	case NUMBER:
 		memcpy((char *)d + row->where, &(int64_t){n}, sizeof(int64_t));
-		return *value && !*end && n >= 0;
+		return *value && !*end && n >= 0 && n <= STUB_MS_MAX;
 	case STATUS:
 		d->status = (int)n;
 		return !*end && n >= 200 && n <= 599;
-	case WORD:
-		snprintf(d->body, sizeof d->body, "%.15s", value);
-		return *value;
+	case BODY:
+		return set_body(d, value);
 	case RETRY_AFTER:
-		snprintf(d->retry_after, sizeof d->retry_after, "%.63s", value);
+		snprintf(d->retry_after, sizeof d->retry_after, "%s", value);
 		d->has_retry_after = true;
 		return true;
 	case MANNER:
 		d->manner = (enum httpd_manner)row->value;
 		return !*value;
 	case PRESET:
-		d->status = row->value;
-		snprintf(d->body, sizeof d->body, "%s", row->body);
+		d->status = 200;
+		d->body = (enum wrong_body)row->value;
 		return !*value;
 	}
 	return false;
@@ -80,14 +104,23 @@ static bool parse_one(struct directives *d, const char *text, size_t len)
 {
 	const char *equals = memchr(text, '=', len);
 	size_t n = equals ? (size_t)(equals - text) : len;
-	char value[128] = "";
+	char value[sizeof d->retry_after] = "";
 
+	if (equals && len - n - 1 >= sizeof value)
+		return false;
 	if (equals)
-		snprintf(value, sizeof value, "%.*s", (int)(len - n - 1), equals + 1);
+		memcpy(value, equals + 1, len - n - 1);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (strlen(rows[i].name) == n && memcmp(rows[i].name, text, n) == 0)
 			return apply(d, &rows[i], value);
 	return false;
+}
+
+/* The comma between two directives; that of an HTTP date (Wed, 21 Oct …) has a blank and a digit behind it, and no
+ * directive begins so. */
+static bool is_comma(const char *at, size_t left)
+{
+	return *at == ',' && !(left > 2 && at[1] == ' ' && at[2] >= '0' && at[2] <= '9');
 }
 
 bool directives_parse(struct directives *d, const char *text, size_t len, const char **bad)
@@ -97,7 +130,7 @@ bool directives_parse(struct directives *d, const char *text, size_t len, const 
 
 		while (i < len && (text[i] == ' ' || text[i] == ','))
 			i++;
-		while (i + n < len && text[i + n] != ',')
+		while (i + n < len && !is_comma(text + i + n, len - i - n))
 			n++;
 		if (n > 0 && !parse_one(d, text + i, n)) {
 			*bad = text + i;

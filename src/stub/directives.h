@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a test may ask the stub to do wrong: a list like `status=503,retry_after=2,times=1`, inside stub(...) in a text or a language, in the
- * header X-Stub, by --fault, or by PUT /_stub/fault. */
+ * What a test may ask the stub to do wrong: a list like `status=503,retry_after=2,times=1`, inside stub(...) in a text
+ * or a language, in the header X-Stub, by --fault, or by PUT /_stub/fault. */
 #ifndef ADWUMA_STUB_DIRECTIVES_H
 #define ADWUMA_STUB_DIRECTIVES_H
 
@@ -11,10 +11,27 @@
 
 #include "httpd/httpd.h"
 
+#define STUB_MS_MAX (24LL * 3600 * 1000) /* nobody tests longer; the clock's arithmetic stays far from its ends */
+
+/* Which body to send in place of the right one; E1, E2 and E3 are the API's three envelopes. */
+enum wrong_body {
+	BODY_FITTING, /* what usually comes with the status */
+	BODY_E1,
+	BODY_E2,
+	BODY_E3,
+	BODY_HTML,
+	BODY_TEXT,
+	BODY_EMPTY,
+	BODY_JSON, /* well-formed, and not what was asked for */
+	BODY_BROKEN,
+	BODY_CHALLENGE,
+	BODY_STOPPED,
+};
+
 struct directives {
-	int status;    /* 0: none asked for */
-	char body[16]; /* "": the fitting envelope */
-	char retry_after[64];
+	int status; /* 0: none asked for */
+	enum wrong_body body;
+	char retry_after[128];
 	bool has_retry_after;
 	int64_t delay_ms, body_delay_ms, dribble_ms;
 	enum httpd_manner manner;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * See khaya.h. Bodies of the gateway are those of Azure API Management; of the services those the official SDK's tests record. */
+ * See khaya.h. Bodies of the gateway are those of Azure API Management; of the services those the official SDK's tests
+ * record. */
 #include "stub/khaya.h"
 
 #include <stdio.h>
@@ -34,7 +35,7 @@ static const struct route {
 	{"POST", "/tts/v1/tts", synthesize, "tts/v1"},
 };
 
-/* Every code is known to translation only where marked so; legacy spellings are accepted. */
+/* What each service offers. Legacy spellings are accepted. */
 static const struct language {
 	const char *code, *legacy;
 	bool translation, asr, tts;
@@ -82,13 +83,14 @@ static const struct language *find_language(const char *code, size_t n)
 	for (size_t i = 0; i < sizeof languages / sizeof *languages; i++) {
 		const struct language *l = &languages[i];
 
-		if ((strlen(l->code) == n && memcmp(l->code, code, n) == 0) || (l->legacy && strlen(l->legacy) == n && memcmp(l->legacy, code, n) == 0))
+		if ((strlen(l->code) == n && memcmp(l->code, code, n) == 0) ||
+		    (l->legacy && strlen(l->legacy) == n && memcmp(l->legacy, code, n) == 0))
 			return l;
 	}
 	return NULL;
 }
 
-/* --- Bodies. ------------------------------------------------------------------------------------------------------------ */
+/* --- Bodies. ----------------------------------------------------------------------------------------------- */
 
 static void json_answer(struct httpd_answer *a, int status)
 {
@@ -105,7 +107,8 @@ static void gateway(struct httpd_answer *a, int status, const char *message, con
 static void invalid(struct httpd_answer *a, const char *code, const char *target, const char *message)
 {
 	json_answer(a, 400);
-	buf_lit(&a->body, "{\"error\":{\"code\":\"VALIDATION_FAILED\",\"message\":\"The request payload contains invalid parameters.\",\"details\":[{\"code\":");
+	buf_lit(&a->body, "{\"error\":{\"code\":\"VALIDATION_FAILED\",\"message\":\"The request payload contains "
+			  "invalid parameters.\",\"details\":[{\"code\":");
 	buf_json_cstr(&a->body, code);
 	buf_lit(&a->body, ",\"message\":");
 	buf_json_cstr(&a->body, message);
@@ -118,31 +121,39 @@ static void page(struct httpd_answer *a, int status, const char *title, const ch
 {
 	a->status = status;
 	httpd_add_header(a, "Content-Type", "text/html; charset=utf-8");
-	buf_printf(&a->body, "<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>", title, heading);
+	buf_printf(&a->body, "<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>",
+		   title, heading);
 }
+
+static const char key_missing[] = "Access denied due to missing subscription key. "
+				  "Make sure to include subscription key when making requests to an API.";
+static const char key_invalid[] = "Access denied due to invalid subscription key. "
+				  "Make sure to provide a valid key for an active subscription.";
 
 static void refuse_key(struct httpd_answer *a, const struct route *route, bool missing)
 {
 	char challenge[256];
 
-	snprintf(challenge, sizeof challenge, "AzureApiManagementKey realm=\"https://stub/%s\",name=\"Ocp-Apim-Subscription-Key\",type=\"header\"", route->api);
+	snprintf(challenge, sizeof challenge,
+		 "AzureApiManagementKey realm=\"https://stub/%s\",name=\"Ocp-Apim-Subscription-Key\",type=\"header\"",
+		 route->api);
 	httpd_add_header(a, "WWW-Authenticate", challenge);
-	gateway(a, 401, missing ? "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API." : "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.", "");
+	gateway(a, 401, missing ? key_missing : key_invalid, "");
 }
 
 /* The body that the real API sends with a status, where the directive does not name one. */
-static const char *usual_body(int status)
+static enum wrong_body usual_body(int status)
 {
 	switch (status) {
 	case 400:
 	case 500:
-		return "e1";
+		return BODY_E1;
 	case 502:
 	case 503:
 	case 504:
-		return "html";
+		return BODY_HTML;
 	default:
-		return status < 300 ? "json" : "e2";
+		return status < 300 ? BODY_JSON : BODY_E2;
 	}
 }
 
@@ -150,7 +161,7 @@ static void gateway_by_status(struct httpd_answer *a, int status)
 {
 	switch (status) {
 	case 401:
-		gateway(a, 401, "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.", "");
+		gateway(a, 401, key_invalid, "");
 		break;
 	case 403:
 		gateway(a, 403, "Out of call volume quota. Quota will be replenished in 00:10:00.", "");
@@ -162,44 +173,67 @@ static void gateway_by_status(struct httpd_answer *a, int status)
 		gateway(a, 429, "Rate limit is exceeded. Try again in 9 seconds.", "");
 		break;
 	default:
-		gateway(a, status, "Internal server error", ", \"activityId\": \"41d51993-e979-4d99-a8fd-eea93a3d0267\"");
+		gateway(a, status, "Internal server error",
+			", \"activityId\": \"41d51993-e979-4d99-a8fd-eea93a3d0267\"");
 	}
 }
 
-static void wrong_body(struct httpd_answer *a, int status, const char *kind)
+static void service_fault(struct httpd_answer *a, int status)
 {
-	if (strcmp(kind, "e1") == 0 && status == 400) {
+	if (status == 400) {
 		invalid(a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", "Language combination en-zz cannot be used");
-	} else if (strcmp(kind, "e1") == 0) {
-		json_answer(a, status);
-		buf_lit(&a->body, "{\"error\":{\"code\":\"SYSTEM_ERROR\",\"message\":\"An unexpected error occurred.\",\"details\":[]}}");
-	} else if (strcmp(kind, "e2") == 0 || strcmp(kind, "quota") == 0) {
+		return;
+	}
+	json_answer(a, status);
+	buf_lit(&a->body,
+		"{\"error\":{\"code\":\"SYSTEM_ERROR\",\"message\":\"An unexpected error occurred.\",\"details\":[]}}");
+}
+
+static void send_wrong(struct httpd_answer *a, int status, enum wrong_body body)
+{
+	a->status = status;
+	switch (body) {
+	case BODY_FITTING:
+		send_wrong(a, status, usual_body(status));
+		break;
+	case BODY_E1:
+		service_fault(a, status);
+		break;
+	case BODY_E2:
 		gateway_by_status(a, status);
-	} else if (strcmp(kind, "e3") == 0) {
+		break;
+	case BODY_E3:
 		json_answer(a, status);
-		buf_lit(&a->body, "{\"type\":\"validation_error\",\"message\":\"Input text exceeds maximum length of 1000 characters\"}");
-	} else if (strcmp(kind, "html") == 0) {
+		buf_lit(&a->body, "{\"type\":\"validation_error\",\"message\":\"Input text exceeds maximum length of "
+				  "1000 characters\"}");
+		break;
+	case BODY_HTML:
 		page(a, status, "Bad Gateway", "The server is not there.");
-	} else if (strcmp(kind, "challenge") == 0) {
+		break;
+	case BODY_CHALLENGE:
 		page(a, status, "Just a moment...", "Checking your browser");
-	} else if (strcmp(kind, "stopped") == 0) {
+		break;
+	case BODY_STOPPED:
 		page(a, status, "Web App - Unavailable", "Error 403 - This web app is stopped.");
-	} else if (strcmp(kind, "text") == 0) {
-		a->status = status;
+		break;
+	case BODY_TEXT:
 		httpd_add_header(a, "Content-Type", "text/plain");
 		buf_lit(&a->body, "upstream connect error");
-	} else if (strcmp(kind, "broken") == 0) {
+		break;
+	case BODY_BROKEN:
 		json_answer(a, status);
 		buf_lit(&a->body, "{\"text\": \"cut of");
-	} else if (strcmp(kind, "json") == 0) {
+		break;
+	case BODY_JSON:
 		json_answer(a, status);
 		buf_lit(&a->body, "{\"unexpected\": [1, 2, 3]}");
-	} else {
-		a->status = status; /* empty */
+		break;
+	case BODY_EMPTY:
+		break;
 	}
 }
 
-/* --- The services. ------------------------------------------------------------------------------------------------------ */
+/* --- The services. ----------------------------------------------------------------------------------------- */
 
 /* A language or pair may carry a marker too; what is left of it, trimmed, counts. */
 static void strip_marker(struct buf *language)
@@ -235,9 +269,12 @@ static void translate(struct asked *q)
 	if (!from || !to || !from->translation || !to->translation) {
 		invalid(q->a, "UNSUPPORTED_LANGUAGE_CODE", "language_pair", "Language code is not supported");
 	} else if (from == to || (from != &languages[0] && to != &languages[0])) {
-		invalid(q->a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", "Language combination cannot be used");
+		char message[256];
+
+		snprintf(message, sizeof message, "Language combination %s cannot be used", pair);
+		invalid(q->a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", message);
 	} else if (points > TRANSLATE_POINTS_MAX) {
-		wrong_body(q->a, 400, "e3");
+		send_wrong(q->a, 400, BODY_E3);
 	} else {
 		struct buf text = BUF_INIT(q->text.len + 300);
 
@@ -254,8 +291,8 @@ static void add_timings(struct buf *out, const char *text, const char *granulari
 	bool words = strcmp(granularity, "word") == 0;
 	size_t n = 0;
 
-	buf_printf(out, ",\"timings\":{\"unit\":\"seconds\",\"granularity\":\"%s\",\"%s\":[],\"%s\":[", granularity, words ? "segments" : "words",
-		   words ? "words" : "segments");
+	buf_printf(out, ",\"timings\":{\"unit\":\"seconds\",\"granularity\":\"%s\",\"%s\":[],\"%s\":[", granularity,
+		   words ? "segments" : "words", words ? "words" : "segments");
 	for (const char *p = text; *p; n++) {
 		size_t len = words ? strcspn(p, " ") : strlen(p);
 
@@ -290,7 +327,8 @@ static void transcribe(struct asked *q)
 		buf_json_string(out, buf_cstr(&q->text), q->text.len);
 		buf_lit(out, ",\"warnings\":[");
 		if (strcmp(language, l->code) != 0)
-			buf_printf(out, "\"Language code '%s' is a legacy code. Please update to '%s' (ISO 639-3)\"", language, l->code);
+			buf_printf(out, "\"Language code '%s' is a legacy code. Please update to '%s' (ISO 639-3)\"",
+				   language, l->code);
 		buf_char(out, ']');
 		if (stamps)
 			add_timings(out, buf_cstr(&q->text), stamps);
@@ -298,27 +336,45 @@ static void transcribe(struct asked *q)
 	}
 }
 
+static const char *const speakers[] = {"male_low", "male_high", "female"};
+
+static bool is_speaker(const char *name)
+{
+	for (size_t i = 0; i < sizeof speakers / sizeof *speakers; i++)
+		if (strcmp(speakers[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* The SDK sends `speaker`, at which the service does not look; at `speaker_id` it does. Either gives the voice. */
 static void synthesize(struct asked *q)
 {
-	const char *speaker = json_text(json_get(q->json, "speaker_id"));
+	const char *id = json_text(json_get(q->json, "speaker_id")), *speaker = json_text(json_get(q->json, "speaker"));
 	const struct language *l = find_language(buf_cstr(&q->language), q->language.len);
 
-	if (q->text.len == 0) {
+	if (json_type(q->json) != JSON_OBJECT) {
+		invalid(q->a, "INVALID_REQUEST", "body", "The request body is not a JSON object");
+	} else if (q->text.len == 0) {
 		invalid(q->a, "EMPTY_TEXT", "text", "Text is empty");
 	} else if (q->language.len == 0) {
 		invalid(q->a, "MISSING_LANGUAGE", "language", "Language is required");
 	} else if (!l || !l->tts) {
 		invalid(q->a, "UNSUPPORTED_LANGUAGE", "language", "Language is not supported");
-	} else if (speaker && strcmp(speaker, "female") != 0 && strcmp(speaker, "male_low") != 0 && strcmp(speaker, "male_high") != 0) {
-		invalid(q->a, "INVALID_SPEAKER", "speaker_id", "Speaker not found. Available speakers are ['male_low', 'male_high', 'female']");
+	} else if (id && !is_speaker(id)) {
+		char message[256];
+
+		snprintf(message, sizeof message,
+			 "Speaker '%.100s' not found. Available speakers are ['male_low', 'male_high', 'female']", id);
+		invalid(q->a, "INVALID_SPEAKER", "speaker_id", message);
 	} else {
 		q->a->status = 200;
 		httpd_add_header(q->a, "Content-Type", "audio/wav");
-		speech_make(&q->a->body, buf_cstr(&q->text));
+		speech_make(&q->a->body, buf_cstr(&q->text), l->code, id ? id : speaker ? speaker
+											: "");
 	}
 }
 
-/* --- From request to answer. -------------------------------------------------------------------------------------------- */
+/* --- From request to answer. ------------------------------------------------------------------------------- */
 
 static void read_input(struct asked *q, const struct route *route)
 {
@@ -341,35 +397,37 @@ static void read_input(struct asked *q, const struct route *route)
 		buf_str_add(&q->language, language);
 }
 
-static void add_marker(struct directives *d, struct stub *s, const char *text)
+/* The directives of one input replace those so far, unless their times are over. Returns what is not understood, or
+ * NULL. */
+static const char *add_wish(struct directives *d, struct stub *s, char sort, const char *input, const char *list,
+			    size_t len)
 {
 	struct directives own = {0};
-	const char *bad, *inside;
-	size_t len = 0;
+	const char *bad = NULL;
 
-	inside = text ? directives_find(text, &len) : NULL;
-	if (!inside || !directives_parse(&own, inside, len, &bad))
-		return;
-	if (own.times > 0 && calls_seen(s->calls, text) > own.times)
-		return;
-	*d = own;
+	if (list && directives_parse(&own, list, len, &bad) &&
+	    !(own.times > 0 && calls_seen(s->calls, sort, input) > own.times))
+		*d = own;
+	return bad;
 }
 
-/* The nearest wish counts: text, then language, then header, then everywhere. */
-static struct directives wishes(struct stub *s, const struct asked *q)
+/* The nearest wish counts: text, then language, then header, then everywhere. A header that is not understood is told;
+ * a text with something else in stub(...) is just a text. */
+static const char *wishes(struct stub *s, const struct asked *q, struct directives *d)
 {
-	struct directives d = s->everywhere;
-	const char *header = httpd_header(q->r, "X-Stub"), *bad;
+	const char *header = httpd_header(q->r, "X-Stub"), *language = buf_cstr(&q->language),
+		   *text = buf_cstr(&q->text), *list, *bad = NULL;
+	size_t len = 0;
 
-	if (d.times > 0 && calls_seen(s->calls, "everywhere") > d.times)
-		d = (struct directives){0};
-	if (header && *header) {
-		d = (struct directives){0};
-		(void)directives_parse(&d, header, strlen(header), &bad);
-	}
-	add_marker(&d, s, buf_cstr(&q->language));
-	add_marker(&d, s, buf_cstr(&q->text));
-	return d;
+	if (s->everywhere.times == 0 || ++s->everywhere_seen <= s->everywhere.times)
+		*d = s->everywhere;
+	if (header && *header)
+		bad = add_wish(d, s, 'h', header, header, strlen(header));
+	list = directives_find(language, &len);
+	(void)add_wish(d, s, 'l', language, list, len);
+	list = directives_find(text, &len);
+	(void)add_wish(d, s, 't', text, list, len);
+	return bad;
 }
 
 static bool key_accepted(const struct stub *s, const char *key)
@@ -383,7 +441,8 @@ static bool key_accepted(const struct stub *s, const char *key)
 static void serve(struct stub *s, struct asked *q, const struct route *route)
 {
 	const char *key = httpd_header(q->r, "Ocp-Apim-Subscription-Key");
-	struct directives d;
+	struct directives d = {0};
+	const char *bad;
 
 	if (!key)
 		key = httpd_query(q->r, "subscription-key");
@@ -392,16 +451,21 @@ static void serve(struct stub *s, struct asked *q, const struct route *route)
 		return;
 	}
 	read_input(q, route);
-	d = wishes(s, q);
-	q->a->delay_ms = d.delay_ms;
+	bad = wishes(s, q, &d);
+	if (bad) {
+		q->a->status = 400;
+		buf_printf(&q->a->body, "adwuma-stubapi: '%s' in X-Stub is not understood; see --help\n", bad);
+		return;
+	}
+	q->a->delay_ms = d.delay_ms ? d.delay_ms : s->delay_ms;
 	q->a->body_delay_ms = d.body_delay_ms;
 	q->a->dribble_ms = d.dribble_ms;
 	q->a->manner = d.manner;
 	if (d.has_retry_after)
 		httpd_add_header(q->a, "Retry-After", d.retry_after);
 	strip_marker(&q->language);
-	if (d.status)
-		wrong_body(q->a, d.status, *d.body ? d.body : usual_body(d.status));
+	if (d.status || d.body)
+		send_wrong(q->a, d.status ? d.status : 200, d.body);
 	else
 		route->serve(q);
 }
@@ -418,7 +482,7 @@ void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_an
 		serve(s, &q, route);
 	else
 		gateway(a, 404, "Resource not found", "");
-	calls_add(s->calls, r, buf_cstr(&q.text), a->status);
+	calls_add(s->calls, r, buf_cstr(&q.text), a);
 	json_free(q.json);
 	buf_release(&q.text);
 	buf_release(&q.language);

@@ -13,7 +13,9 @@
 struct stub {
 	const char *keys[STUB_KEYS_MAX]; /* accepted; none: every key but 32 zeros */
 	size_t nkeys;
+	int64_t delay_ms;	      /* of every answer whose directives ask for no delay */
 	struct directives everywhere; /* asked for by flag or control request */
+	int64_t everywhere_seen;      /* calls since then that met it */
 	struct calls *calls;
 };
 

@@ -2,6 +2,7 @@
  *
  * adwuma-stubapi: a stand-in for the remote APIs, for tests, the demo and benches. */
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,27 +19,37 @@ static int usage(FILE *to)
 {
 	fprintf(to,
 		"adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
-		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS] [--fault LIST] [--no-record]\n\n"
+		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
+		"                      [--fault LIST] [--no-record]\n\n"
 		"  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
 		"  --key KEY            a key that is accepted [every key but 32 zeros]\n"
-		"  --delay MS           answers so late\n"
+		"  --delay MS           answers so late, where the call's directives do not say how late\n"
 		"  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
 		"  --no-record          counts calls but does not keep them\n\n"
-		"A call asks for a fault with stub(LIST) in its text or language, or with the header X-Stub: LIST. LIST is separated by commas:\n%s\n"
-		"Control: GET /_stub/calls[?since=N], GET /_stub/stats, DELETE /_stub/calls, PUT /_stub/fault\n",
+		"A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
+		"X-Stub: LIST. LIST is separated by commas:\n%s\n"
+		"Control: GET /_stub/calls[?since=N&limit=N], GET /_stub/stats, DELETE /_stub/calls,\n"
+		"         PUT /_stub/fault\n",
 		directives_help());
 	return to == stdout ? 0 : EXIT_USAGE;
 }
 
+static int64_t query_number(const struct httpd_request *r, const char *name, int64_t otherwise)
+{
+	const char *value = httpd_query(r, name);
+
+	return value && *value ? strtoll(value, NULL, 10) : otherwise;
+}
+
 static void control(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
 {
-	const char *path = httpd_path(r), *method = httpd_method(r), *since = httpd_query(r, "since"), *body, *bad;
+	const char *path = httpd_path(r), *method = httpd_method(r), *body, *bad;
 	size_t len;
 
 	a->status = 200;
 	httpd_add_header(a, "Content-Type", "application/json");
 	if (strcmp(path, "/_stub/calls") == 0 && strcmp(method, "GET") == 0) {
-		calls_list(s->calls, since ? strtoll(since, NULL, 10) : 0, &a->body);
+		calls_list(s->calls, query_number(r, "since", 0), query_number(r, "limit", INT64_MAX), &a->body);
 	} else if (strcmp(path, "/_stub/calls") == 0 && strcmp(method, "DELETE") == 0) {
 		calls_reset(s->calls);
 		buf_lit(&a->body, "{}");
@@ -50,6 +61,7 @@ static void control(struct stub *s, const struct httpd_request *r, struct httpd_
 		body = httpd_body(r, &len);
 		if (directives_parse(&d, body, len, &bad)) {
 			s->everywhere = d;
+			s->everywhere_seen = 0;
 			buf_lit(&a->body, "{}");
 		} else {
 			a->status = 400;
@@ -73,35 +85,44 @@ static void handle(void *ctx, const struct httpd_request *r, struct httpd_answer
 		khaya_answer(s, r, a);
 }
 
+/* NULL, or what is wrong with it. */
+static const char *set_flag(struct stub *s, const char **listen, const char *flag, const char *value)
+{
+	const char *bad;
+	char *end;
+
+	if (strcmp(flag, "--listen") == 0) {
+		*listen = value;
+	} else if (strcmp(flag, "--key") == 0) {
+		if (s->nkeys == STUB_KEYS_MAX)
+			return "too many keys";
+		s->keys[s->nkeys++] = value;
+	} else if (strcmp(flag, "--delay") == 0) {
+		s->delay_ms = strtoll(value, &end, 10);
+		if (end == value || *end || s->delay_ms < 0 || s->delay_ms > STUB_MS_MAX)
+			return "is a number of milliseconds";
+	} else if (strcmp(flag, "--fault") == 0) {
+		if (!directives_parse(&s->everywhere, value, strlen(value), &bad))
+			return "has a directive that is unknown or has a wrong value";
+	} else {
+		return "unknown flag";
+	}
+	return NULL;
+}
+
 /* Reads the flags; 0, or what to exit with. */
 static int read_flags(int argc, char **argv, struct stub *s, const char **listen, bool *record)
 {
-	const char *bad;
-
 	for (int i = 1; i < argc; i++) {
-		const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-		char delay[64];
+		const char *flag = argv[i], *wrong;
 
 		if (strcmp(flag, "--no-record") == 0) {
 			*record = false;
 			continue;
 		}
-		if (!value) {
-			fprintf(stderr, "adwuma-stubapi: %s: unknown flag, or its value is missing; see --help\n", flag);
-			return EXIT_USAGE;
-		}
-		i++;
-		snprintf(delay, sizeof delay, "delay=%.40s", value);
-		if (strcmp(flag, "--listen") == 0) {
-			*listen = value;
-		} else if (strcmp(flag, "--key") == 0 && s->nkeys < STUB_KEYS_MAX) {
-			s->keys[s->nkeys++] = value;
-		} else if (strcmp(flag, "--delay") != 0 && strcmp(flag, "--fault") != 0) {
-			fprintf(stderr, "adwuma-stubapi: %s: unknown flag; see --help\n", flag);
-			return EXIT_USAGE;
-		} else if (!directives_parse(&s->everywhere, strcmp(flag, "--delay") == 0 ? delay : value,
-					     strlen(strcmp(flag, "--delay") == 0 ? delay : value), &bad)) {
-			fprintf(stderr, "adwuma-stubapi: %s: '%s' is not understood; see --help\n", flag, bad);
+		wrong = i + 1 < argc ? set_flag(s, listen, flag, argv[++i]) : "unknown flag, or its value is missing";
+		if (wrong) {
+			fprintf(stderr, "adwuma-stubapi: %s: %s; see --help\n", flag, wrong);
 			return EXIT_USAGE;
 		}
 	}

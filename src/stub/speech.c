@@ -1,4 +1,7 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ *
+ * See speech.h. The chunks are RIFF, fmt, fact, data, LIST: what follows the samples disturbs no reader, and the
+ * samples begin at byte 58 as in the real service's files. The same text, language and speaker give the same bytes. */
 #include "stub/speech.h"
 
 #include <math.h>
@@ -8,7 +11,8 @@
 #define RATE 16000
 #define SAMPLES_PER_CHAR (RATE / 50) /* 20 ms a byte of text */
 #define SAMPLES_MAX (RATE * 20)
-#define TONE_HZ 220.0
+#define PERIOD_MIN 40U	/* samples: 400 Hz */
+#define PERIOD_MAX 120U /* 133 Hz */
 #define TWO_PI 6.283185307179586
 
 static void add_u16(struct buf *b, unsigned n)
@@ -30,18 +34,41 @@ static uint32_t get_u32(const char *s)
 	return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
-static void add_samples(struct buf *out, size_t samples)
+/* A soft tone of one whole period after another, so that a minute of it costs no more than copying. */
+static void add_samples(struct buf *out, size_t samples, size_t period)
 {
-	for (size_t i = 0; i < samples; i++) {
-		float sample = (float)(0.2 * sin(TWO_PI * TONE_HZ * (double)(i % RATE) / RATE));
+	struct buf wave = BUF_INIT(PERIOD_MAX * 4);
+
+	for (size_t i = 0; i < period; i++) {
+		float sample = (float)(0.2 * sin(TWO_PI * (double)i / (double)period));
 		uint32_t bits;
 
 		memcpy(&bits, &sample, sizeof bits);
-		add_u32(out, bits);
+		add_u32(&wave, bits);
 	}
+	buf_reserve(out, samples * 4);
+	for (size_t left = samples * 4, n; left > 0; left -= n) {
+		n = left < wave.len ? left : wave.len;
+		if (wave.failed || out->failed)
+			break;
+		buf_add(out, wave.ptr, n);
+	}
+	buf_release(&wave);
 }
 
-void speech_make(struct buf *out, const char *text)
+/* The voice: another language or speaker, another pitch. */
+static size_t period_of(const char *language, const char *speaker)
+{
+	unsigned sum = 0;
+
+	for (const char *p = language; *p; p++)
+		sum = sum * 31 + (unsigned char)*p;
+	for (const char *p = speaker; *p; p++)
+		sum = sum * 31 + (unsigned char)*p;
+	return PERIOD_MIN + sum % (PERIOD_MAX - PERIOD_MIN + 1);
+}
+
+void speech_make(struct buf *out, const char *text, const char *language, const char *speaker)
 {
 	size_t len = strlen(text), padded = (len + 1) + (len + 1) % 2;
 	size_t samples = len * SAMPLES_PER_CHAR < SAMPLES_MAX ? len * SAMPLES_PER_CHAR : SAMPLES_MAX;
@@ -63,7 +90,7 @@ void speech_make(struct buf *out, const char *text)
 	add_u32(out, (uint32_t)samples);
 	buf_lit(out, "data");
 	add_u32(out, (uint32_t)(samples * 4));
-	add_samples(out, samples);
+	add_samples(out, samples, period_of(language, speaker));
 	buf_lit(out, "LIST");
 	add_u32(out, (uint32_t)info);
 	buf_lit(out, "INFOICMT");
@@ -108,6 +135,7 @@ bool speech_is_audio(const char *bytes, size_t len)
 {
 	const unsigned char *b = (const unsigned char *)bytes;
 
-	return (len >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WAVE", 4) == 0) || (len >= 4 && (!memcmp(b, "fLaC", 4) || !memcmp(b, "OggS", 4))) ||
+	return (len >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WAVE", 4) == 0) ||
+	       (len >= 4 && (!memcmp(b, "fLaC", 4) || !memcmp(b, "OggS", 4))) ||
 	       (len >= 3 && memcmp(b, "ID3", 3) == 0) || (len >= 2 && b[0] == 0xff && (b[1] & 0xe0) == 0xe0);
 }

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Checks of final values: they look at other settings or at files, so they wait until all sources have spoken. */
+#include "settings/check.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "settings/row.h"
+
+static bool listed(const char *list, const char *name, size_t n)
+{
+	for (const char *p = list; p && *p;) {
+		size_t len;
+
+		p += strspn(p, ", \t");
+		len = strcspn(p, ", \t");
+		if (len == n && strncasecmp(p, name, n) == 0)
+			return true;
+		p += len;
+	}
+	return false;
+}
+
+/* https, or plain http where a setting lets this host pass. */
+static int check_url(const struct settings *s, const char *url, struct error *err)
+{
+	static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
+	const char *host = url + 7;
+	size_t n, authority;
+
+	if (strncmp(url, "https://", 8) == 0) /* a host follows: slashes at the end are cut before */
+		return 0;
+	if (strncmp(url, "http://", 7) == 0) {
+		authority = strcspn(host, "/?#");
+		/* http://localhost:1@example.org goes to example.org. */
+		n = memchr(host, '@', authority) ? 0 : *host == '[' ? strcspn(host, "]") + 1
+								    : strcspn(host, ":/?#");
+		if (n < authority && host[n] != ':')
+			n = 0;
+		for (size_t i = 0; s->allow_http_loopback && i < 3; i++)
+			if (strlen(loopback[i]) == n && strncmp(host, loopback[i], n) == 0)
+				return 0;
+		if (n > 0 && listed(s->allow_http_hosts, host, n))
+			return 0;
+	}
+	/* The value is not repeated: a password may stand in it. */
+	return error_set(err, ERR_CONFIG, "must begin with https:// (allow_http_loopback and allow_http_hosts make exceptions for http://)");
+}
+
+static int check_readable(const struct settings *s, const char *path, struct error *err)
+{
+	struct stat st;
+
+	(void)s;
+	if (access(path, R_OK) != 0 || stat(path, &st) != 0)
+		return error_set(err, ERR_CONFIG, "cannot read %s: %s", path, strerror(errno));
+	if (S_ISDIR(st.st_mode))
+		return error_set(err, ERR_CONFIG, "%s is a directory; a file is needed", path);
+	return 0;
+}
+
+static int check_directory(const struct settings *s, const char *path, struct error *err)
+{
+	struct stat st;
+
+	(void)s;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? 0 : error_set(err, ERR_CONFIG, "%s is no directory", path);
+}
+
+static int check_redis_url(const struct settings *s, const char *url, struct error *err)
+{
+	static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
+
+	(void)s;
+	for (size_t i = 0; i < 3; i++)
+		if (strncmp(url, later[i], strlen(later[i])) == 0)
+			return error_set(err, ERR_CONFIG, "%s is not supported by this version; use redis:// or unix://", later[i]);
+	if (strncmp(url, "redis://", 8) != 0 && strncmp(url, "unix://", 7) != 0)
+		return error_set(err, ERR_CONFIG, "must begin with redis:// or unix://");
+	return 0;
+}
+
+static int check_prefix(const struct settings *s, const char *prefix, struct error *err)
+{
+	size_t n = strlen(prefix);
+
+	(void)s;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)prefix[i]) && !strchr("._:-", prefix[i]))
+			n = 0;
+	return n >= 1 && n <= 64 ? 0 : error_set(err, ERR_CONFIG, "must be 1 to 64 characters of A-Z a-z 0-9 . _ : -");
+}
+
+static int check_listen(const struct settings *s, const char *value, struct error *err)
+{
+	(void)s;
+	return row_check_listen(value, err);
+}
+
+/* A path is put behind it as it stands. */
+static void strip_slashes(char *url)
+{
+	for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
+		url[n - 1] = '\0';
+}
+
+/* Of texts, where they are set; the message has neither name nor place yet. */
+static const struct {
+	const char *name;
+	size_t where;
+	int (*check)(const struct settings *s, const char *value, struct error *err);
+} checks[] = {
+	{"redis_url", offsetof(struct settings, redis_url), check_redis_url},
+	{"redis_ca_file", offsetof(struct settings, redis_ca_file), check_readable},
+	{"redis_cert_file", offsetof(struct settings, redis_cert_file), check_readable},
+	{"redis_key_file", offsetof(struct settings, redis_key_file), check_readable},
+	{"audio_root", offsetof(struct settings, audio_root), check_directory},
+	{"admin_listen", offsetof(struct settings, admin_listen), check_listen},
+	{"key_prefix", offsetof(struct settings, key_prefix), check_prefix},
+	{"khaya_base_url", offsetof(struct settings, khaya_base_url), check_url},
+	{"taskingai_host", offsetof(struct settings, taskingai_host), check_url},
+	{"api_ca_file", offsetof(struct settings, api_ca_file), check_readable},
+};
+
+int settings_check(struct settings *s, const char **name, struct error *err)
+{
+	strip_slashes(s->khaya_base_url);
+	strip_slashes(s->taskingai_host);
+	for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+		const char *value = *(char **)(void *)((char *)s + checks[i].where);
+
+		*name = checks[i].name;
+		if (value && checks[i].check(s, value, err))
+			return -1;
+	}
+	return 0;
+}
