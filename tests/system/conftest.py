@@ -2,13 +2,17 @@
 
 Every test has a Redis of its own, on a socket in its temporary folder. Programs come from $ADWUMA_BUILD (default build). Nothing here sleeps to
 synchronise: conditions are polled with a deadline."""
+import ctypes
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import redis as redis_py
@@ -22,6 +26,21 @@ KEY = "0123456789abcdef-a-secret-key"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "core: claims, commits, stop, kill: the choice that also runs under the thread sanitizer")
+    config.addinivalue_line("markers", "release: means something for released programs only (memory, valgrind); sanitized runs leave it out by name")
+    config.addinivalue_line("markers", "faults: needs programs with fault points (make FAULTS=1) and is run with those alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests of fault points and programs with fault points belong together; without the points they would wait for a death that never comes."""
+    chosen = [i for i in items if ("faults" in BUILD) == bool(i.get_closest_marker("faults"))]
+    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+    items[:] = chosen
+
+
+def start(command, **options):
+    """Starts a program that dies with us, also where the run of tests is killed."""
+    die_with_parent = ctypes.CDLL(None).prctl  # looked up here: after the fork that would not be safe
+    return subprocess.Popen(command, preexec_fn=lambda: die_with_parent(1, signal.SIGKILL), **options)
 
 
 def until(condition, seconds=10, what="condition"):
@@ -38,14 +57,13 @@ def until(condition, seconds=10, what="condition"):
 
 class RedisServer:
     def __init__(self, folder, *flags):
-        self.folder, self.flags = str(folder), flags
+        self.folder, self.flags = str(folder), ("--port", "0", *flags)  # the last of two counts
         self.socket = self.folder + "/redis.sock"
         self.process = None
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags],
-                                        stdout=subprocess.DEVNULL)
+        self.process = start(["redis-server", "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags], stdout=subprocess.DEVNULL)
         self.client = redis_py.Redis(unix_socket_path=self.socket)
         until(self.answers, what="redis answers")
 
@@ -61,13 +79,14 @@ class RedisServer:
 
     def stop(self):
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             self.process.wait()
 
 
 class Stub:
     def __init__(self, *flags):
-        self.process = subprocess.Popen([BUILD + "/adwuma-stubapi", "--listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, text=True)
+        self.process = start([BUILD + "/adwuma-stubapi", "--listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().split()[-1]
 
     def ask(self, method, path, body=None):
@@ -78,15 +97,130 @@ class Stub:
     def calls(self):
         return self.ask("GET", "/_stub/calls")
 
+    def stats(self):
+        return self.ask("GET", "/_stub/stats")
+
     def count(self):
-        return self.ask("GET", "/_stub/stats")["calls"]
+        return self.stats()["calls"]
 
     def fault(self, directives):
         self.ask("PUT", "/_stub/fault", directives)
 
     def stop(self):
         self.process.terminate()
-        assert self.process.wait(20) == 0
+        try:
+            assert self.process.wait(20) == 0
+        finally:
+            self.process.kill()
+
+
+class Wire:
+    """A wire between a worker and Redis that can be held, cut, or lose replies: everything before it was carried out, and nobody was told."""
+
+    def __init__(self, folder, to):
+        self.path, self.to = f"{folder}/wire.sock", to
+        self.lose_every, self.replies, self.lost = 0, 0, 0
+        self.open = threading.Event()  # cleared: nothing passes
+        self.served = threading.Event()  # cleared: what a waiting BLMOVE is served with is held back
+        self.open.set()
+        self.served.set()
+        self.lock = threading.Lock()
+        self.ends = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(64)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            try:
+                far.connect(self.to)
+            except OSError:
+                near.close()
+                continue
+            self.ends += [near, far]
+            waits = threading.Event()  # this connection is one that waits
+            for source, sink, back in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self.carry, args=(source, sink, back, waits), daemon=True).start()
+
+    def loses(self):
+        with self.lock:
+            self.replies += 1
+            lost = self.lose_every and self.replies % self.lose_every == 0
+            self.lost += bool(lost)
+            return lost
+
+    def carry(self, source, sink, back, waits):
+        try:
+            while piece := source.recv(1 << 16):
+                self.open.wait()
+                if b"BLMOVE" in piece:
+                    waits.set()
+                if back and waits.is_set():
+                    self.served.wait()
+                if back and self.loses():
+                    break
+                sink.sendall(piece)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def stop(self):
+        self.open.set()
+        self.served.set()
+        self.listener.close()
+        for end in self.ends:
+            end.close()
+
+
+class Script:
+    """An API that answers what the test tells it to, byte by byte: for what the stub would never say."""
+
+    def __init__(self):
+        self.answer = 200, {}, b""
+        self.requests = []  # (path, headers, body)
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                status, headers, body = script.answer
+                script.requests.append((self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # a client that hangs up in the middle is what some tests are about
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def says(self, body, status=200, content_type="application/json", **headers):
+        headers = {k.replace("_", "-"): v for k, v in headers.items()}
+        if content_type:
+            headers["Content-Type"] = content_type
+        self.answer = status, headers, body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Worker:
@@ -96,7 +230,7 @@ class Worker:
         self.log_path = f"{folder}/worker{number}.log"
         self.expected = 0
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([BUILD + "/adwumad", *flags], env=env, stderr=log, stdout=log)
+            self.process = start([BUILD + "/adwumad", *flags], env=env, stderr=log, stdout=log)
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
@@ -105,7 +239,7 @@ class Worker:
     def send(self, number):
         self.process.send_signal(number)
 
-    def stop(self, sig=signal.SIGTERM, seconds=30):
+    def stop(self, sig=signal.SIGTERM, seconds=45):
         if self.process.poll() is None:
             self.process.send_signal(sig)
         return self.process.wait(seconds * SLOW)
@@ -144,7 +278,7 @@ class System:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ADWUMA_", "KHAYA_", "TASKINGAI_"))}
         env.update({"ADWUMA_REDIS_URL": "unix://" + self.server.socket, "KHAYA_BASE_URL": self.stub.url, "KHAYA_API_KEY": KEY,
                     "ADWUMA_ALLOW_HTTP_LOOPBACK": "on", "ADWUMA_ADMIN_LISTEN": "off", "ADWUMA_LEASE_MS": "2000", "ADWUMA_THREADS": "8",
-                    "ASAN_OPTIONS": "detect_leaks=1", "TSAN_OPTIONS": "halt_on_error=0:exitcode=66"})
+                    "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=0:exitcode=66"})
         for name, value in settings.items():
             name = name if name.startswith(("KHAYA_", "TASKINGAI_", "ADWUMA_")) else "ADWUMA_" + name.upper()
             if value is None:
@@ -194,23 +328,33 @@ class System:
     def results(self, queue):
         return len(self.redis.keys(f"adwuma:{{{queue}}}:result:*"))
 
-    def reconcile(self, queue, jobs):
-        """Every accepted job ended: one result each, nothing left anywhere."""
+    def reconcile(self, queue, jobs, without_id=0):
+        """Every accepted job ended: one result each (those without an id: one dead entry each), nothing left anywhere."""
         prefix = f"adwuma:{{{queue}}}:"
         until(lambda: self.results(queue) >= jobs, 30, f"{jobs} results, have {self.results(queue)}")
         until(lambda: not self.redis.keys(prefix + "slot:*"), 10, "slots are empty")
         assert self.results(queue) == jobs
+        assert sum(1 for d in self.dead(queue) if re.search("no usable id|no JSON object", d["error"]["message"])) == without_id
         assert self.redis.llen(prefix + "ready") == 0 and self.redis.zcard(prefix + "delayed") == 0
         pipe = self.redis.pipeline(transaction=False)
         for key in self.redis.keys(prefix + "result:*"):
             pipe.llen(key)
         assert set(pipe.execute()) == {1}
         stats = self.stats(queue)
-        assert sum(stats.get(k, 0) for k in ("succeeded", "failed", "expired", "cancelled")) == jobs, stats
+        assert sum(stats.get(k, 0) for k in ("succeeded", "failed", "expired", "cancelled")) == jobs + without_id, stats
+        for kind in ("stage", "sent", "crashes"):  # what a dead worker left goes by itself
+            assert all(self.redis.ttl(key) > 0 for key in self.redis.keys(prefix + kind + ":*"))
 
     def finish(self):
+        """Ends every worker, whatever is wrong with one of them; tells the first that failed."""
+        failed = []
         for w in self.workers:
-            w.finish()
+            try:
+                w.finish()
+            except AssertionError as e:
+                failed.append(e)
+        if failed:
+            raise failed[0]
 
 
 @pytest.fixture
@@ -223,6 +367,32 @@ def stub():
 @pytest.fixture
 def server(tmp_path):
     s = RedisServer(tmp_path)
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def durable(tmp_path, stub):
+    """A system whose Redis keeps its data through its own death."""
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    s = System(tmp_path, stub, server)
+    yield s
+    try:
+        s.finish()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def wire(tmp_path, server):
+    w = Wire(tmp_path, server.socket)
+    yield w
+    w.stop()
+
+
+@pytest.fixture
+def script():
+    s = Script()
     yield s
     s.stop()
 

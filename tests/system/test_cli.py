@@ -417,6 +417,8 @@ def test_result_says_where_each_job_is(system, cli):
     assert re.fullmatch(r"adwuma: job later: delayed in queue transcribe, due in (90|8\d) s", told[2])
     assert told[3] == "adwuma: job runs: running in queue translate on worker host-1-abc.0"
     assert told[4].startswith("adwuma: job nowhere: unknown") and told[6].startswith("adwuma: job not-this: unknown")
+    every = cli("result", *[f"filler{i}" for i in range(300)], *["waits"] * 7)
+    assert every.err.count("waiting in queue translate") == 307 and every.out == "\n" * 307
     buried = cli("result", "buried")
     assert buried.code == 1 and "dead in queue taskingai" in buried.err
     assert "unknown" in cli("result", "waits", "--queue", "synthesize").err

@@ -1,5 +1,7 @@
 """Kill, stop, cut and restart: nothing is lost, nothing is answered twice."""
+import base64
 import signal
+import subprocess
 import threading
 import time
 
@@ -7,8 +9,9 @@ import pytest
 import redis as redis_py
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from conftest import SANITIZED, RedisServer, System, until
+from conftest import BUILD, SANITIZED, start, until
 
+WAV = b"RIFF\0\0\0\0WAVE"
 JOBS = 10_000 if not SANITIZED else 1_500
 
 
@@ -127,6 +130,33 @@ def test_stopped_beyond_its_lease_is_fenced(system):
 
 
 @pytest.mark.core
+@pytest.mark.parametrize("late", ["result", "large", "retry", "failure"])
+def test_a_late_settlement_does_not_touch_what_another_worker_does(system, late):
+    """The sleeper wakes up while another has the job in hand: whatever it has to say of it is refused, and the other's result counts."""
+    system.stub.fault({"retry": "status=500,delay=300", "failure": "status=400,delay=300"}.get(late, "delay=300"))
+    sleeper = system.worker(threads=1, lease_ms=1000)
+    system.push("translate", {"id": "a", "text": "x", "pad": "p" * (5000 if late == "large" else 1)})
+    until(lambda: system.stub.count() == 1, what="it is called")
+    sleeper.send(signal.SIGSTOP)
+    until(lambda: system.stub.stats()["active"] == 0, what="its answer is there")
+    system.stub.fault("hang")
+    other = system.worker(threads=1, lease_ms=1000)
+    until(lambda: system.stub.count() == 2, 20, "the other calls")
+    sleeper.send(signal.SIGCONT)
+    until(lambda: "lease lost" in sleeper.log(), 20, "the sleeper knows")
+    if late in ("result", "large", "failure"):
+        until(lambda: system.stats("translate") == {"fenced": 1}, 20, "its result is refused")
+    assert not system.results("translate") and not system.dead("translate") and system.redis.zcard("adwuma:{translate}:delayed") == 0
+    assert len(system.redis.keys("adwuma:{translate}:slot:*")) == 1
+    assert sleeper.stop() == 0
+    system.stub.fault("")
+    stop_at_once(other)  # its call hangs: the job goes back, untouched
+    system.worker()
+    assert system.result("translate", "a")["attempts"] == 1
+    system.reconcile("translate", 1)
+
+
+@pytest.mark.core
 def test_graceful_stop_finishes_what_runs(system):
     system.push("translate", *jobs(60, "x stub(delay=300)"))
     w = system.worker(threads=8)
@@ -181,13 +211,41 @@ def test_pause_and_resume(system):
     system.reconcile("translate", 5)
 
 
-def aof_system(tmp_path, stub):
-    return System(tmp_path, stub, RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always"))
+def test_a_pause_takes_effect_at_once(system):
+    """From the moment at which the key stands, nothing more leaves the list."""
+    system.stub.fault("delay=2")
+    system.push("translate", *jobs(3000))
+    system.worker(threads=8, lease_ms=60000)
+    until(lambda: system.stats("translate").get("succeeded", 0) > 200, what="jobs run")
+    with system.redis.pipeline() as both:
+        left = both.set("adwuma:{translate}:paused", "now").llen("adwuma:{translate}:ready").execute()[1]
+    assert left > 500
+    until(lambda: not system.redis.keys("adwuma:{translate}:slot:*"), what="what was taken is done")
+    assert system.redis.llen("adwuma:{translate}:ready") >= left
+    system.redis.delete("adwuma:{translate}:paused")
+    system.reconcile("translate", 3000)
 
 
-def test_redis_restarts_under_load(tmp_path, stub):
-    system = aof_system(tmp_path, stub)
-    stub.fault("delay=3")
+@pytest.mark.parametrize("lease_ms,call_ms", [
+    (2000, 3500),
+    pytest.param(1000, 3000, marks=pytest.mark.xfail(strict=True, reason="a lease that ran out during the outage is not renewed: one lease later the others take the running jobs"), id="long calls")])
+def test_nobody_is_taken_for_dead_when_redis_was_away(durable, lease_ms, call_ms):
+    """An outage longer than the lease: all leases have run out, and still no call is made twice."""
+    durable.stub.fault(f"delay={call_ms}")
+    durable.push("translate", *jobs(8))
+    workers = [durable.worker(threads=4, lease_ms=lease_ms) for _ in range(2)]
+    until(lambda: durable.stub.count() == 8, what="calls run")
+    durable.server.kill()
+    time.sleep(1.25 * lease_ms / 1000)  # longer than the lease: this is the case itself
+    durable.server.start()
+    durable.reconcile("translate", 8)
+    assert durable.stub.count() == 8 and durable.stats("translate") == {"succeeded": 8}
+    assert not any("dead worker" in w.log() for w in workers)
+
+
+def test_redis_restarts_under_load(durable):
+    system = durable
+    system.stub.fault("delay=3")
     system.push("translate", *jobs(1500))
     w = system.worker(threads=8)
     for _ in range(2):
@@ -200,24 +258,20 @@ def test_redis_restarts_under_load(tmp_path, stub):
     log = w.log()
     assert system.stats("translate")["succeeded"] == 1500
     assert log.count("redis lost") == log.count("redis back") == 2, log
-    system.finish()
-    system.server.stop()
 
 
-def test_answers_are_kept_while_redis_is_away(tmp_path, stub):
+def test_answers_are_kept_while_redis_is_away(durable):
     """Calls that end during an outage are written afterwards, not made again."""
-    system = aof_system(tmp_path, stub)
+    system = durable
     system.push("translate", *jobs(8, "x stub(delay=600)"))
     system.worker(threads=8, lease_ms=10000)
-    until(lambda: stub.count() == 8, what="calls run")
+    until(lambda: system.stub.count() == 8, what="calls run")
     system.server.kill()
     until(lambda: "redis lost" in system.workers[0].log(), what="the loss is seen")
-    time.sleep(0.8)  # the calls end in this time: what is tested is an outage that outlasts them
+    until(lambda: system.stub.stats()["active"] == 0, what="the calls have ended")
     system.server.start()
     system.reconcile("translate", 8)
-    assert stub.count() == 8
-    system.finish()
-    system.server.stop()
+    assert system.stub.count() == 8
 
 
 def test_connections_killed_and_scripts_flushed_under_load(system):
@@ -257,6 +311,17 @@ def test_full_redis_refuses_claims_but_no_result(system):
     assert system.stats("translate") == {"succeeded": 5}
 
 
+def test_a_full_redis_does_not_look_like_a_dead_fleet(system):
+    """Leases are renewed though Redis refuses to take more; what was in hand is written."""
+    system.push("translate", *jobs(4, "x stub(delay=2500)"))
+    w = system.worker(threads=4, lease_ms=1000)
+    until(lambda: system.stub.count() == 4, what="calls run")
+    system.redis.config_set("maxmemory", "1")
+    until(lambda: system.results("translate") == 4, what="results are written")
+    assert "lease lost" not in w.log() and system.stats("translate") == {"succeeded": 4}
+    system.redis.config_set("maxmemory", "0")
+
+
 def test_staged_audio_passes_a_full_redis(system):
     system.push("synthesize", {"id": "s", "text": "x stub(delay=500)", "language": "twi"})
     system.worker()
@@ -286,21 +351,19 @@ def test_redis_absent_and_stopped(system):
     system.server.start()
 
 
-def test_stop_without_redis_is_69_and_loses_nothing(tmp_path, stub):
-    system = aof_system(tmp_path, stub)
+def test_stop_without_redis_is_69_and_loses_nothing(durable):
+    system = durable
     system.push("translate", *jobs(2, "x stub(hang)"))
     w = system.worker(threads=2, drain_timeout_s=1, lease_ms=1000)
-    until(lambda: stub.count() == 2, what="calls run")
+    until(lambda: system.stub.count() == 2, what="calls run")
     system.server.kill()
     assert w.stop(seconds=40) == 69
     w.expected = 69
     system.server.start()
-    stub.fault("")
+    system.stub.fault("")
     system.worker(threads=2, lease_ms=1000)
-    until(lambda: stub.count() == 4, 20, "both are called again")
+    until(lambda: system.stub.count() == 4, 20, "both are called again")
     stop_at_once(system.workers[1])
-    system.finish()
-    system.server.stop()
 
 
 def test_flushall_under_way(system):
@@ -329,15 +392,26 @@ def test_wrong_type_at_a_result_key_waits_and_goes_on(system):
     until(lambda: system.redis.llen("adwuma:{translate}:result:w") == 1, 10, "it is written once the key is gone")
 
 
-def test_1000_jobs_under_valgrind(system):
-    if SANITIZED:
-        return  # the sanitizers look for the same, and do not go together with valgrind
-    import subprocess
-    from conftest import BUILD
-    system.push("translate", *jobs(1000))
+@pytest.mark.release
+def test_1000_jobs_under_valgrind(system, tmp_path):
+    """Of all kinds and fates, with a lost connection in the middle: no leak, no use of what is not ours."""
+    (tmp_path / "a.wav").write_bytes(WAV * 50_000)
+    system.redis.set("adwuma:{translate}:audio:a", WAV * 50_000)
+    shapes = [{"text": "plain"}, {"text": "ɛ stub(status=500,retry_after=0,times=1)", "traceparent": "00-ab-cd-01"}, {"text": "stub(status=400,body=e1)"}, {"text": 5}, {"text": "stub(reset)", "max_attempts": 1},
+              {"type": "synthesize", "text": "say", "language": "twi", "output": "base64"}, {"type": "synthesize", "text": "say", "language": "twi"},
+              {"type": "transcribe", "audio_path": "a.wav"}, {"type": "transcribe", "audio_key": "adwuma:{translate}:audio:a", "timestamps": "word"},
+              {"type": "transcribe", "audio_base64": base64.b64encode(WAV).decode()}, {"text": "careful", "if_unsure": "hold", "reply": "r"}, {"type": "transcribe", "audio_path": "../a.wav"},
+              {"text": "late", "expires_at_ms": 1}]
+    for i in range(1000):
+        shape = shapes[i % len(shapes)] if i % 2 else shapes[0]
+        system.push("translate", {"id": f"{i}", **shape, **({"text": f"{shape['text']} {i}"} if isinstance(shape.get("text"), str) else {})})
     log = f"{system.folder}/valgrind.log"
-    p = subprocess.Popen(["valgrind", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible", "--errors-for-leak-kinds=definite,indirect,possible",
-                          "--error-exitcode=9", "--log-file=" + log, BUILD + "/adwumad"], env=system.env(threads=4, lease_ms=30000), stderr=subprocess.DEVNULL)
-    until(lambda: system.results("translate") == 1000, 90, "all results")
+    p = start(["valgrind", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible", "--errors-for-leak-kinds=definite,indirect,possible",
+               "--error-exitcode=9", "--log-file=" + log, BUILD + "/adwumad"], env=system.env(threads=4, lease_ms=30000, audio_root=tmp_path), stderr=subprocess.DEVNULL)
+    until(lambda: system.results("translate") > 500, 90, "half the results")
+    system.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    system.push("translate", "no json", '{"id":"same","text":"x"}', '{"id":"same","text":"x"}')
+    until(lambda: system.results("translate") == 1001, 90, "all results")
     p.terminate()
     assert p.wait(60) == 0, open(log).read()[-4000:]
+    system.reconcile("translate", 1001, without_id=1)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "job/outcome.h"
 
 static struct fault fault;
@@ -56,9 +57,245 @@ START_TEST(a_bad_number_does_not_shape_the_result)
 }
 END_TEST
 
+/* --- What is refused. --------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *queue, *payload, *id, *part; /* part of the message; NULL: taken */
+} jobs[] = {
+	/* No object, or no usable id. */
+	{"translate", "", "", "no JSON object"},
+	{"translate", "[{\"id\":\"a\"}]", "", "no JSON object"},
+	{"translate", "\"id\"", "", "no JSON object"},
+	{"translate", "{\"id\":\"a\",\"text\":\"x\"} x", "", "no JSON object"},
+	{"translate", "{\"id\":\"a\",\"text\":\"x\",}", "", "no JSON object"},
+	{"translate", "\xef\xbb\xbf{\"id\":\"a\",\"text\":\"x\"}", "", "no JSON object"},
+	{"translate", "{}", "", "no usable id"},
+	{"translate", "{\"id\":7,\"text\":5}", "", "no usable id"},
+	{"translate", "{\"id\":\"\"}", "", "no usable id"},
+	{"translate", "{\"id\":\"a b\"}", "", "no usable id"},
+	{"translate", "{\"id\":\"a\\u0000\"}", "", "no usable id"},
+	{"translate", "{\"id\":\"\\u00e9\"}", "", "no usable id"},
+	{"translate", "{\"id\":\"a\",\"id\":null}", "", "no usable id"},
+	{"translate", "{\"id\":\"a\",\"id\":\"!\"}", "", "no usable id"},
+	{"translate", "{\"ID\":\"a\",\"i\\u0064\\u0000\":\"a\"}", "", "no usable id"},
+	{"translate", "{\"x\":{\"id\":\"a\"}}", "", "no usable id"},
+	{"translate", "{\"id\":\"aZ09._:-\"}", "aZ09._:-", NULL},
+	{"translate", " {\"\\u0069\\u0064\" : \"\\u0061\" } ", "a", NULL},
+	/* The type. */
+	{"bulk", "{\"id\":\"a\"}", "a", "field 'type' is missing, and the queue's name 'bulk' is no type"},
+	{"bulk", "{\"id\":\"a\",\"type\":null}", "a", "field 'type' is missing"},
+	{"bulk", "{\"id\":\"a\",\"type\":\"translate\"}", "a", NULL},
+	{"bulk", "{\"id\":\"a\",\"type\":\"\\u0074ranslate\"}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"type\":\"Translate\"}", "a", "type \"Translate\" is unknown"},
+	{"translate", "{\"id\":\"a\",\"type\":\"\"}", "a", "type \"\" is unknown"},
+	{"translate", "{\"id\":\"a\",\"type\":\"translate\\u0000\"}", "a", "field 'type' must not contain the character U+0000"},
+	{"translate", "{\"id\":\"a\",\"type\":{},\"timeout_ms\":0}", "a", "field 'type' must be a string, got {}"},
+	{"taskingai", "{\"id\":\"a\",\"type\":\"taskingai.chat_completion\"}", "a", "type \"taskingai.chat_completion\" is unknown to this version"},
+	/* Fields of all types. */
+	{"translate", "{\"id\":\"a\",\"reply\":\"\"}", "a", "field 'reply' must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, got \"\""},
+	{"translate", "{\"id\":\"a\",\"reply\":7}", "a", "field 'reply' must be"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":1}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":3600000}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":36e5}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":0}", "a", "field 'timeout_ms' must be an integer from 1 to 3600000, got 0"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":3600001}", "a", "got 3600001"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":1.5}", "a", "got 1.5"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":1e400}", "a", "got 1e400"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":18446744073709551617}", "a", "got 18446744073709551617"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":\"5\"}", "a", "got \"5\""},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":true}", "a", "got true"},
+	{"translate", "{\"id\":\"a\",\"max_attempts\":100,\"result_ttl_s\":31536000,\"attempt\":1000000,\"not_before_ms\":0}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"max_attempts\":0}", "a", "from 1 to 100"},
+	{"translate", "{\"id\":\"a\",\"max_attempts\":101}", "a", "from 1 to 100"},
+	{"translate", "{\"id\":\"a\",\"result_ttl_s\":31536001}", "a", "from 1 to 31536000"},
+	{"translate", "{\"id\":\"a\",\"attempt\":1000001}", "a", "from 0 to 1000000"},
+	{"translate", "{\"id\":\"a\",\"attempt\":-1}", "a", "from 0 to 1000000"},
+	{"translate", "{\"id\":\"a\",\"not_before_ms\":-1}", "a", "'not_before_ms'"},
+	{"translate", "{\"id\":\"a\",\"expires_at_ms\":9007199254740992}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"expires_at_ms\":9007199254740993}", "a", "'expires_at_ms'"},
+	{"translate", "{\"id\":\"a\",\"enqueued_at_ms\":[]}", "a", "'enqueued_at_ms'"},
+	{"translate", "{\"id\":\"a\",\"if_unsure\":\"rerun\"}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"if_unsure\":\"\\u0068old\"}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"if_unsure\":\"hol\"}", "a", "field 'if_unsure' must be one of rerun|hold, got \"hol\""},
+	{"translate", "{\"id\":\"a\",\"if_unsure\":\"rerun|hold\"}", "a", "one of rerun|hold"},
+	{"translate", "{\"id\":\"a\",\"if_unsure\":true}", "a", "field 'if_unsure' must be a string, got true"},
+	{"translate", "{\"id\":\"a\",\"cache\":false}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"cache\":0}", "a", "field 'cache' must be true or false, got 0"},
+	{"translate", "{\"id\":\"a\",\"traceparent\":{}}", "a", "field 'traceparent' must be a string"},
+	/* Fields of its own; those of other types are no business of this one. */
+	{"translate", "{\"id\":\"a\",\"text\":5}", "a", "field 'text' must be a string, got 5"},
+	{"translate", "{\"id\":\"a\",\"text\":\"\\u0000\"}", "a", "field 'text' must not contain the character U+0000"},
+	{"translate", "{\"id\":\"a\",\"text\":\"\\\\u0000\"}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"text\":\"\\ud83d\\ude00\"}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"text\":\"\\ud83dx\"}", "a", "field 'text' must be Unicode text without lone surrogates"},
+	{"translate", "{\"id\":\"a\",\"text\":\"\\ude00\\ud83d\"}", "a", "lone surrogates"},
+	{"translate", "{\"id\":\"a\",\"language_pair\":[\"en\",\"tw\"]}", "a", "field 'language_pair' must be a string, got [\"en\",\"tw\"]"},
+	{"translate", "{\"id\":\"a\",\"speaker\":5,\"output\":\"fax\",\"audio_key\":{},\"language\":\"\\ud800\",\"params\":3}", "a", NULL},
+	{"transcribe", "{\"id\":\"a\",\"text\":5,\"audio_key\":\"k\"}", "a", NULL},
+	{"transcribe", "{\"id\":\"a\"}", "a", "exactly one of audio_path, audio_key, audio_url and audio_base64 is needed, got 0"},
+	{"transcribe", "{\"id\":\"a\",\"audio_path\":null,\"audio_url\":\"\"}", "a", NULL},
+	{"transcribe", "{\"id\":\"a\",\"audio_path\":\"\",\"audio_base64\":\"\"}", "a", "got 2"},
+	{"transcribe", "{\"id\":\"a\",\"audio_path\":\"\",\"audio_base64\":\"\",\"audio_key\":\"\",\"audio_url\":\"\"}", "a", "got 4"},
+	{"transcribe", "{\"id\":\"a\",\"audio_base64\":5}", "a", "field 'audio_base64' must be a string"},
+	{"transcribe", "{\"id\":\"a\",\"audio_key\":\"k\",\"timestamps\":true}", "a", "field 'timestamps' must be a string, got true"},
+	{"synthesize", "{\"id\":\"a\",\"text\":\"\",\"language\":\"?\",\"speaker\":\"robot\",\"format\":\"mp3\",\"output\":\"path\"}", "a", NULL},
+	{"synthesize", "{\"id\":\"a\",\"output\":\"fax\"}", "a", "field 'output' must be one of key|base64|path, got \"fax\""},
+	{"synthesize", "{\"id\":\"a\",\"output\":\"\"}", "a", "one of key|base64|path"},
+	{"synthesize", "{\"id\":\"a\",\"output_path\":5}", "a", "field 'output_path' must be a string"},
+};
+
+START_TEST(each_job_is_taken_or_refused_with_the_reason)
+{
+	int rc;
+
+	fault_set(&fault, "APIError", 500, "untouched");
+	fault.service = "taskingai";
+	rc = job_parse(&job, jobs[_i].payload, strlen(jobs[_i].payload), jobs[_i].queue, 100000, &fault);
+	ck_assert_str_eq(job.id, jobs[_i].id);
+	ck_assert_int_eq(rc, jobs[_i].part ? -1 : 0);
+	ck_assert_msg(!fault.service || strcmp(fault.service, "khaya") == 0, "%s", fault.service);
+	ck_assert_int_eq(!fault.service, !job.type);
+	if (!jobs[_i].part)
+		return;
+	ck_assert_str_eq(fault.type, "InvalidJobError");
+	ck_assert_int_eq(fault.status_code, 0);
+	ck_assert(!fault.retryable);
+	ck_assert_msg(strstr(buf_cstr(&fault.message), jobs[_i].part), "'%s' does not say '%s'", buf_cstr(&fault.message), jobs[_i].part);
+}
+END_TEST
+
+/* text: printed with one %s, which becomes n times fill. */
+static int parse_filled(const char *text, const char *fill, size_t n, size_t max_bytes)
+{
+	static struct buf payload = {.max = 1000000};
+	const char *at = strstr(text, "%s");
+
+	buf_clear(&payload);
+	buf_add(&payload, text, (size_t)(at - text));
+	while (n-- > 0)
+		buf_str_add(&payload, fill);
+	buf_str_add(&payload, at + 2);
+	job_release(&job);
+	return job_parse(&job, payload.ptr, payload.len, "translate", max_bytes, &fault);
+}
+
+START_TEST(lengths_are_bounded)
+{
+	ck_assert_int_eq(parse_filled("{\"id\":\"%s\"}", "x", JOB_ID_MAX, 1000), 0);
+	ck_assert_uint_eq(strlen(job.id), JOB_ID_MAX);
+	ck_assert_int_eq(parse_filled("{\"id\":\"%s\"}", "x", JOB_ID_MAX + 1, 1000), -1);
+	ck_assert_str_eq(job.id, "");
+	ck_assert_int_eq(parse_filled("{\"id\":\"%s\"}", "\\u0078", JOB_ID_MAX, 1000), 0);
+	ck_assert_int_eq(parse_filled("{\"id\":\"%s\"}", "\\u0078", JOB_ID_MAX + 1, 1000), -1);
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"reply\":\"%s\"}", "x", JOB_ID_MAX + 1, 1000), -1);
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"traceparent\":\"%s\"}", "x", 256, 1000), 0);
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"traceparent\":\"%s\"}", "x", 257, 1000), -1);
+	ck_assert_ptr_nonnull(strstr(buf_cstr(&fault.message), "at most 256 bytes"));
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"text\":\"%s\"}", "x", 1000, 1020), 0);
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"text\":\"%s\"}", "x", 1001, 1020), -1);
+	ck_assert_str_eq(job.id, "a");
+	ck_assert_str_eq(buf_cstr(&fault.message), "the job has 1021 bytes; max_job_bytes allows 1020");
+	/* A long key is none of ours, whatever it begins with. */
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"\\u0069\\u0064%s\":\"b\"}", "x", 500, 10000), 0);
+	ck_assert_str_eq(job.id, "a");
+}
+END_TEST
+
+START_TEST(a_quoted_value_is_cut_at_a_character)
+{
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"timeout_ms\":\"xy%s\"}", "\xc3\xa9", 100, 1000), -1);
+	ck_assert_uint_lt(fault.message.len, 150);
+	ck_assert(utf8_valid(fault.message.ptr, fault.message.len));
+	ck_assert_ptr_nonnull(strstr(fault.message.ptr, "got \"xy\xc3\xa9\xc3\xa9"));
+	ck_assert_ptr_nonnull(strstr(fault.message.ptr, "\xc3\xa9…"));
+}
+END_TEST
+
+/* The size first, then depth, then the bytes, then the type, then the fields; and what the result needs is read all the same. */
+START_TEST(faults_come_in_order)
+{
+#define HEAD "{\"id\":\"a\",\"reply\":\"r\",\"type\":\"dance\",\"result_ttl_s\":5,\"enqueued_at_ms\":6,\"timeout_ms\":0"
+	static const struct {
+		const char *text;
+		size_t max_bytes;
+		const char *part;
+	} cases[] = {
+		{HEAD ",\"text\":\"\xff\",\"x\":%s}", 100, "max_job_bytes allows 100"},
+		{HEAD ",\"text\":\"\xff\",\"x\":%s}", 1000, "nested deeper"},
+		{HEAD ",\"text\":\"\xff\",\"x\":\"%s\"}", 1000, "no UTF-8"},
+		{HEAD ",\"x\":\"%s\"}", 1000, "type \"dance\" is unknown"},
+	};
+	char deep[403] = {0};
+
+	memset(deep, '[', 201);
+	memset(deep + 201, ']', 201);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		ck_assert_int_eq(parse_filled(cases[i].text, deep, 1, cases[i].max_bytes), -1);
+		ck_assert_msg(strstr(fault.message.ptr, cases[i].part), "%s", fault.message.ptr);
+		ck_assert_str_eq(job.id, "a");
+		ck_assert_str_eq(job.reply, "r");
+		ck_assert_int_eq(job_number(&job, JOB_RESULT_TTL_S, -7), 5);
+		ck_assert_int_eq(job_number(&job, JOB_ENQUEUED_AT_MS, -7), 6);
+		ck_assert(!job_has(&job, JOB_TEXT));
+	}
+}
+END_TEST
+
+START_TEST(depth_is_bounded)
+{
+	struct buf payload = BUF_INIT(10000);
+
+	for (int depth = 199; depth <= 200; depth++) {
+		buf_clear(&payload);
+		buf_lit(&payload, "{\"id\":\"a\",\"x\":");
+		for (int i = 0; i < depth; i++)
+			buf_char(&payload, '[');
+		for (int i = 0; i < depth; i++)
+			buf_char(&payload, ']');
+		buf_lit(&payload, ",\"timeout_ms\":9}");
+		ck_assert_int_eq(parse(payload.ptr), depth > 199 ? -1 : 0);
+		ck_assert_str_eq(job.id, "a");
+	}
+	ck_assert_str_eq(fault.message.ptr, "the job is nested deeper than 200 levels");
+	buf_release(&payload);
+}
+END_TEST
+
+/* What one caller holds stays while others decode more. */
+START_TEST(decoded_strings_stay_where_they_are)
+{
+	const char *pair, *text;
+
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"type\":\"\\u0074ranslate\",\"language_pair\":\"en\\u002dtw\",\"text\":\"%s\"}", "0123456789", 5000, 100000), 0);
+	pair = job_string(&job, JOB_LANGUAGE_PAIR, NULL);
+	text = job_string(&job, JOB_TEXT, NULL);
+	ck_assert_uint_eq(strlen(text), 50000);
+	ck_assert_ptr_eq(pair, job_string(&job, JOB_LANGUAGE_PAIR, NULL));
+	ck_assert_str_eq(pair, "en-tw");
+	ck_assert_ptr_eq(text, job_string(&job, JOB_TEXT, NULL));
+}
+END_TEST
+
+START_TEST(types_have_the_contracts_times)
+{
+	ck_assert_int_eq(job_type_find("translate", 9)->timeout_ms, 30000);
+	ck_assert_int_eq(job_type_find("transcribe", 10)->timeout_ms, 600000);
+	ck_assert_int_eq(job_type_find("synthesize", 10)->timeout_ms, 600000);
+	ck_assert_ptr_null(job_type_find("translat", 8));
+	ck_assert_ptr_null(job_type_find("", 0));
+}
+END_TEST
+
+/* --- The way back. ------------------------------------------------------------------------------------------------------ */
+
 static const struct {
 	const char *before, *after;
 } attempts[] = {
+	{"{\"attempt\":1}", "{\"attempt\":3}"},
+	{" { \"attempt\" : 1 , \"attempt\" : 2 } ", " {  \"attempt\":3}"},
+	{"{\"attempt\":1,\"id\":\"a\",\"attempt\":{\"x\":[1,2]},\"b\":\"},\",\"attempt\":null}", "{\"id\":\"a\",\"b\":\"},\",\"attempt\":3}"},
+	{"{\"id\":\"a\",\"attempts\":1,\"Attempt\":2}", "{\"id\":\"a\",\"attempts\":1,\"Attempt\":2,\"attempt\":3}"},
+	{"{\"id\":\"a,\"\t\n,\r\"attempt\"\t:\n2\r}", "{\"id\":\"a,\"\t\n,\r\"attempt\":3}"},
 	{"{\"id\":\"a\"}", "{\"id\":\"a\",\"attempt\":3}"},
 	{"{\"attempt\":2,\"id\":\"a\"}", "{\"id\":\"a\",\"attempt\":3}"},
 	{"{\"id\":\"a\",\"attempt\":2}", "{\"id\":\"a\",\"attempt\":3}"},
@@ -73,12 +310,16 @@ START_TEST(attempt_is_set_and_nothing_else)
 {
 	struct buf out = BUF_INIT(1000);
 	struct span text;
+	int64_t n = 0;
 
 	parse(attempts[_i].before);
 	job_with_attempt(&job, 3, &out);
 	ck_assert_str_eq(out.ptr, attempts[_i].after);
 	text = (struct span){out.ptr, out.len};
 	ck_assert_int_eq(json_scan(text.ptr, text.len, NULL, NULL, NULL), JSON_OK);
+	job_release(&job);
+	job_parse(&job, out.ptr, out.len, "translate", 1000, &fault);
+	ck_assert(json_span_int(job.field[JOB_ATTEMPT], &n) && n == 3);
 	buf_release(&out);
 }
 END_TEST
@@ -155,6 +396,13 @@ int main(void)
 	tcase_add_test(t, a_job_is_read);
 	tcase_add_test(t, the_last_of_two_counts_and_null_is_absent);
 	tcase_add_test(t, a_bad_number_does_not_shape_the_result);
+	tcase_add_loop_test(t, each_job_is_taken_or_refused_with_the_reason, 0, sizeof jobs / sizeof *jobs);
+	tcase_add_test(t, lengths_are_bounded);
+	tcase_add_test(t, a_quoted_value_is_cut_at_a_character);
+	tcase_add_test(t, faults_come_in_order);
+	tcase_add_test(t, depth_is_bounded);
+	tcase_add_test(t, decoded_strings_stay_where_they_are);
+	tcase_add_test(t, types_have_the_contracts_times);
 	tcase_add_loop_test(t, attempt_is_set_and_nothing_else, 0, sizeof attempts / sizeof *attempts);
 	tcase_add_test(t, a_result_has_the_contracts_shape);
 	tcase_add_test(t, a_long_message_is_cut_at_a_character);

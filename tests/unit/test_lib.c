@@ -503,10 +503,13 @@ END_TEST
 START_TEST(a_full_redis_still_shows_results)
 {
 	char *json = NULL, id[ADWUMA_ID_MAX + 1];
+	int64_t start;
 
 	put_result("d");
 	redis_cli("config set maxmemory 1");
+	start = clock_mono_ms();
 	ck_assert_int_eq(adwuma_wait(client, "q", "d", 20000, &json, &failed), 0);
+	ck_assert_int_lt(clock_mono_ms() - start, 10000);
 	ck_assert_str_eq(json, "{\"id\":\"d\"}");
 	adwuma_free(json);
 	ck_assert_int_eq(adwuma_submit(client, "q", "{}", 2, id, &failed), -1);

@@ -1,0 +1,372 @@
+"""Redis as it may be: far away, behind a password, slow, read-only, busy, refusing, cut off; and what an idle worker costs it."""
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import redis as redis_py
+from conftest import BUILD, SANITIZED, RedisServer, System, until
+
+
+def jobs(n, text="job", **more):
+    return [{"id": f"{i}", "text": f"{text} {i}", **more} for i in range(n)]
+
+
+def lines(w, event):
+    return [line for line in w.log().splitlines() if f'event="{event}"' in line]
+
+
+def commands(system):
+    return system.redis.info("stats")["total_commands_processed"]
+
+
+def cpu_ms(w):
+    fields = open(f"/proc/{w.process.pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 10
+
+
+# --- Where it is. -----------------------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("how", ["in the URL", "apart", "apart beats the URL"])
+def test_tcp_with_user_password_and_database(tmp_path, stub, how):
+    port = free_port()
+    server = RedisServer(tmp_path, "--port", str(port))
+    try:
+        system = System(tmp_path, stub, server)
+        server.client.execute_command("ACL", "SETUSER", "kofi", "on", ">p@ss:w/rd", "~*", "+@all")
+        server.client.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
+        server.client = redis_py.Redis(unix_socket_path=server.socket, db=3, username="kofi", password="p@ss:w/rd")
+        logins = {"in the URL": "kofi:p%40ss%3aw%2Frd@", "apart": "", "apart beats the URL": "ama:wrong@"}
+        apart = {} if how == "in the URL" else {"redis_username": "kofi", "redis_password": "p@ss:w/rd"}
+        w = system.worker(redis_url=f"redis://{logins[how]}127.0.0.1:{port}/3", **apart)
+        assert system.do("translate", text="x")["status"] == "succeeded"
+        assert "p@ss" not in w.log() and "p%40ss" not in w.log()
+        system.finish()
+    finally:
+        server.stop()
+
+
+def test_socket_with_database(system):
+    system.server.client = redis_py.Redis(unix_socket_path=system.server.socket, db=2)
+    system.worker(redis_url=f"unix://{system.server.socket}?db=2")
+    assert system.do("translate", text="x")["status"] == "succeeded"
+    assert system.redis.info("keyspace").keys() == {"db2"}
+
+
+# --- Who answers. -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_without_our_commands_stops_the_start(system):
+    system.redis.execute_command("ACL", "SETUSER", "weak", "on", ">p", "~*", "+@all", "-@scripting")
+    w = system.worker(wait=False, redis_username="weak", redis_password="p")
+    w.expected = 69
+    assert w.process.wait(20) == 69 and "NOPERM" in w.log() and "cannot start" in w.log()
+
+
+@pytest.mark.xfail(strict=True, reason="only loading scripts is tried at the start: NOPERM for BLMOVE or our keys is a busy loop with a log line each time")
+@pytest.mark.parametrize("rights", [["~*", "+@all", "-blmove"], ["~other*", "+@all"]])
+def test_a_user_without_our_keys_stops_the_start(system, rights):
+    system.redis.execute_command("ACL", "SETUSER", "weak", "on", ">p", *rights)
+    w = system.worker(wait=False, redis_username="weak", redis_password="p")
+    try:
+        w.expected = w.process.wait(3)
+        assert w.expected == 69
+    except subprocess.TimeoutExpired:
+        assert False, "still runs"
+
+
+class Pretender:
+    """Something that speaks a little RESP, and says in INFO what the test wants."""
+
+    def __init__(self, folder, info):
+        self.path, self.info = f"{folder}/pretender.sock", info
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                end, _ = self.listener.accept()
+            except OSError:
+                return
+            while data := end.recv(65536):
+                info = self.info.encode()
+                end.sendall(b"$%d\r\n%s\r\n" % (len(info), info) if b"INFO" in data else b"+OK\r\n")
+
+
+@pytest.mark.parametrize("info,message", [
+    ("redis_version:6.0.16\r\nrole:master\r\n", "Redis 6.0 is too old: 6.2 or newer is needed"), ("redis_version:5.0.1\r\n", "too old"), ("something:else\r\n", "no Redis")])
+def test_too_old_or_no_redis_stops_the_start(system, info, message):
+    pretender = Pretender(system.folder, info)
+    w = system.worker(wait=False, redis_url="unix://" + pretender.path)
+    w.expected = 69
+    assert w.process.wait(20) == 69 and message in w.log()
+    pretender.listener.close()
+
+
+# --- What it does to us. ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loaded(system):
+    """A worker in the middle of 2,000 jobs."""
+    system.stub.fault("delay=2")
+    system.push("translate", *jobs(2000))
+    system.worker(threads=8, lease_ms=1000)
+    until(lambda: system.results("translate") > 200, what="jobs run")
+    return system
+
+
+def whole(system, jobs_in_all=2000):
+    system.reconcile("translate", jobs_in_all)
+    assert system.stats("translate") == {"succeeded": jobs_in_all}
+    assert system.stub.count() == jobs_in_all  # not one call was made twice
+
+
+def test_hangs_for_longer_than_a_lease(loaded):
+    """An answer that comes late is no lost connection; the lease is, and the worker goes on under a new id."""
+    loaded.server.process.send_signal(signal.SIGSTOP)
+    until(lambda: loaded.stub.stats()["active"] == 0, what="no call runs")
+    time.sleep(1.3)  # longer than the lease: this is the case itself
+    loaded.server.process.send_signal(signal.SIGCONT)
+    whole(loaded)
+    assert len(lines(loaded.workers[0], "lease lost")) == 4  # one for each queue
+
+
+def test_becomes_a_replica_and_a_master_again(loaded):
+    loaded.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    until(lambda: lines(loaded.workers[0], "redis lost"), what="the loss is seen")
+    loaded.redis.execute_command("REPLICAOF", "NO", "ONE")
+    whole(loaded)
+    assert len(lines(loaded.workers[0], "redis lost")) == len(lines(loaded.workers[0], "redis back")) == 1
+
+
+def test_is_busy_with_a_script(loaded):
+    loaded.redis.config_set("busy-reply-threshold", 10)
+    other = redis_py.Redis(unix_socket_path=loaded.server.socket)
+
+    def occupy():
+        with pytest.raises(redis_py.ResponseError):
+            other.eval("while true do end", 0)
+
+    thread = threading.Thread(target=occupy)
+    thread.start()
+    until(lambda: lines(loaded.workers[0], "redis lost"), what="BUSY is seen")
+    loaded.redis.script_kill()
+    thread.join()
+    whole(loaded)
+    assert len(lines(loaded.workers[0], "redis lost")) == 1 and "BUSY" in loaded.workers[0].log()
+
+
+@pytest.mark.core
+def test_replies_get_lost(wire, system):
+    """Claims and commits that were carried out, but nobody was told: repeated, and nothing is done twice."""
+    system.stub.fault("delay=1")
+    system.push("translate", *jobs(1000))
+    system.worker(threads=8, redis_url="unix://" + wire.path)
+    until(lambda: system.results("translate") > 100, what="jobs run")
+    wire.lose_every = 25  # a connection's greeting alone takes seven
+    until(lambda: wire.lost >= 10, 60, "replies are lost")
+    wire.lose_every = 0
+    whole(system, 1000)
+
+
+def test_replies_get_lost_and_results_are_taken_away(wire, system):
+    """A commit is repeated after its result was read and removed: it is still no second result, and no fencing."""
+    system.stub.fault("delay=1")
+    taken = []
+    stop = threading.Event()
+
+    def consume():
+        redis = redis_py.Redis(unix_socket_path=system.server.socket)
+        for i in range(1000):
+            while not stop.is_set() and not (got := redis.blpop(f"adwuma:{{translate}}:result:{i}", 1)):
+                pass
+            taken.append(got)
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    try:
+        system.push("translate", *jobs(1000))
+        system.worker(threads=8, redis_url="unix://" + wire.path)
+        until(lambda: len(taken) > 50, what="results come")
+        wire.lose_every = 25
+        until(lambda: wire.lost >= 10, 60, "replies are lost")
+        wire.lose_every = 0
+        until(lambda: len(taken) == 1000, 60, "all are taken")
+    finally:
+        stop.set()
+        consumer.join()
+    until(lambda: not system.redis.keys("adwuma:{translate}:slot:*"), what="slots are empty")
+    assert system.stats("translate") == {"succeeded": 1000} and system.results("translate") == 0
+
+
+@pytest.mark.core
+def test_cut_off_for_longer_than_the_lease(wire, system):
+    """Calls end on the far side of a cut wire, others do the jobs; what comes back is refused, and the worker goes on."""
+    text = "x stub(delay=700)"
+    system.push("translate", *jobs(4, text))
+    cut = system.worker(threads=4, redis_url="unix://" + wire.path, lease_ms=1000)
+    until(lambda: system.stub.count() == 4, what="calls run")
+    wire.open.clear()
+    other = system.worker(threads=4, lease_ms=1000)
+    results = [system.result("translate", str(i), 20) for i in range(4)]
+    wire.open.set()
+    until(lambda: system.stats("translate").get("fenced") == 4, 20, "late results are refused")
+    system.reconcile("translate", 4)
+    assert [system.result("translate", str(i)) for i in range(4)] == results
+    assert system.stub.count() == 8
+    other.stop()
+    assert system.do("translate", text="y", seconds=20)["worker"].endswith(".1") and cut.process.poll() is None
+
+
+@pytest.mark.xfail(strict=True, reason="the wait does not remember its generation: the job is settled under a slot's name that it is not in")
+def test_a_job_that_came_while_the_lease_was_lost(wire, system):
+    """It was moved to a slot of the former id, and the worker hears of it under its new one."""
+    w = system.worker(queues="translate", lease_ms=60000, redis_url="unix://" + wire.path)
+    former = system.redis.zrange("adwuma:{translate}:workers", 0, -1)[0]
+    wire.served.clear()
+    until(lambda: system.redis.info("clients")["blocked_clients"] == 1, what="it waits")
+    with system.redis.pipeline() as both:
+        both.zrem("adwuma:{translate}:workers", former).lpush("adwuma:{translate}:ready", '{"id":"a","text":"x"}').execute()
+    until(lambda: lines(w, "lease lost"), what="the worker knows")
+    assert system.redis.llen("adwuma:{translate}:ready") == 0 and not system.results("translate")
+    wire.served.set()
+    assert system.result("translate", "a", 3)["status"] == "succeeded"
+    system.reconcile("translate", 1)
+
+
+WRONG = ["ready", "delayed", "stats", "dead", "workers"]
+
+
+@pytest.mark.xfail(strict=True, reason="an error reply to one queue's script counts as a lost connection: its queue floods the log, the other queues lose their leases")
+@pytest.mark.parametrize("key", WRONG)
+def test_a_wrong_type_in_one_queue_is_told_once_and_others_go_on(system, key):
+    w = system.worker(lease_ms=1000)
+    system.do("translate", text="first")
+    name = "adwuma:{translate}:" + key
+    system.redis.delete(name)
+    system.redis.set(name, "in the way")
+    if key != "ready":
+        system.push("translate", {"id": "held", "text": "x"})
+    try:
+        until(lambda: "WRONGTYPE" in w.log(), what="it is told")
+        began, n = cpu_ms(w), commands(system)
+        for _ in range(3):
+            assert system.do("synthesize", text="x", language="twi", seconds=3)["status"] == "succeeded"
+            time.sleep(0.5)  # what is measured is this time
+        told, spent, used = w.log().count("WRONGTYPE"), cpu_ms(w) - began, commands(system) - n
+    finally:
+        system.redis.delete(name)
+    assert system.do("translate", text="last")["status"] == "succeeded"
+    if key != "ready":
+        assert system.result("translate", "held")["status"] == "succeeded"
+    assert told <= 4 and spent < 150 and used < 6000, (told, spent, used)
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_wrong_type_loses_nothing(system, key):
+    system.worker(lease_ms=1000)
+    system.do("translate", id="first", text="first")
+    name = "adwuma:{translate}:" + key
+    system.redis.delete(name)
+    if key != "ready":
+        system.push("translate", *jobs(20, "x stub(delay=200)"))
+        until(lambda: system.stub.count() > 1, what="jobs run")
+    system.redis.delete(name)
+    system.redis.set(name, "in the way")
+    until(lambda: "WRONGTYPE" in system.workers[0].log(), what="it is told")
+    system.redis.delete(name)
+    if key == "ready":
+        system.push("translate", *jobs(20))
+    until(lambda: system.results("translate") == 21, 20, "all are done")
+
+
+def test_stop_while_redis_is_hung(system):
+    """A stop must not wait for ever for a Redis that does not answer: the job waits in its slot, and another worker does it."""
+    system.push("translate", {"id": "a", "text": "x stub(hang,times=1)"})
+    w = system.worker(threads=1, lease_ms=1000, drain_timeout_s=0)
+    until(lambda: system.stub.count() == 1, what="the call runs")
+    system.server.process.send_signal(signal.SIGSTOP)
+    w.send(signal.SIGTERM)
+    w.expected = w.process.wait(40)
+    assert w.expected == 69
+    system.server.process.send_signal(signal.SIGCONT)
+    system.worker(threads=1, lease_ms=1000)
+    assert system.result("translate", "a", 20)["status"] == "succeeded"
+
+
+# --- What we do to it. ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["idle", "paused", "quiet"])
+def test_waiting_costs_next_to_nothing(system, state):
+    w = system.worker(lease_ms=4000)
+    if state == "paused":
+        system.redis.set("adwuma:{translate}:paused", "lunch")
+        until(lambda: lines(w, "queue paused"), what="pause is seen")
+    if state == "quiet":
+        w.send(signal.SIGTSTP)
+        until(lambda: lines(w, "taking no more jobs"), what="quiet")
+    if state != "idle":
+        system.push("translate", *jobs(100))
+    cpu, sent = cpu_ms(w), commands(system)
+    time.sleep(1)  # what is measured is this time
+    assert cpu_ms(w) - cpu < (50 if not SANITIZED else 500)
+    assert commands(system) - sent < 800  # the audit looks into each own slot once per lease
+    assert system.stub.count() == 0
+
+
+def test_waiting_for_redis_costs_next_to_nothing(system):
+    w = system.worker(lease_ms=1000)
+    system.server.kill()
+    until(lambda: lines(w, "redis lost"), what="the loss is seen")
+    cpu = cpu_ms(w)
+    time.sleep(1)  # what is measured is this time
+    assert cpu_ms(w) - cpu < (100 if not SANITIZED else 500)
+    system.server.start()
+    assert system.do("translate", text="x")["status"] == "succeeded"
+    assert len(lines(w, "redis lost")) == len(lines(w, "redis back")) == 1
+
+
+def test_a_worker_tells_who_it_is(system):
+    w = system.worker(threads=3)
+    system.push("translate", {"id": "a", "text": "x stub(hang)"})
+    until(lambda: system.stub.count() == 1, what="the call runs")
+    name = system.redis.zrange("adwuma:{translate}:workers", 0, -1)[0].decode()
+    until(lambda: system.redis.hget(f"adwuma:{{translate}}:worker:{name}", "busy") == b"1", what="busy is told")
+    who = {k.decode(): v.decode() for k, v in system.redis.hgetall(f"adwuma:{{translate}}:worker:{name}").items()}
+    assert {"slots", "host", "pid", "version", "threads", "started_at_ms", "busy"} <= set(who)
+    assert who["pid"] == str(w.process.pid) and who["threads"] == "3" and who["host"] == socket.gethostname() and int(who["slots"]) >= 3
+    assert abs(int(who["started_at_ms"]) - time.time() * 1000) < 60000
+    slots = [k for k in system.redis.keys("adwuma:{translate}:slot:*")]
+    assert len(slots) == 1 and slots[0].decode().startswith(f"adwuma:{{translate}}:slot:{name}:")
+    assert int(slots[0].rsplit(b":", 1)[1]) < int(who["slots"])
+    lease = system.redis.zscore("adwuma:{translate}:workers", name) - time.time() * 1000
+    assert 0 < lease <= 2100
+    w.send(signal.SIGTERM)
+    until(lambda: "stopping" in w.log(), what="it stops")
+    w.send(signal.SIGTERM)
+
+
+def test_two_workers_share_and_both_leave(system):
+    workers = [system.worker(threads=4), system.worker(threads=4)]
+    system.push("translate", *jobs(40, "x stub(delay=50)"))
+    system.reconcile("translate", 40)
+    names = {system.result("translate", str(i))["worker"] for i in range(40)}
+    assert len(names) == 2
+    for w in workers:
+        assert w.stop() == 0
+    assert not system.redis.keys("adwuma:*worker*") and not system.redis.keys("adwuma:*slot*")
+    assert subprocess.run([BUILD + "/adwumad", "--version"], check=True, capture_output=True).stdout
