@@ -13,9 +13,7 @@
 #include "settings/settings.h"
 #include "worker/service.h"
 
-enum { EXIT_DONE = 0,
-       EXIT_UNREACHABLE = 69,
-       EXIT_SETTINGS = 78 };
+enum { EXIT_DONE = 0, EXIT_UNREACHABLE = 69, EXIT_SETTINGS = 78 };
 
 #define WARNINGS_MAX (64 * 1024)
 
@@ -106,7 +104,8 @@ static void log_warnings(const struct buf *warnings)
 
 static bool has_key(const struct settings *s)
 {
-	return settings_khaya_key(s, NULL) || s->khaya_translation_api_key || s->khaya_asr_api_key || s->khaya_tts_api_key || s->taskingai_api_key;
+	return settings_khaya_key(s, NULL) || s->khaya_translation_api_key || s->khaya_asr_api_key ||
+	       s->khaya_tts_api_key || s->taskingai_api_key;
 }
 
 static int check(const struct settings *s, const struct buf *warnings)
@@ -127,7 +126,8 @@ static int serve(const struct settings *s, const struct buf *warnings)
 	log_open("adwumad", s->log_level, s->log_format);
 	log_warnings(warnings);
 	if (!has_key(s))
-		log_event(LOG_WARN, "setting", "warning", "no API key is set: jobs will fail with AuthenticationError", NULL);
+		log_event(LOG_WARN, "setting", "warning", "no API key is set: jobs will fail with AuthenticationError",
+			  NULL);
 	take_signals();
 	service = service_start(s, stop_asked_at_start, &err);
 	if (!service) {
@@ -164,7 +164,8 @@ int main(int argc, char **argv)
 	} else if (argc > 1 && (strcmp(argv[1], "--check") != 0 || argc > 2)) {
 		char text[256];
 
-		snprintf(text, sizeof text, "%.100s: unknown flag; see adwumad --help", argv[strcmp(argv[1], "--check") == 0 ? 2 : 1]);
+		snprintf(text, sizeof text, "%.100s: unknown flag; see adwumad --help",
+			 argv[strcmp(argv[1], "--check") == 0 ? 2 : 1]);
 		rc = complain(text);
 	} else if (argc > 1) {
 		rc = check(&settings, &warnings);

@@ -30,7 +30,7 @@ struct call {
 	char trace[320];	     /* a header of the job's own */
 	char audio_type[80];	     /* another */
 	const char *headers[3];	     /* what request.headers points to, NULL-terminated */
-	bool wants_audio;	     /* the body is the job's audio: the caller opens it and sets request.source or body */
+	bool wants_audio; /* the body is the job's audio: the caller opens it and sets request.source or body */
 };
 void call_init(struct call *c);
 void call_release(struct call *c);

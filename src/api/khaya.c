@@ -28,9 +28,12 @@ static const struct service {
 	const char *input_error; /* the class of the SDK's local checks */
 	size_t own_key;		 /* setting with the service's own key */
 } services[JOB_KINDS] = {
-	[JOB_TRANSLATE] = {JOB_TRANSLATE, "/v1/translate", "TranslationError", offsetof(struct settings, khaya_translation_api_key)},
-	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "/asr/v3/transcribe", "ASRTranscriptionError", offsetof(struct settings, khaya_asr_api_key)},
-	[JOB_SYNTHESIZE] = {JOB_SYNTHESIZE, "/tts/v1/tts", "TTSGenerationError", offsetof(struct settings, khaya_tts_api_key)},
+	[JOB_TRANSLATE] = {JOB_TRANSLATE, "/v1/translate", "TranslationError",
+			   offsetof(struct settings, khaya_translation_api_key)},
+	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "/asr/v3/transcribe", "ASRTranscriptionError",
+			    offsetof(struct settings, khaya_asr_api_key)},
+	[JOB_SYNTHESIZE] = {JOB_SYNTHESIZE, "/tts/v1/tts", "TTSGenerationError",
+			    offsetof(struct settings, khaya_tts_api_key)},
 };
 
 static const int retried_statuses[] = {429, 500, 502, 503, 504};
@@ -51,7 +54,8 @@ static const char *service_key(const struct settings *s, const struct service *s
 static struct http_target *make_target(const struct settings *s, const struct service *service, struct error *err)
 {
 	char key[4200], url[2048];
-	const char *headers[] = {key, "Cache-Control: no-cache", "User-Agent: adwuma/" ADWUMA_VERSION, "Content-Type: application/json", NULL};
+	const char *headers[] = {key, "Cache-Control: no-cache", "User-Agent: adwuma/" ADWUMA_VERSION,
+				 "Content-Type: application/json", NULL};
 	struct http_target *t;
 
 	if (service->kind == JOB_TRANSCRIBE) /* its type goes with the audio */
@@ -139,7 +143,8 @@ static int build_transcribe(struct job *job, struct call *call, struct outcome *
 
 	if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
 		out->kind = OUTCOME_FAILED;
-		fault_set(&out->fault, services[JOB_TRANSCRIBE].input_error, 400, "timestamps must be 'word' or 'segment', got '%s'", stamps);
+		fault_set(&out->fault, services[JOB_TRANSCRIBE].input_error, 400,
+			  "timestamps must be 'word' or 'segment', got '%s'", stamps);
 		return -1;
 	}
 	buf_lit(&call->query, "language=");
@@ -163,7 +168,8 @@ static int build_synthesize(struct job *job, struct call *call, struct outcome *
 		return refuse(out, JOB_SYNTHESIZE, "Text and language are required");
 	if (speaker && !known_speaker(speaker)) {
 		out->kind = OUTCOME_FAILED;
-		fault_set(&out->fault, services[JOB_SYNTHESIZE].input_error, 400, "Unknown speaker '%s'. Supported speakers: female, male_high, male_low", speaker);
+		fault_set(&out->fault, services[JOB_SYNTHESIZE].input_error, 400,
+			  "Unknown speaker '%s'. Supported speakers: female, male_high, male_low", speaker);
 		return -1;
 	}
 	if (strcmp(format, "wav") != 0)
@@ -184,8 +190,10 @@ static int build_synthesize(struct job *job, struct call *call, struct outcome *
 
 int khaya_build(const struct khaya *k, struct job *job, struct call *call, struct outcome *out)
 {
-	static int (*const build[JOB_KINDS])(struct job *, struct call *, struct outcome *) = {
-		[JOB_TRANSLATE] = build_translate, [JOB_TRANSCRIBE] = build_transcribe, [JOB_SYNTHESIZE] = build_synthesize};
+	static int (*const build[JOB_KINDS])(struct job *, struct call *,
+					     struct outcome *) = {[JOB_TRANSLATE] = build_translate,
+								  [JOB_TRANSCRIBE] = build_transcribe,
+								  [JOB_SYNTHESIZE] = build_synthesize};
 	enum job_kind kind = job->type->kind;
 
 	if (!k->targets[kind]) { /* wins over every other check */
@@ -205,7 +213,8 @@ int khaya_build(const struct khaya *k, struct job *job, struct call *call, struc
 	call->request.body_len = call->body.len;
 	call->request.query = call->query.len > 0 ? call->query.ptr : NULL;
 	call->request.large_response = kind == JOB_SYNTHESIZE;
-	call->request.max_response_bytes = (size_t)(kind == JOB_SYNTHESIZE ? k->settings->max_audio_bytes : k->settings->max_response_bytes);
+	call->request.max_response_bytes =
+		(size_t)(kind == JOB_SYNTHESIZE ? k->settings->max_audio_bytes : k->settings->max_response_bytes);
 	return 0;
 }
 
@@ -363,7 +372,8 @@ static int64_t retry_after_ms(const char *header)
 /* A quota comes back by itself; other reasons for a 403 (stopped app, challenge) do not. */
 static bool is_quota(const struct fault *f)
 {
-	return f->status_code == 403 && (strstr(buf_cstr(&f->message), "Out of call volume quota") || strstr(buf_cstr(&f->message), "Out of bandwidth quota"));
+	return f->status_code == 403 && (strstr(buf_cstr(&f->message), "Out of call volume quota") ||
+					 strstr(buf_cstr(&f->message), "Out of bandwidth quota"));
 }
 
 static void read_failure(const struct http_response *resp, struct outcome *out)
@@ -371,8 +381,10 @@ static void read_failure(const struct http_response *resp, struct outcome *out)
 	struct fault *f = &out->fault;
 	bool again = is_retried(resp->status);
 
-	fault_set(f, resp->status == 401 ? "AuthenticationError" : resp->status == 429 ? "RateLimitError"
-										       : "APIError",
+	fault_set(f,
+		  resp->status == 401	? "AuthenticationError"
+		  : resp->status == 429 ? "RateLimitError"
+					: "APIError",
 		  (int)resp->status, "%s", "");
 	read_error_body(f, resp);
 	if (resp->status == 429 && *resp->retry_after)
@@ -392,7 +404,8 @@ static void read_transport(const struct http_response *resp, struct outcome *out
 }
 
 /* An answer with success status that is not what it should be: never tried again, as in the SDK. */
-static void not_expected(struct outcome *out, const char *type, const struct http_response *resp, const char *expected, const char *unknown)
+static void not_expected(struct outcome *out, const char *type, const struct http_response *resp, const char *expected,
+			 const char *unknown)
 {
 	struct buf snippet = BUF_INIT(SNIPPET_POINTS * 8);
 
@@ -422,7 +435,8 @@ static void unexpected_json(struct outcome *out, const struct http_response *res
 
 	utf8_snippet(&snippet, buf_cstr(&resp->body), resp->body.len, SNIPPET_POINTS);
 	out->kind = OUTCOME_FAILED;
-	fault_set(&out->fault, "APIError", (int)resp->status, "Unexpected JSON in a success response: %s", buf_cstr(&snippet));
+	fault_set(&out->fault, "APIError", (int)resp->status, "Unexpected JSON in a success response: %s",
+		  buf_cstr(&snippet));
 	buf_release(&snippet);
 }
 
@@ -491,7 +505,8 @@ static void add_warnings(struct buf *out, const struct json *warnings)
 	buf_lit(out, ",\"warnings\":[");
 	if (json_text(warnings))
 		buf_json_cstr(out, json_text(warnings));
-	for (const struct json *w = json_type(warnings) == JSON_ARRAY ? json_first(warnings) : NULL; w; w = json_next(w)) {
+	for (const struct json *w = json_type(warnings) == JSON_ARRAY ? json_first(warnings) : NULL; w;
+	     w = json_next(w)) {
 		if (!json_text(w))
 			continue;
 		buf_str_add(out, n++ ? "," : "");
@@ -509,7 +524,8 @@ static void add_timing_list(struct buf *out, const struct json *list, const char
 		double start, end;
 
 		/* An entry without its parts cannot be used by anybody. */
-		if (!json_double(json_get(t, "start"), &start) || !json_double(json_get(t, "end"), &end) || !json_text(json_get(t, label)))
+		if (!json_double(json_get(t, "start"), &start) || !json_double(json_get(t, "end"), &end) ||
+		    !json_text(json_get(t, label)))
 			continue;
 		buf_printf(out, "%s{\"%s\":", n++ ? "," : "", label);
 		buf_json_cstr(out, json_text(json_get(t, label)));
@@ -524,7 +540,8 @@ static void add_timing_list(struct buf *out, const struct json *list, const char
 
 static void add_timings(struct buf *out, const struct json *timings)
 {
-	const char *unit = json_text(json_get(timings, "unit")), *granularity = json_text(json_get(timings, "granularity"));
+	const char *unit = json_text(json_get(timings, "unit")),
+		   *granularity = json_text(json_get(timings, "granularity"));
 
 	buf_lit(out, ",\"timings\":");
 	if (json_type(timings) != JSON_OBJECT || json_count(timings) == 0) {
@@ -590,7 +607,8 @@ static void read_no_speech(const struct http_response *resp, struct outcome *out
 static void read_speech(struct job *job, const struct http_response *resp, struct outcome *out)
 {
 	bool riff = resp->body.len >= 4 && memcmp(resp->body.ptr, "RIFF", 4) == 0;
-	bool audio = strncmp(resp->content_type, "audio/", 6) == 0 && resp->body.len > 0 && !looks_like_page(&resp->body);
+	bool audio =
+		strncmp(resp->content_type, "audio/", 6) == 0 && resp->body.len > 0 && !looks_like_page(&resp->body);
 	char sum[SHA256_HEX_LEN + 1];
 
 	if (!riff && !audio) {
@@ -610,8 +628,10 @@ static void read_speech(struct job *job, const struct http_response *resp, struc
 
 void khaya_read(const struct khaya *k, struct job *job, const struct http_response *resp, struct outcome *out)
 {
-	static void (*const read[JOB_KINDS])(struct job *, const struct http_response *, struct outcome *) = {
-		[JOB_TRANSLATE] = read_translation, [JOB_TRANSCRIBE] = read_transcription, [JOB_SYNTHESIZE] = read_speech};
+	static void (*const read[JOB_KINDS])(struct job *, const struct http_response *,
+					     struct outcome *) = {[JOB_TRANSLATE] = read_translation,
+								  [JOB_TRANSCRIBE] = read_transcription,
+								  [JOB_SYNTHESIZE] = read_speech};
 
 	(void)k;
 	if (resp->end != HTTP_ANSWERED)
@@ -622,6 +642,7 @@ void khaya_read(const struct khaya *k, struct job *job, const struct http_respon
 		read[job->type->kind](job, resp, out);
 	if (out->kind == OUTCOME_SUCCEEDED && (out->result.failed || out->audio.failed)) {
 		out->kind = OUTCOME_FAILED;
-		fault_set(&out->fault, "APIError", (int)resp->status, "out of memory for a response of %zu bytes", resp->body.len);
+		fault_set(&out->fault, "APIError", (int)resp->status, "out of memory for a response of %zu bytes",
+			  resp->body.len);
 	}
 }

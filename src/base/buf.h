@@ -43,6 +43,7 @@ const char *buf_cstr(const struct buf *b); /* "" when empty */
 /* JSON pieces written as text: see base/json.h for reading. */
 void buf_json_string(struct buf *b, const char *s, size_t n); /* quotes, escapes; what is no UTF-8 becomes U+FFFD */
 void buf_json_cstr(struct buf *b, const char *s);	      /* the same; NULL writes null */
-void buf_json_double(struct buf *b, double d, int decimals);  /* fixed notation, at most 15 decimals; non-finite writes null */
+void buf_json_double(struct buf *b, double d,
+		     int decimals); /* fixed notation, at most 15 decimals; non-finite writes null */
 
 #endif

@@ -26,8 +26,7 @@ struct error {
 };
 
 /* Fills *err (NULL is fine) and returns -1, so that `return error_set(...)` reads well. */
-int error_set(struct error *err, enum err_code code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+int error_set(struct error *err, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts "context: " before the message that is already there. Returns -1. */
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -445,7 +445,8 @@ bool json_key_is(struct span key, const char *name)
 
 	if (!memchr(key.ptr, '\\', key.len))
 		return strlen(name) == key.len && memcmp(key.ptr, name, key.len) == 0;
-	is = unescape(&plain, key.ptr, key.len) && !plain.failed && strlen(name) == plain.len && memcmp(plain.ptr, name, plain.len) == 0;
+	is = unescape(&plain, key.ptr, key.len) && !plain.failed && strlen(name) == plain.len &&
+	     memcmp(plain.ptr, name, plain.len) == 0;
 	buf_release(&plain);
 	return is;
 }
@@ -475,8 +476,8 @@ static void soften_escapes(char *s, size_t n)
 			continue;
 		}
 		c = hex4(s + i + 2);
-		if (c >= 0xd800 && c <= 0xdbff && n - i >= 12 && s[i + 6] == '\\' && s[i + 7] == 'u' && hex4(s + i + 8) >= 0xdc00 &&
-		    hex4(s + i + 8) <= 0xdfff) {
+		if (c >= 0xd800 && c <= 0xdbff && n - i >= 12 && s[i + 6] == '\\' && s[i + 7] == 'u' &&
+		    hex4(s + i + 8) >= 0xdc00 && hex4(s + i + 8) <= 0xdfff) {
 			i += 11;
 			continue;
 		}

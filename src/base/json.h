@@ -32,12 +32,7 @@ enum json_verdict {
 };
 /* When several hold, the earliest of BROKEN, TOO_DEEP, NOT_UTF8 is returned. */
 
-enum json_type { JSON_NULL,
-		 JSON_BOOL,
-		 JSON_NUMBER,
-		 JSON_STRING,
-		 JSON_ARRAY,
-		 JSON_OBJECT };
+enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
 /* key: the raw text between the quotes, value: the raw text of the value (strings with their quotes). */
 typedef void json_member_fn(void *ctx, struct span key, struct span value);
@@ -50,9 +45,10 @@ enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, 
 enum json_type json_span_type(struct span v);
 bool json_span_int(struct span v, int64_t *out); /* a JSON integer in int64 range; 1.0 and 1e3 count when whole */
 bool json_span_is_true(struct span v);
-bool json_span_has_nul(struct span v);		       /* a string with an escaped U+0000 */
-bool json_span_string(struct span v, struct buf *out); /* unescapes; appends; false: lone surrogate (nothing appended) */
-bool json_key_is(struct span key, const char *name);   /* unescapes where needed */
+bool json_span_has_nul(struct span v); /* a string with an escaped U+0000 */
+bool json_span_string(struct span v,
+		      struct buf *out);		     /* unescapes; appends; false: lone surrogate (nothing appended) */
+bool json_key_is(struct span key, const char *name); /* unescapes where needed */
 
 /* The tree. json_parse scans first; \u0000 inside strings becomes U+FFFD; bytes that are no UTF-8 become U+FFFD; a BOM before it is
  * skipped. Returns owned (json_free), NULL when it is not JSON, too deep, or has a number longer than 63 characters (cJSON keeps no more).
@@ -60,9 +56,10 @@ bool json_key_is(struct span key, const char *name);   /* unescapes where needed
 struct json;
 struct json *json_parse(const char *text, size_t len);
 void json_free(struct json *j);
-enum json_type json_type(const struct json *j);			      /* NULL counts as JSON_NULL */
-const struct json *json_get(const struct json *obj, const char *key); /* case-sensitive; NULL when absent or no object */
-const char *json_text(const struct json *j);			      /* of a string, else NULL */
+enum json_type json_type(const struct json *j); /* NULL counts as JSON_NULL */
+const struct json *json_get(const struct json *obj,
+			    const char *key); /* case-sensitive; NULL when absent or no object */
+const char *json_text(const struct json *j);  /* of a string, else NULL */
 bool json_double(const struct json *j, double *out);
 bool json_true(const struct json *j);
 size_t json_count(const struct json *j);	     /* of array or object */

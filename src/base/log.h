@@ -11,12 +11,8 @@
 
 #include <stdbool.h>
 
-enum log_level { LOG_DEBUG,
-		 LOG_INFO,
-		 LOG_WARN,
-		 LOG_ERROR };
-enum log_format { LOG_LOGFMT,
-		  LOG_JSON };
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_format { LOG_LOGFMT, LOG_JSON };
 
 #define LOG_LINE_MAX 4096
 

@@ -153,8 +153,7 @@ static size_t next_piece(size_t piece, size_t bytes)
 	size_t fits = bytes ? PIECE_BYTES * piece / bytes : PIECE_MAX;
 	size_t next = fits < piece * 8 ? fits : piece * 8;
 
-	return next < 1 ? 1 : next > PIECE_MAX ? PIECE_MAX
-					       : next;
+	return next < 1 ? 1 : next > PIECE_MAX ? PIECE_MAX : next;
 }
 
 static int search_list(const struct search *s, const char *command, const char *key, piece_fn *look, struct error *err)

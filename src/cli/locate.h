@@ -12,11 +12,7 @@
 #include "redis/redis.h"
 #include "settings/settings.h"
 
-enum place { PLACE_UNKNOWN,
-	     PLACE_WAITING,
-	     PLACE_DELAYED,
-	     PLACE_RUNNING,
-	     PLACE_DEAD };
+enum place { PLACE_UNKNOWN, PLACE_WAITING, PLACE_DELAYED, PLACE_RUNNING, PLACE_DEAD };
 
 struct sought {
 	const char *id; /* borrowed */

@@ -82,8 +82,7 @@ static int read_flag(struct cli *cli, int argc, char **argv, int *i)
 	const char *arg = argv[*i], *value = "";
 	const struct option_row *row = row_find(cli->command, arg);
 	bool is_short = arg[1] != '-';
-	const char *glued = is_short ? (arg[2] ? arg + 2 : NULL) : strchr(arg, '=') ? strchr(arg, '=') + 1
-										    : NULL;
+	const char *glued = is_short ? (arg[2] ? arg + 2 : NULL) : strchr(arg, '=') ? strchr(arg, '=') + 1 : NULL;
 
 	if (!row)
 		return cli_misused(cli->command, "unknown flag %s (a text that begins with - goes after --)", arg);

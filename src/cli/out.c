@@ -126,9 +126,7 @@ void out_escaped_line(const char *data, size_t n)
 		data += plain;
 		n -= plain;
 		if (n > 0) {
-			out_write(*data == '\n' ? "\\n" : *data == '\r' ? "\\r"
-									: "\\\\",
-				  2);
+			out_write(*data == '\n' ? "\\n" : *data == '\r' ? "\\r" : "\\\\", 2);
 			data++;
 			n--;
 		}

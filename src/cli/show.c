@@ -105,7 +105,8 @@ static void say_member(const char *label, struct span v, struct buf *text)
 /* "job 42 failed: AuthenticationError (401): message", and what else is known. */
 static void say_fault(const char *id, struct span error)
 {
-	struct want want[] = {{"type", {0}}, {"message", {0}}, {"status_code", {0}}, {"code", {0}}, {"details", {0}}, {"activity_id", {0}}, {"retryable", {0}}};
+	struct want want[] = {{"type", {0}},	{"message", {0}},     {"status_code", {0}}, {"code", {0}},
+			      {"details", {0}}, {"activity_id", {0}}, {"retryable", {0}}};
 	struct buf type = BUF_INIT(TEXT_MAX), text = BUF_INIT(TEXT_MAX);
 	int64_t status = 0;
 
@@ -136,8 +137,7 @@ static void show_text(struct span result, bool one_line)
 	struct span v = result;
 
 	if (result.ptr && pick(result, want, 2) == 0)
-		v = want[0].value.ptr ? want[0].value : want[1].value.ptr ? want[1].value
-									  : result;
+		v = want[0].value.ptr ? want[0].value : want[1].value.ptr ? want[1].value : result;
 	readable(v, &text);
 	if (one_line)
 		out_escaped_line(text.ptr, text.len);

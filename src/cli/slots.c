@@ -28,8 +28,7 @@ static int count_slots(struct redis *redis, const struct keys *keys, const char 
 	if (redis_call(redis, &reply, err, "HGET %s slots", key))
 		return -1;
 	n = reply_int(reply, 0);
-	*out = n < 0 ? 0 : n > SLOTS_MAX ? SLOTS_MAX
-					 : (unsigned)n;
+	*out = n < 0 ? 0 : n > SLOTS_MAX ? SLOTS_MAX : (unsigned)n;
 	reply_free(reply);
 	return 0;
 }

@@ -17,15 +17,9 @@
 #define LINE_BYTES_MAX 4096
 
 /* The columns: figures of now, then counters, which are fields of the hash. */
-enum figure { READY,
-	      DELAYED,
-	      RUNNING,
-	      DEAD,
-	      WORKERS,
-	      FIRST_COUNTER,
-	      FIRST_RARE = FIRST_COUNTER + 4 };
-static const char *const names[] = {"ready", "delayed", "running", "dead", "workers", "succeeded",
-				    "failed", "retried", "fenced", "cancelled", "expired", "cached"};
+enum figure { READY, DELAYED, RUNNING, DEAD, WORKERS, FIRST_COUNTER, FIRST_RARE = FIRST_COUNTER + 4 };
+static const char *const names[] = {"ready",  "delayed", "running", "dead",	 "workers", "succeeded",
+				    "failed", "retried", "fenced",  "cancelled", "expired", "cached"};
 #define FIGURES (sizeof names / sizeof *names)
 
 struct figures {

@@ -107,8 +107,7 @@ static int submit_lines(struct batch *b, struct lines *lines)
 			break;
 		case LINE_END:
 			rc = flush(b);
-			return rc ? rc : b->bad ? CLI_JOB_FAILED
-						: CLI_DONE;
+			return rc ? rc : b->bad ? CLI_JOB_FAILED : CLI_DONE;
 		case LINE_FAILED:
 			rc = flush(b);
 			say("%s", err.msg);

@@ -121,7 +121,8 @@ static bool is_header(const char *header, struct error *err)
 {
 	if (!strpbrk(header, "\r\n"))
 		return true;
-	error_set(err, ERR_CONFIG, "the value of the header %.*s holds a line break", (int)strcspn(header, ":\r\n"), header);
+	error_set(err, ERR_CONFIG, "the value of the header %.*s holds a line break", (int)strcspn(header, ":\r\n"),
+		  header);
 	return false;
 }
 
@@ -402,7 +403,8 @@ static int prepare(struct http *h, const struct http_request *req)
 		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
 	}
 	curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
-	curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(req->timeout_ms < CONNECT_MAX_MS ? req->timeout_ms : CONNECT_MAX_MS));
+	curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS,
+			 (long)(req->timeout_ms < CONNECT_MAX_MS ? req->timeout_ms : CONNECT_MAX_MS));
 	curl_easy_setopt(h->easy, CURLOPT_FRESH_CONNECT, req->fresh_connection ? 1L : 0L);
 	buf_trim(&h->body, KEEP_BYTES);
 	h->body.max = req->max_response_bytes;
@@ -492,7 +494,8 @@ static void describe(struct http *h, CURLcode code, struct http_response *out)
 	const char *text = explain(h, code, out->end);
 
 	if (code == CURLE_SSL_CACERT_BADFILE) {
-		snprintf(out->fault, sizeof out->fault, "the CA bundle cannot be read (setting api_ca_file): %s", global.ca_file);
+		snprintf(out->fault, sizeof out->fault, "the CA bundle cannot be read (setting api_ca_file): %s",
+			 global.ca_file);
 		return;
 	}
 	if (!text)
@@ -538,7 +541,8 @@ void http_encode(struct buf *out, const char *s, size_t n)
 
 	for (size_t i = 0; i < n; i++) {
 		unsigned char c = (unsigned char)s[i];
-		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+			     c == '.' || c == '_' || c == '~';
 		char escape[3] = {'%', hex[c >> 4], hex[c & 15]};
 
 		if (plain)

@@ -27,6 +27,7 @@ void fault_release(struct fault *f); /* also of one all zero */
 /* Sets type, status and message; leaves code, details, activity id empty and retryable false; keeps service. */
 void fault_set(struct fault *f, const char *type, int status_code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-void fault_json(const struct fault *f, struct buf *out); /* the error object, all eight fields, message cut at FAULT_MESSAGE_MAX */
+void fault_json(const struct fault *f,
+		struct buf *out); /* the error object, all eight fields, message cut at FAULT_MESSAGE_MAX */
 
 #endif

@@ -14,13 +14,7 @@
 #define ARENA_MAX (1UL << 30)	     /* decoded strings are never longer than the payload, which is bounded */
 #define TIME_MAX_MS 9007199254740992 /* 2^53: what every producer's numbers hold exactly */
 
-enum kind { ID,
-	    TEXT,
-	    NAME,
-	    INTEGER,
-	    SWITCH,
-	    CHOICE,
-	    OBJECT };
+enum kind { ID, TEXT, NAME, INTEGER, SWITCH, CHOICE, OBJECT };
 
 struct field_rule {
 	const char *name;
@@ -64,9 +58,12 @@ static const struct field_rule rules[JOB_FIELDS] = {
 
 static const struct job_type types[JOB_KINDS] = {
 	[JOB_TRANSLATE] = {JOB_TRANSLATE, "translate", "khaya", BIT(JOB_TEXT) | BIT(JOB_LANGUAGE_PAIR), 30000},
-	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "transcribe", "khaya", AUDIO_SOURCES | BIT(JOB_LANGUAGE) | BIT(JOB_TIMESTAMPS), 600000},
+	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "transcribe", "khaya",
+			    AUDIO_SOURCES | BIT(JOB_LANGUAGE) | BIT(JOB_TIMESTAMPS), 600000},
 	[JOB_SYNTHESIZE] = {JOB_SYNTHESIZE, "synthesize", "khaya",
-			    BIT(JOB_TEXT) | BIT(JOB_LANGUAGE) | BIT(JOB_SPEAKER) | BIT(JOB_FORMAT) | BIT(JOB_OUTPUT) | BIT(JOB_OUTPUT_PATH), 600000},
+			    BIT(JOB_TEXT) | BIT(JOB_LANGUAGE) | BIT(JOB_SPEAKER) | BIT(JOB_FORMAT) | BIT(JOB_OUTPUT) |
+				    BIT(JOB_OUTPUT_PATH),
+			    600000},
 };
 
 const struct job_type *job_type_find(const char *name, size_t len)
@@ -106,7 +103,8 @@ static bool is_id(const char *s, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		char c = s[i];
 
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == ':' || c == '-'))
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+		      c == '_' || c == ':' || c == '-'))
 			return false;
 	}
 	return true;
@@ -143,8 +141,8 @@ static int refuse(struct fault *fault, const struct job *job, const char *what, 
 {
 	struct span v = job->field[f];
 
-	fault_set(fault, "InvalidJobError", 0, "field '%s' %s %s, got %.*s%s", rules[f].name, what, expected, shown(v), v.ptr,
-		  v.len > QUOTE_MAX ? "…" : "");
+	fault_set(fault, "InvalidJobError", 0, "field '%s' %s %s, got %.*s%s", rules[f].name, what, expected, shown(v),
+		  v.ptr, v.len > QUOTE_MAX ? "…" : "");
 	return -1;
 }
 
@@ -214,7 +212,9 @@ static int check_name(struct job *job, enum job_field f, struct fault *fault)
 	if (check_string(job, f, fault))
 		return -1;
 	snprintf(expected, sizeof expected, "a string of at most %lld bytes", (long long)rules[f].max);
-	return rules[f].max > 0 && strlen(job_string(job, f, "")) > (size_t)rules[f].max ? refuse(fault, job, "must be", expected, f) : 0;
+	return rules[f].max > 0 && strlen(job_string(job, f, "")) > (size_t)rules[f].max
+		     ? refuse(fault, job, "must be", expected, f)
+		     : 0;
 }
 
 static int check_choice(struct job *job, enum job_field f, struct fault *fault)
@@ -256,7 +256,8 @@ static int check_field(struct job *job, enum job_field f, struct fault *fault)
 	case NAME:
 		return check_name(job, f, fault);
 	case INTEGER:
-		snprintf(range, sizeof range, "an integer from %lld to %lld", (long long)rule->min, (long long)rule->max);
+		snprintf(range, sizeof range, "an integer from %lld to %lld", (long long)rule->min,
+			 (long long)rule->max);
 		return read_int(job, f) ? refuse(fault, job, "must be", range, f) : 0;
 	case SWITCH:
 		return json_span_type(v) == JSON_BOOL ? 0 : refuse(fault, job, "must be", "true or false", f);
@@ -276,7 +277,9 @@ static int check_together(const struct job *job, struct fault *fault)
 		if ((AUDIO_SOURCES & job->type->fields & BIT(f)) && job->field[f].ptr)
 			sources++;
 	if ((job->type->fields & AUDIO_SOURCES) && sources != 1) {
-		fault_set(fault, "InvalidJobError", 0, "exactly one of audio_path, audio_key, audio_url and audio_base64 is needed, got %u", sources);
+		fault_set(fault, "InvalidJobError", 0,
+			  "exactly one of audio_path, audio_key, audio_url and audio_base64 is needed, got %u",
+			  sources);
 		return -1;
 	}
 	return 0;
@@ -300,7 +303,8 @@ static int find_type(struct job *job, const char *default_type, struct fault *fa
 		job->type = job_type_find(default_type, strlen(default_type));
 		if (job->type)
 			return 0;
-		fault_set(fault, "InvalidJobError", 0, "field 'type' is missing, and the queue's name '%s' is no type", default_type);
+		fault_set(fault, "InvalidJobError", 0, "field 'type' is missing, and the queue's name '%s' is no type",
+			  default_type);
 		return -1;
 	}
 	if (check_string(job, JOB_TYPE, fault))
@@ -308,7 +312,9 @@ static int find_type(struct job *job, const char *default_type, struct fault *fa
 	job->type = job_type_find(job_string(job, JOB_TYPE, ""), strlen(job_string(job, JOB_TYPE, "")));
 	if (job->type)
 		return 0;
-	fault_set(fault, "InvalidJobError", 0, "type %.*s is unknown to this version; it knows translate, transcribe and synthesize", shown(v), v.ptr);
+	fault_set(fault, "InvalidJobError", 0,
+		  "type %.*s is unknown to this version; it knows translate, transcribe and synthesize", shown(v),
+		  v.ptr);
 	return -1;
 }
 
@@ -327,7 +333,8 @@ static void read_for_result(struct job *job)
 	}
 }
 
-static int check_whole(struct job *job, enum json_verdict verdict, enum json_type type, size_t max_bytes, struct fault *fault)
+static int check_whole(struct job *job, enum json_verdict verdict, enum json_type type, size_t max_bytes,
+		       struct fault *fault)
 {
 	job->is_object = verdict != JSON_BROKEN && type == JSON_OBJECT;
 	/* What lies too deep was not checked. */
@@ -341,9 +348,11 @@ static int check_whole(struct job *job, enum json_verdict verdict, enum json_typ
 		if (job->field[f].ptr && !utf8_valid(job->field[f].ptr, job->field[f].len))
 			job->field[f] = (struct span){0}; /* it cannot stand in a result */
 	if (!*job->id)
-		fault_set(fault, "InvalidJobError", 0, "the job has no usable id: 1 to 128 characters of A-Z a-z 0-9 . _ : -");
+		fault_set(fault, "InvalidJobError", 0,
+			  "the job has no usable id: 1 to 128 characters of A-Z a-z 0-9 . _ : -");
 	else if (job->payload_len > max_bytes)
-		fault_set(fault, "InvalidJobError", 0, "the job has %zu bytes; max_job_bytes allows %zu", job->payload_len, max_bytes);
+		fault_set(fault, "InvalidJobError", 0, "the job has %zu bytes; max_job_bytes allows %zu",
+			  job->payload_len, max_bytes);
 	else if (verdict == JSON_TOO_DEEP)
 		fault_set(fault, "InvalidJobError", 0, "the job is nested deeper than %d levels", JSON_DEPTH_MAX);
 	else if (verdict == JSON_NOT_UTF8)
@@ -353,7 +362,8 @@ static int check_whole(struct job *job, enum json_verdict verdict, enum json_typ
 	return -1;
 }
 
-int job_parse(struct job *job, const char *payload, size_t len, const char *default_type, size_t max_bytes, struct fault *fault)
+int job_parse(struct job *job, const char *payload, size_t len, const char *default_type, size_t max_bytes,
+	      struct fault *fault)
 {
 	enum json_type type = JSON_NULL;
 	enum json_verdict verdict;

@@ -52,10 +52,7 @@ enum job_field {
 };
 
 /* A row of the table of types. The rows are in job.c; api/ attaches what a type does. */
-enum job_kind { JOB_TRANSLATE,
-		JOB_TRANSCRIBE,
-		JOB_SYNTHESIZE,
-		JOB_KINDS };
+enum job_kind { JOB_TRANSLATE, JOB_TRANSCRIBE, JOB_SYNTHESIZE, JOB_KINDS };
 struct job_type {
 	enum job_kind kind;
 	const char *name;    /* "translate" */
@@ -82,7 +79,8 @@ struct job {
 /* Reads the payload (borrowed). Returns 0, or -1 with *fault set to InvalidJobError: the job must fail, or go to dead alone
  * when id is "". id, reply, type, result_ttl_s, traceparent and enqueued_at_ms are filled as far as they could be read also then.
  * default_type: the queue's name. max_bytes: setting max_job_bytes. */
-int job_parse(struct job *job, const char *payload, size_t len, const char *default_type, size_t max_bytes, struct fault *fault);
+int job_parse(struct job *job, const char *payload, size_t len, const char *default_type, size_t max_bytes,
+	      struct fault *fault);
 void job_release(struct job *job); /* also of one all zero */
 
 bool job_has(const struct job *job, enum job_field f);

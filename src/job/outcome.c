@@ -15,7 +15,10 @@
 
 void outcome_init(struct outcome *o)
 {
-	*o = (struct outcome){.kind = OUTCOME_FAILED, .retry_after_ms = RETRY_AFTER_NONE, .result = BUF_INIT(RESULT_MAX), .audio = BUF_INIT(RESULT_MAX)};
+	*o = (struct outcome){.kind = OUTCOME_FAILED,
+			      .retry_after_ms = RETRY_AFTER_NONE,
+			      .result = BUF_INIT(RESULT_MAX),
+			      .audio = BUF_INIT(RESULT_MAX)};
 	fault_init(&o->fault);
 }
 
@@ -61,7 +64,8 @@ static void add_type(const struct job *job, struct buf *out)
 		buf_lit(out, "null");
 }
 
-void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts, struct buf *out)
+void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts,
+			 struct buf *out)
 {
 	struct span trace = job->field[JOB_TRACEPARENT];
 	int64_t enqueued = job_number(job, JOB_ENQUEUED_AT_MS, -1);

@@ -42,7 +42,8 @@ struct outcome_facts {
 };
 
 /* The whole result object. Appends to out. */
-void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts, struct buf *out);
+void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts,
+			 struct buf *out);
 /* {"job":…,"error":…,"died_at_ms":…}: job is the payload itself, or a string, or job_base64. Appends to out. */
 void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, struct buf *out);
 

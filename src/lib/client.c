@@ -24,8 +24,8 @@
 #include "queue/keys.h"
 #include "redis/redis.h"
 
-#define TRIP_JOBS \
-	1000				   /* jobs in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
+#define TRIP_JOBS                                                                                                      \
+	1000 /* jobs in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
 #define TRIP_BYTES (1024 * 1024)	   /* of payloads in one round trip, beyond the first */
 #define SUBMIT_RETRY_MS 10000		   /* how long a broken connection is made anew before a submit gives up */
 #define WAIT_PIECE_MS 5000		   /* one blocking command; a dead peer is noticed soon after */
@@ -368,8 +368,7 @@ static int wait_for(struct adwuma *c, const char *key, int64_t timeout_ms, char 
 
 	for (;;) {
 		int64_t left = deadline - clock_mono_ms();
-		int64_t piece = left < 0 || look ? 0 : left < WAIT_PIECE_MS ? left
-									    : WAIT_PIECE_MS;
+		int64_t piece = left < 0 || look ? 0 : left < WAIT_PIECE_MS ? left : WAIT_PIECE_MS;
 
 		if (ask(c, key, piece, json, e)) {
 			if (!is_link(e) || !c->was_connected || left <= 0)

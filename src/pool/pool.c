@@ -66,8 +66,8 @@ static void *member_main(void *arg)
 	return NULL;
 }
 
-int pool_new(struct pool **out, const struct pool_crew *crew, void *shared, unsigned nthreads, void (*give_up)(void *shared),
-	     struct error *err)
+int pool_new(struct pool **out, const struct pool_crew *crew, void *shared, unsigned nthreads,
+	     void (*give_up)(void *shared), struct error *err)
 {
 	struct pool *p = calloc(1, sizeof *p + nthreads * sizeof *p->members);
 

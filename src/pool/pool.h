@@ -15,13 +15,13 @@
 
 struct pool;
 struct pool_crew {
-	const char *name;			       /* threads are called name/0, name/1 … (15 characters at most) */
+	const char *name; /* threads are called name/0, name/1 … (15 characters at most) */
 	void (*run)(void *shared, unsigned thread_id); /* the whole life of one thread */
 };
 
 /* Starts nthreads, or none: on failure those that started are asked to end by give_up(shared) and joined. */
-int pool_new(struct pool **out, const struct pool_crew *crew, void *shared, unsigned nthreads, void (*give_up)(void *shared),
-	     struct error *err);
+int pool_new(struct pool **out, const struct pool_crew *crew, void *shared, unsigned nthreads,
+	     void (*give_up)(void *shared), struct error *err);
 void pool_join(struct pool *p); /* until all have ended */
 void pool_free(struct pool *p); /* after pool_join; NULL is fine */
 

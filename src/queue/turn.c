@@ -55,7 +55,8 @@ static void add_settlement_keys(struct turn *t, const struct keys *k, const stru
 
 static void add_how(struct turn *t, const struct settlement *s)
 {
-	static const char letters[] = {[SETTLE_RESULT] = 'R', [SETTLE_LATER] = 'L', [SETTLE_UNTIL] = 'U', [SETTLE_BACK] = 'B', [SETTLE_DUPLICATE] = 'D', [SETTLE_DEAD] = 'X'};
+	static const char letters[] = {[SETTLE_RESULT] = 'R', [SETTLE_LATER] = 'L',	[SETTLE_UNTIL] = 'U',
+				       [SETTLE_BACK] = 'B',   [SETTLE_DUPLICATE] = 'D', [SETTLE_DEAD] = 'X'};
 	char how[8];
 	size_t n = 0;
 
@@ -103,14 +104,17 @@ static size_t count_keys(const struct turn_request *q)
 		const struct settlement *s = &q->settle[i];
 		bool result = s->how == SETTLE_RESULT;
 
-		n += 1U + (result || s->how == SETTLE_DUPLICATE) + (result && *s->reply) + (result && s->audio ? 2U : 0U) + (s->how == SETTLE_BACK && s->crash_hash);
+		n += 1U + (result || s->how == SETTLE_DUPLICATE) + (result && *s->reply) +
+		     (result && s->audio ? 2U : 0U) + (s->how == SETTLE_BACK && s->crash_hash);
 	}
 	return n;
 }
 
-int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q, struct error *err)
+int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q,
+	       struct error *err)
 {
-	const char *const fixed[QUEUE_KEYS] = {k->stats, k->workers, k->ready, k->paused, k->delayed, k->dead, k->dead_bytes};
+	const char *const fixed[QUEUE_KEYS] = {k->stats,   k->workers, k->ready,     k->paused,
+					       k->delayed, k->dead,    k->dead_bytes};
 	size_t name_max = k->stem_len + WORKER_ID_MAX + 160;
 	size_t room = (q->nslots + q->nsettle * (KEYS_PER_SETTLEMENT + 1)) * name_max;
 
@@ -148,7 +152,8 @@ int turn_read(const struct reply *reply, const struct turn_request *q, struct tu
 	size_t claimed = reply_count(reply) < TURN_FIRST_PAYLOAD ? 0 : reply_count(reply) - TURN_FIRST_PAYLOAD;
 
 	if (!letters || !state || (!alive && nletters != q->nsettle) || claimed > q->nslots)
-		return error_set(err, ERR_REFUSED, "the turn script gave an answer of another shape: is another program using our keys?");
+		return error_set(err, ERR_REFUSED,
+				 "the turn script gave an answer of another shape: is another program using our keys?");
 	*out = (struct turn_answer){letters, (enum claim_state) * state, claimed};
 	return 0;
 }

@@ -65,7 +65,8 @@ struct turn {
 void turn_release(struct turn *t);
 
 /* Writes the command into t->args, ready for redis_append. */
-int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q, struct error *err);
+int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q,
+	       struct error *err);
 
 enum settled {
 	SETTLED_DONE = '1',

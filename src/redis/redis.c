@@ -46,8 +46,10 @@ static int link_error(const struct redis *r, struct error *err)
 	const redisContext *c = r->c;
 	bool timed_out = c->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
 
-	return error_set(err, ERR_LINK, "%s", timed_out ? "no answer in time" : *c->errstr ? c->errstr
-											   : "connection lost");
+	return error_set(err, ERR_LINK, "%s",
+			 timed_out    ? "no answer in time"
+			 : *c->errstr ? c->errstr
+				      : "connection lost");
 }
 
 /* An error reply as an error: what passes by itself is told as ERR_LINK, so that callers wait and try again. */
@@ -58,7 +60,8 @@ static int reply_as_error(const struct reply *p, struct error *err)
 
 static void tune_socket(int fd)
 {
-	int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S, probes = KEEPALIVE_PROBES, silent = PEER_SILENT_MS;
+	int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S, probes = KEEPALIVE_PROBES,
+	    silent = PEER_SILENT_MS;
 
 	/* On a Unix socket these fail, and are not needed. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -72,7 +75,8 @@ static int connect_to(struct redis *r, const struct redis_address *a, struct err
 {
 	struct timeval limit = from_ms(REDIS_CONNECT_MS);
 
-	r->c = a->socket ? redisConnectUnixWithTimeout(a->socket, limit) : redisConnectWithTimeout(a->host, a->port, limit);
+	r->c = a->socket ? redisConnectUnixWithTimeout(a->socket, limit)
+			 : redisConnectWithTimeout(a->host, a->port, limit);
 	if (!r->c)
 		return error_set(err, ERR_MEMORY, "out of memory");
 	if (r->c->err)
@@ -152,8 +156,8 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	if (!version || sscanf(version, "%d.%d", &major, &minor) != 2)
 		rc = error_set(err, ERR_REFUSED, "what answers is no Redis: INFO has no redis_version");
 	else if (major < VERSION_MIN_MAJOR || (major == VERSION_MIN_MAJOR && minor < VERSION_MIN_MINOR))
-		rc = error_set(err, ERR_REFUSED, "Redis %d.%d is too old: %d.%d or newer is needed", major, minor, VERSION_MIN_MAJOR,
-			       VERSION_MIN_MINOR);
+		rc = error_set(err, ERR_REFUSED, "Redis %d.%d is too old: %d.%d or newer is needed", major, minor,
+			       VERSION_MIN_MAJOR, VERSION_MIN_MINOR);
 	else if (role && strncmp(role, "master", 6) != 0)
 		rc = error_set(err, ERR_LINK, "this Redis is a replica; the master is needed");
 	r->uptime_s = uptime ? strtoll(uptime, NULL, 10) : 0;

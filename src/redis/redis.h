@@ -26,7 +26,8 @@ struct redis_address {
 	char *password; /* NULL: none */
 };
 /* username, password: NULL or what beats the URL's own. ERR_CONFIG with the reason, never with the URL's secret. */
-int redis_address_parse(struct redis_address *out, const char *url, const char *username, const char *password, struct error *err);
+int redis_address_parse(struct redis_address *out, const char *url, const char *username, const char *password,
+			struct error *err);
 void redis_address_release(struct redis_address *a);
 /* "host:port" or the socket's path: for messages. */
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes);
@@ -75,20 +76,17 @@ int redis_call(struct redis *r, struct reply **out, struct error *err, const cha
 
 void reply_free(struct reply *p);
 const char *reply_error(const struct reply *p); /* text of an error reply, else NULL */
-bool reply_passes(const struct reply *p);	/* an error of Redis's state, not of our command: OOM, LOADING, READONLY, BUSY … */
+bool reply_passes(
+	const struct reply *p); /* an error of Redis's state, not of our command: OOM, LOADING, READONLY, BUSY … */
 bool reply_is_nil(const struct reply *p);
 const char *reply_bytes(const struct reply *p, size_t *len); /* of a string or status; NULL otherwise */
-char *reply_steal(struct reply *p, size_t *len);	     /* the string's memory, returns owned (free()); NULL if it is none */
+char *reply_steal(struct reply *p, size_t *len); /* the string's memory, returns owned (free()); NULL if it is none */
 int64_t reply_int(const struct reply *p, int64_t otherwise); /* of an integer, or a string that is one */
 size_t reply_count(const struct reply *p);		     /* of an array, else 0 */
 struct reply *reply_at(const struct reply *p, size_t i);     /* borrowed; NULL beyond the end */
 
 /* The embedded scripts (src/lua). */
-enum redis_script { SCRIPT_TURN,
-		    SCRIPT_TICK,
-		    SCRIPT_LEAVE,
-		    SCRIPT_STAGE,
-		    SCRIPTS };
+enum redis_script { SCRIPT_TURN, SCRIPT_TICK, SCRIPT_LEAVE, SCRIPT_STAGE, SCRIPTS };
 /* Starts an EVALSHA: the caller adds the number of keys, keys and arguments. */
 void redis_args_script(struct redis_args *a, const struct redis *r, enum redis_script s);
 

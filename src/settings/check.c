@@ -37,8 +37,7 @@ static int check_url(const struct settings *s, const char *url, struct error *er
 	if (strncmp(url, "http://", 7) == 0) {
 		authority = strcspn(host, "/?#");
 		/* http://localhost:1@example.org goes to example.org. */
-		n = memchr(host, '@', authority) ? 0 : *host == '[' ? strcspn(host, "]") + 1
-								    : strcspn(host, ":/?#");
+		n = memchr(host, '@', authority) ? 0 : *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#");
 		if (n < authority && host[n] != ':')
 			n = 0;
 		for (size_t i = 0; s->allow_http_loopback && i < 3; i++)
@@ -48,7 +47,9 @@ static int check_url(const struct settings *s, const char *url, struct error *er
 			return 0;
 	}
 	/* The value is not repeated: a password may stand in it. */
-	return error_set(err, ERR_CONFIG, "must begin with https:// (allow_http_loopback and allow_http_hosts make exceptions for http://)");
+	return error_set(
+		err, ERR_CONFIG,
+		"must begin with https:// (allow_http_loopback and allow_http_hosts make exceptions for http://)");
 }
 
 static int check_readable(const struct settings *s, const char *path, struct error *err)
@@ -78,7 +79,8 @@ static int check_redis_url(const struct settings *s, const char *url, struct err
 	(void)s;
 	for (size_t i = 0; i < 3; i++)
 		if (strncmp(url, later[i], strlen(later[i])) == 0)
-			return error_set(err, ERR_CONFIG, "%s is not supported by this version; use redis:// or unix://", later[i]);
+			return error_set(err, ERR_CONFIG,
+					 "%s is not supported by this version; use redis:// or unix://", later[i]);
 	if (strncmp(url, "redis://", 8) != 0 && strncmp(url, "unix://", 7) != 0)
 		return error_set(err, ERR_CONFIG, "must begin with redis:// or unix://");
 	return 0;

@@ -50,7 +50,8 @@ static void deliver(struct reading *r)
 	if (strncmp(r->section, "queue ", 6) == 0)
 		line.queue = r->section + 6 + strspn(r->section + 6, " ");
 	if (*r->section && !line.queue) {
-		error_set(r->err, ERR_CONFIG, "%s: section [%s] is unknown; there is only [queue NAME]", place, r->section);
+		error_set(r->err, ERR_CONFIG, "%s: section [%s] is unknown; there is only [queue NAME]", place,
+			  r->section);
 		r->failed = true;
 	} else if (r->fn(r->ctx, &line, r->err)) {
 		r->failed = true;

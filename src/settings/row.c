@@ -53,7 +53,8 @@ static int set_size(const struct row *row, int64_t *out, const char *value, stru
 		n <<= 10 * (unit - units + 1);
 		end++;
 	}
-	snprintf(range, sizeof range, "a size from %lld to %lld bytes, like 64M", (long long)row->min, (long long)row->max);
+	snprintf(range, sizeof range, "a size from %lld to %lld bytes, like 64M", (long long)row->min,
+		 (long long)row->max);
 	if (n < row->min || n > row->max || *end)
 		return bad(err, row, range, value);
 	*out = n;
@@ -137,8 +138,10 @@ static int add_queue(struct settings *s, const char *item, size_t len, struct er
 	if (s->nqueues == QUEUES_MAX)
 		return error_set(err, ERR_CONFIG, "queues: at most %d queues", QUEUES_MAX);
 	if (!is_queue_name(item, n))
-		return error_set(err, ERR_CONFIG, "queues: '%.*s' is no queue name: 1 to 64 characters of a-z 0-9 _ . -, beginning with a letter or digit",
-				 (int)n, item);
+		return error_set(
+			err, ERR_CONFIG,
+			"queues: '%.*s' is no queue name: 1 to 64 characters of a-z 0-9 _ . -, beginning with a letter or digit",
+			(int)n, item);
 	*q = (struct queue_settings){0};
 	memcpy(q->name, item, n);
 	if (row_queue_find(s, q->name))
@@ -146,7 +149,9 @@ static int add_queue(struct settings *s, const char *item, size_t len, struct er
 	if (colon)
 		snprintf(weight, sizeof weight, "%.*s", (int)(len - n - 1 < 7 ? len - n - 1 : 7), colon + 1);
 	if (parse_int(weight, &q->weight) || q->weight < 1 || q->weight > WEIGHT_MAX)
-		return error_set(err, ERR_CONFIG, "queues: the weight of '%s' must be a whole number from 1 to %d, got '%s'", q->name, WEIGHT_MAX, weight);
+		return error_set(err, ERR_CONFIG,
+				 "queues: the weight of '%s' must be a whole number from 1 to %d, got '%s'", q->name,
+				 WEIGHT_MAX, weight);
 	s->nqueues++;
 	return 0;
 }
@@ -174,7 +179,8 @@ int row_set_queue(struct queue_settings *q, const char *name, const char *value,
 		struct row row;
 		size_t where;
 	} rows[] = {
-		{{.name = "max_concurrency", .min = 1, .max = THREADS_MAX}, offsetof(struct queue_settings, max_concurrency)},
+		{{.name = "max_concurrency", .min = 1, .max = THREADS_MAX},
+		 offsetof(struct queue_settings, max_concurrency)},
 		{{.name = "timeout_ms", .min = 1, .max = 3600000}, offsetof(struct queue_settings, timeout_ms)},
 		{{.name = "max_attempts", .min = 1, .max = 100}, offsetof(struct queue_settings, max_attempts)},
 	};
@@ -184,7 +190,8 @@ int row_set_queue(struct queue_settings *q, const char *name, const char *value,
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (strcmp(name, rows[i].row.name) == 0)
 			return set_int(&rows[i].row, (int64_t *)(void *)((char *)q + rows[i].where), value, err);
-	return error_set(err, ERR_CONFIG, "'%s' is no setting of a queue: it takes max_concurrency, timeout_ms and max_attempts", name);
+	return error_set(err, ERR_CONFIG,
+			 "'%s' is no setting of a queue: it takes max_concurrency, timeout_ms and max_attempts", name);
 }
 
 bool row_is_string(const struct row *row)
@@ -205,7 +212,8 @@ int row_set(const struct row *row, struct settings *s, const char *value, struct
 		return set_text(row, at, value, err);
 	case CHOICE_TEXT:
 		if (choice(row->choices, value) < 0) /* the sentence says which others come later */
-			return error_set(err, ERR_CONFIG, "%s must be %s, got '%s': %s", row->name, row->choices, value, row->help);
+			return error_set(err, ERR_CONFIG, "%s must be %s, got '%s': %s", row->name, row->choices, value,
+					 row->help);
 		return set_text(row, at, value, err);
 	case INTEGER:
 		return set_int(row, at, value, err);
@@ -227,7 +235,8 @@ int row_set(const struct row *row, struct settings *s, const char *value, struct
 
 static void print_url(const char *url, FILE *to)
 {
-	const char *host = strstr(url, "://"), *at = host ? strrchr(host, '@') : NULL, *colon = host ? strchr(host + 3, ':') : NULL;
+	const char *host = strstr(url, "://"), *at = host ? strrchr(host, '@') : NULL,
+		   *colon = host ? strchr(host + 3, ':') : NULL;
 
 	if (at && colon && colon < at)
 		fprintf(to, "%.*s:***%s", (int)(colon - url), url, at);

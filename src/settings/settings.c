@@ -33,45 +33,78 @@ static const struct row rows[] = {
 	 "where Redis is: redis://[user:password@]host:port/db or unix:///path?db=0"},
 	{"redis_username", TEXT, AT(redis_username), NULL, NULL, 0, 0, NULL, false, "beats the name in redis_url"},
 	{"redis_password", TEXT, AT(redis_password), NULL, NULL, 0, 0, NULL, true, "beats the password in redis_url"},
-	{"redis_ca_file", TEXT, AT(redis_ca_file), NULL, NULL, 0, 0, NULL, false, "CA for rediss:// (not supported by this version)"},
-	{"redis_cert_file", TEXT, AT(redis_cert_file), NULL, NULL, 0, 0, NULL, false, "client certificate for rediss:// (not supported by this version)"},
-	{"redis_key_file", TEXT, AT(redis_key_file), NULL, NULL, 0, 0, NULL, false, "client key for rediss:// (not supported by this version)"},
+	{"redis_ca_file", TEXT, AT(redis_ca_file), NULL, NULL, 0, 0, NULL, false,
+	 "CA for rediss:// (not supported by this version)"},
+	{"redis_cert_file", TEXT, AT(redis_cert_file), NULL, NULL, 0, 0, NULL, false,
+	 "client certificate for rediss:// (not supported by this version)"},
+	{"redis_key_file", TEXT, AT(redis_key_file), NULL, NULL, 0, 0, NULL, false,
+	 "client key for rediss:// (not supported by this version)"},
 	{"queues", QUEUES, 0, NULL, "translate,transcribe,synthesize,taskingai", 0, 0, NULL, false,
 	 "queues to serve, with optional weights: translate:3,bulk:1"},
 	{"threads", INTEGER, AT(threads), NULL, "32", 1, THREADS_MAX, NULL, false, "calls made at the same time"},
-	{"lease_ms", INTEGER, AT(lease_ms), NULL, "15000", 1000, 600000, NULL, false, "a worker silent for so long is taken for dead"},
-	{"dead_max_jobs", INTEGER, AT(dead_max_jobs), NULL, "10000", 1, 10000000, NULL, false, "failed jobs kept per queue; the oldest go first"},
-	{"dead_max_bytes", SIZE, AT(dead_max_bytes), NULL, "64M", KIB, 64 * 1024 * MIB, NULL, false, "bytes of failed jobs kept per queue"},
-	{"result_ttl_s", INTEGER, AT(result_ttl_s), NULL, "86400", 1, 365 * DAY_S, NULL, false, "how long a result stays in Redis"},
+	{"lease_ms", INTEGER, AT(lease_ms), NULL, "15000", 1000, 600000, NULL, false,
+	 "a worker silent for so long is taken for dead"},
+	{"dead_max_jobs", INTEGER, AT(dead_max_jobs), NULL, "10000", 1, 10000000, NULL, false,
+	 "failed jobs kept per queue; the oldest go first"},
+	{"dead_max_bytes", SIZE, AT(dead_max_bytes), NULL, "64M", KIB, 64 * 1024 * MIB, NULL, false,
+	 "bytes of failed jobs kept per queue"},
+	{"result_ttl_s", INTEGER, AT(result_ttl_s), NULL, "86400", 1, 365 * DAY_S, NULL, false,
+	 "how long a result stays in Redis"},
 	{"max_attempts", INTEGER, AT(max_attempts), NULL, "5", 1, 100, NULL, false, "how often a job is tried in all"},
-	{"max_crashes", INTEGER, AT(max_crashes), NULL, "5", 1, 1000, NULL, false, "a job that saw so many workers die is given up"},
-	{"drain_timeout_s", INTEGER, AT(drain_timeout_s), NULL, "25", 0, 86400, NULL, false, "how long running calls may take to end at a stop"},
+	{"max_crashes", INTEGER, AT(max_crashes), NULL, "5", 1, 1000, NULL, false,
+	 "a job that saw so many workers die is given up"},
+	{"drain_timeout_s", INTEGER, AT(drain_timeout_s), NULL, "25", 0, 86400, NULL, false,
+	 "how long running calls may take to end at a stop"},
 	{"max_job_bytes", SIZE, AT(max_job_bytes), NULL, "16M", KIB, 512 * MIB, NULL, false, "largest job"},
-	{"max_audio_bytes", SIZE, AT(max_audio_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false, "largest audio sent or made"},
-	{"max_response_bytes", SIZE, AT(max_response_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false, "largest answer taken from an API"},
-	{"audio_root", TEXT, AT(audio_root), NULL, NULL, 0, 0, NULL, false, "directory that audio_path is looked up in; unset: jobs with paths are refused"},
-	{"audio_url_allow", LIST, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false, "hosts that audio_url may name (not supported by this version)"},
-	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false, "where health and metrics are served (comes later), or off"},
-	{"log_level", CHOICE, AT(log_level), NULL, "info", 0, 0, "debug|info|warn|error", false, "the least important lines that are logged"},
-	{"log_format", CHOICE, AT(log_format), NULL, "logfmt", 0, 0, "logfmt|json", false, "form of a log line on standard error"},
+	{"max_audio_bytes", SIZE, AT(max_audio_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false,
+	 "largest audio sent or made"},
+	{"max_response_bytes", SIZE, AT(max_response_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false,
+	 "largest answer taken from an API"},
+	{"audio_root", TEXT, AT(audio_root), NULL, NULL, 0, 0, NULL, false,
+	 "directory that audio_path is looked up in; unset: jobs with paths are refused"},
+	{"audio_url_allow", LIST, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false,
+	 "hosts that audio_url may name (not supported by this version)"},
+	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false,
+	 "where health and metrics are served (comes later), or off"},
+	{"log_level", CHOICE, AT(log_level), NULL, "info", 0, 0, "debug|info|warn|error", false,
+	 "the least important lines that are logged"},
+	{"log_format", CHOICE, AT(log_format), NULL, "logfmt", 0, 0, "logfmt|json", false,
+	 "form of a log line on standard error"},
 	{"key_prefix", TEXT, AT(key_prefix), NULL, "adwuma", 0, 0, NULL, false, "first word of every key in Redis"},
-	{"khaya_api_key", TEXT, AT(khaya_api_key), "KHAYA_API_KEY", NULL, 0, 0, NULL, true, "subscription key of Khaya AI"},
-	{"khaya_translation_api_key", TEXT, AT(khaya_translation_api_key), "KHAYA_TRANSLATION_API_KEY", NULL, 0, 0, NULL, true, "key of the translation service, where it has its own"},
-	{"khaya_asr_api_key", TEXT, AT(khaya_asr_api_key), "KHAYA_ASR_API_KEY", NULL, 0, 0, NULL, true, "key of speech recognition, where it has its own"},
-	{"khaya_tts_api_key", TEXT, AT(khaya_tts_api_key), "KHAYA_TTS_API_KEY", NULL, 0, 0, NULL, true, "key of speech synthesis, where it has its own"},
-	{"khaya_base_url", TEXT, AT(khaya_base_url), "KHAYA_BASE_URL", "https://translation-api.ghananlp.org", 0, 0, NULL, false, "root of the Khaya API"},
-	{"khaya_timeout", INTEGER, AT(khaya_timeout), "KHAYA_TIMEOUT", NULL, 1, 3600, NULL, false, "limit for one call in seconds; unset: by type of job"},
-	{"khaya_retry_attempts", INTEGER, AT(khaya_retry_attempts), "KHAYA_RETRY_ATTEMPTS", NULL, 1, 100, NULL, false, "how often a Khaya job is tried in all; unset: max_attempts"},
-	{"khaya_translation_version", CHOICE_TEXT, AT(khaya_translation_version), "KHAYA_TRANSLATION_VERSION", "v1", 0, 0, "v1", false, "version of the translation API (v2 comes later)"},
-	{"khaya_asr_version", CHOICE_TEXT, AT(khaya_asr_version), "KHAYA_ASR_VERSION", "v3", 0, 0, "v3", false, "version of the recognition API (v1 and v2 come later)"},
-	{"khaya_tts_version", CHOICE_TEXT, AT(khaya_tts_version), "KHAYA_TTS_VERSION", "v1", 0, 0, "v1", false, "version of the synthesis API (v2 comes later)"},
-	{"khaya_tts_max_chars", INTEGER, AT(khaya_tts_max_chars), "KHAYA_TTS_MAX_CHARS", "500", 1, 100000, NULL, false, "longer text will be cut for synthesis (comes later)"},
-	{"taskingai_api_key", TEXT, AT(taskingai_api_key), "TASKINGAI_API_KEY", NULL, 0, 0, NULL, true, "key of TaskingAI"},
-	{"taskingai_host", TEXT, AT(taskingai_host), "TASKINGAI_HOST", "https://api.tasking.ai", 0, 0, NULL, false, "root of the TaskingAI API"},
-	{"taskingai_timeout", INTEGER, AT(taskingai_timeout), "TASKINGAI_TIMEOUT", NULL, 1, 3600, NULL, false, "limit for one call in seconds"},
-	{"api_ca_file", TEXT, AT(api_ca_file), NULL, NULL, 0, 0, NULL, false, "CA bundle for API calls; unset: the system's"},
-	{"allow_http_loopback", SWITCH, AT(allow_http_loopback), NULL, "off", 0, 0, NULL, false, "lets http://127.0.0.1, http://localhost and http://[::1] pass where https is required"},
-	{"allow_http_hosts", LIST, AT(allow_http_hosts), NULL, NULL, 0, 0, NULL, false, "host names for which plain http is accepted"},
+	{"khaya_api_key", TEXT, AT(khaya_api_key), "KHAYA_API_KEY", NULL, 0, 0, NULL, true,
+	 "subscription key of Khaya AI"},
+	{"khaya_translation_api_key", TEXT, AT(khaya_translation_api_key), "KHAYA_TRANSLATION_API_KEY", NULL, 0, 0,
+	 NULL, true, "key of the translation service, where it has its own"},
+	{"khaya_asr_api_key", TEXT, AT(khaya_asr_api_key), "KHAYA_ASR_API_KEY", NULL, 0, 0, NULL, true,
+	 "key of speech recognition, where it has its own"},
+	{"khaya_tts_api_key", TEXT, AT(khaya_tts_api_key), "KHAYA_TTS_API_KEY", NULL, 0, 0, NULL, true,
+	 "key of speech synthesis, where it has its own"},
+	{"khaya_base_url", TEXT, AT(khaya_base_url), "KHAYA_BASE_URL", "https://translation-api.ghananlp.org", 0, 0,
+	 NULL, false, "root of the Khaya API"},
+	{"khaya_timeout", INTEGER, AT(khaya_timeout), "KHAYA_TIMEOUT", NULL, 1, 3600, NULL, false,
+	 "limit for one call in seconds; unset: by type of job"},
+	{"khaya_retry_attempts", INTEGER, AT(khaya_retry_attempts), "KHAYA_RETRY_ATTEMPTS", NULL, 1, 100, NULL, false,
+	 "how often a Khaya job is tried in all; unset: max_attempts"},
+	{"khaya_translation_version", CHOICE_TEXT, AT(khaya_translation_version), "KHAYA_TRANSLATION_VERSION", "v1", 0,
+	 0, "v1", false, "version of the translation API (v2 comes later)"},
+	{"khaya_asr_version", CHOICE_TEXT, AT(khaya_asr_version), "KHAYA_ASR_VERSION", "v3", 0, 0, "v3", false,
+	 "version of the recognition API (v1 and v2 come later)"},
+	{"khaya_tts_version", CHOICE_TEXT, AT(khaya_tts_version), "KHAYA_TTS_VERSION", "v1", 0, 0, "v1", false,
+	 "version of the synthesis API (v2 comes later)"},
+	{"khaya_tts_max_chars", INTEGER, AT(khaya_tts_max_chars), "KHAYA_TTS_MAX_CHARS", "500", 1, 100000, NULL, false,
+	 "longer text will be cut for synthesis (comes later)"},
+	{"taskingai_api_key", TEXT, AT(taskingai_api_key), "TASKINGAI_API_KEY", NULL, 0, 0, NULL, true,
+	 "key of TaskingAI"},
+	{"taskingai_host", TEXT, AT(taskingai_host), "TASKINGAI_HOST", "https://api.tasking.ai", 0, 0, NULL, false,
+	 "root of the TaskingAI API"},
+	{"taskingai_timeout", INTEGER, AT(taskingai_timeout), "TASKINGAI_TIMEOUT", NULL, 1, 3600, NULL, false,
+	 "limit for one call in seconds"},
+	{"api_ca_file", TEXT, AT(api_ca_file), NULL, NULL, 0, 0, NULL, false,
+	 "CA bundle for API calls; unset: the system's"},
+	{"allow_http_loopback", SWITCH, AT(allow_http_loopback), NULL, "off", 0, 0, NULL, false,
+	 "lets http://127.0.0.1, http://localhost and http://[::1] pass where https is required"},
+	{"allow_http_hosts", LIST, AT(allow_http_hosts), NULL, NULL, 0, 0, NULL, false,
+	 "host names for which plain http is accepted"},
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
@@ -120,7 +153,8 @@ static int apply_defaults(struct loading *l, struct error *err)
 }
 
 /* A secret's file; one newline at the end is not part of it. */
-static int apply_secret_file(struct loading *l, const struct row *row, const char *path, const char *place, struct error *err)
+static int apply_secret_file(struct loading *l, const struct row *row, const char *path, const char *place,
+			     struct error *err)
 {
 	char text[SECRET_MAX + 1];
 	FILE *f = fopen(path, "re");
@@ -167,7 +201,8 @@ static int join_sections(struct loading *l, struct error *err)
 		struct queue_settings *q = row_queue_find(&l->s, says->name);
 
 		if (!q && !l->sections.of[i].named)
-			return error_set(err, ERR_CONFIG, "%s: queue '%s' is not among queues", l->sections.of[i].place, says->name);
+			return error_set(err, ERR_CONFIG, "%s: queue '%s' is not among queues", l->sections.of[i].place,
+					 says->name);
 		if (!q)
 			continue;
 		q->max_concurrency = says->max_concurrency;
@@ -184,7 +219,8 @@ static int from_file_line(void *ctx, const struct file_line *line, struct error 
 	size_t n = strlen(line->name);
 
 	if (line->continued && (!row || (row->kind != LIST && row->kind != QUEUES)))
-		return error_set(err, ERR_CONFIG, "%s: '%s' goes on in an indented line; only lists may", line->place, line->name);
+		return error_set(err, ERR_CONFIG, "%s: '%s' goes on in an indented line; only lists may", line->place,
+				 line->name);
 	if (line->queue)
 		return from_section(l, line, err);
 	if (row)
@@ -244,7 +280,8 @@ static void warn_unknown(struct buf *warnings)
 
 			env_name(&rows[i], name);
 			len = strlen(name);
-			known = strncmp(*e, name, len) == 0 && (n == len || (rows[i].secret && n == len + 5 && strncmp(*e + len, "_FILE", 5) == 0));
+			known = strncmp(*e, name, len) == 0 &&
+				(n == len || (rows[i].secret && n == len + 5 && strncmp(*e + len, "_FILE", 5) == 0));
 		}
 		if (!known)
 			buf_printf(warnings, "environment %.*s: is no setting, ignored\n", (int)(n < 80 ? n : 80), *e);
@@ -260,8 +297,7 @@ static const struct row *flag_row(const char *arg, size_t len)
 	if (len < 3 || len - 2 >= sizeof name || strncmp(arg, "--", 2) != 0)
 		return NULL;
 	for (size_t i = 2; i < len; i++)
-		name[i - 2] = arg[i] == '-' ? '_' : arg[i] == '_' ? '-'
-								  : arg[i];
+		name[i - 2] = arg[i] == '-' ? '_' : arg[i] == '_' ? '-' : arg[i];
 	return row_find(name, len - 2);
 }
 
@@ -304,7 +340,10 @@ static int walk_flags(struct loading *l, int *argc, char **argv, const char **co
 		}
 		snprintf(place, sizeof place, "%.*s", (int)len, argv[i]);
 		if (row && row->secret)
-			return error_set(err, ERR_CONFIG, "%s: secrets have no flag (everybody could see it in ps); use the environment or a file", place);
+			return error_set(
+				err, ERR_CONFIG,
+				"%s: secrets have no flag (everybody could see it in ps); use the environment or a file",
+				place);
 		if (flag_value(*argc, argv, &i, &value, err))
 			return -1;
 		if (is_config)
@@ -338,7 +377,8 @@ int settings_load(struct settings *out, int *argc, char **argv, struct buf *warn
 	const char *config = NULL;
 
 	if (walk_flags(NULL, argc, argv, &config, err) || apply_defaults(&l, err) || apply_file(&l, config, err) ||
-	    apply_environment(&l, err) || walk_flags(&l, argc, argv, &config, err) || join_sections(&l, err) || check_all(&l, err)) {
+	    apply_environment(&l, err) || walk_flags(&l, argc, argv, &config, err) || join_sections(&l, err) ||
+	    check_all(&l, err)) {
 		settings_release(&l.s);
 		return -1;
 	}

@@ -187,8 +187,7 @@ static void keep(struct calls *c, struct buf record)
 void calls_list(const struct calls *c, int64_t since, int64_t limit, struct buf *out)
 {
 	const char *comma = "";
-	int64_t seq = since < c->first ? c->first : since < c->n ? since + 1
-								 : c->n + 1;
+	int64_t seq = since < c->first ? c->first : since < c->n ? since + 1 : c->n + 1;
 
 	buf_char(out, '[');
 	for (; c->record && seq <= c->n && limit > 0; seq++) {

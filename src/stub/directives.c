@@ -7,12 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum sort { NUMBER,
-	    STATUS,
-	    BODY,
-	    RETRY_AFTER,
-	    MANNER,
-	    PRESET };
+enum sort { NUMBER, STATUS, BODY, RETRY_AFTER, MANNER, PRESET };
 
 static const struct row {
 	const char *name;
@@ -37,15 +32,9 @@ static const struct row {
 };
 
 static const char *const bodies[] = {
-	[BODY_E1] = "e1",
-	[BODY_E2] = "e2",
-	[BODY_E3] = "e3",
-	[BODY_HTML] = "html",
-	[BODY_TEXT] = "text",
-	[BODY_EMPTY] = "empty",
-	[BODY_JSON] = "json",
-	[BODY_BROKEN] = "broken",
-	[BODY_CHALLENGE] = "challenge",
+	[BODY_E1] = "e1",	    [BODY_E2] = "e2",	      [BODY_E3] = "e3",
+	[BODY_HTML] = "html",	    [BODY_TEXT] = "text",     [BODY_EMPTY] = "empty",
+	[BODY_JSON] = "json",	    [BODY_BROKEN] = "broken", [BODY_CHALLENGE] = "challenge",
 	[BODY_STOPPED] = "stopped",
 };
 

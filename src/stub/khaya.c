@@ -369,8 +369,7 @@ static void synthesize(struct asked *q)
 	} else {
 		q->a->status = 200;
 		httpd_add_header(q->a, "Content-Type", "audio/wav");
-		speech_make(&q->a->body, buf_cstr(&q->text), l->code, id ? id : speaker ? speaker
-											: "");
+		speech_make(&q->a->body, buf_cstr(&q->text), l->code, id ? id : speaker ? speaker : "");
 	}
 }
 

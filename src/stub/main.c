@@ -12,8 +12,7 @@
 
 #define LISTEN_DEFAULT "127.0.0.1:8089"
 #define BODY_MAX (128UL * 1024 * 1024)
-enum { EXIT_USAGE = 2,
-       EXIT_NO_SERVER = 69 };
+enum { EXIT_USAGE = 2, EXIT_NO_SERVER = 69 };
 
 static int usage(FILE *to)
 {

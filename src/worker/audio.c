@@ -75,8 +75,8 @@ static int next_piece(struct audio *a)
 	reply_free(a->piece);
 	a->piece = NULL;
 	a->piece_at = 0;
-	if (side_open(a->side, &err) || redis_call(a->side->r, &a->piece, &err, "GETRANGE %s %lld %lld", a->key, (long long)a->at,
-						   (long long)(a->at + PIECE_BYTES - 1))) {
+	if (side_open(a->side, &err) || redis_call(a->side->r, &a->piece, &err, "GETRANGE %s %lld %lld", a->key,
+						   (long long)a->at, (long long)(a->at + PIECE_BYTES - 1))) {
 		side_lose(a->side);
 		return -1;
 	}
@@ -134,7 +134,8 @@ static enum audio_opened check_size(struct audio *a, struct job *job, struct out
 	if (a->size == 0)
 		api_audio_fault(job, out, "%s is empty", what);
 	else if (a->size > max)
-		api_audio_fault(job, out, "%s has %lld bytes; max_audio_bytes allows %lld", what, (long long)a->size, (long long)max);
+		api_audio_fault(job, out, "%s has %lld bytes; max_audio_bytes allows %lld", what, (long long)a->size,
+				(long long)max);
 	else
 		return AUDIO_READY;
 	return AUDIO_FAULT;
@@ -142,7 +143,8 @@ static enum audio_opened check_size(struct audio *a, struct job *job, struct out
 
 static int open_beneath(const char *root, const char *path)
 {
-	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
 	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), saved;
 	long fd = -1;
 
@@ -171,7 +173,8 @@ static const char *why_not_opened(int error)
 
 static enum audio_opened open_path(struct audio *a, struct job *job, struct call *call, struct outcome *out)
 {
-	const char *root = a->side->ctx->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""), *inside = path;
+	const char *root = a->side->ctx->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""),
+		   *inside = path;
 	size_t n = root ? strlen(root) : 0;
 	char head[HEAD_BYTES];
 	struct stat st;
@@ -206,7 +209,8 @@ static enum audio_opened open_path(struct audio *a, struct job *job, struct call
 	return AUDIO_READY;
 }
 
-static enum audio_opened open_key(struct audio *a, const struct keys *keys, struct job *job, struct call *call, struct outcome *out, struct error *err)
+static enum audio_opened open_key(struct audio *a, const struct keys *keys, struct job *job, struct call *call,
+				  struct outcome *out, struct error *err)
 {
 	const char *key = job_string(job, JOB_AUDIO_KEY, "");
 	struct reply *reply = NULL;
@@ -214,7 +218,9 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 	size_t len = 0;
 
 	if (strlen(key) >= KEY_MAX || !key_is_audio(keys, key)) {
-		api_audio_fault(job, out, "audio_key must be the whole name of an audio key, like %saudio:NAME, got '%.100s'", keys->stem, key);
+		api_audio_fault(job, out,
+				"audio_key must be the whole name of an audio key, like %saudio:NAME, got '%.100s'",
+				keys->stem, key);
 		return AUDIO_FAULT;
 	}
 	memcpy(a->key, key, strlen(key) + 1);
@@ -271,7 +277,8 @@ static enum audio_opened open_base64(struct audio *a, struct job *job, struct ca
 	return AUDIO_READY;
 }
 
-enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct job *job, struct call *call, struct outcome *out, struct error *err)
+enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct job *job, struct call *call,
+			     struct outcome *out, struct error *err)
 {
 	if (job_has(job, JOB_AUDIO_PATH))
 		return open_path(a, job, call, out);

@@ -42,7 +42,8 @@ enum audio_opened {
 	AUDIO_NO_REDIS, /* err says why; nothing is wrong with the job */
 };
 /* Opens the job's audio source and fills call->request's body or source and its content type. */
-enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct job *job, struct call *call, struct outcome *out, struct error *err);
+enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct job *job, struct call *call,
+			     struct outcome *out, struct error *err);
 
 /* Puts bytes under the stage key of a slot, to be renamed by the commit. 0; or -1 with err: try again later. */
 int audio_stage(struct side *side, const char *key, const struct buf *bytes, int64_t ttl_ms, struct error *err);

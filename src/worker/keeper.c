@@ -145,7 +145,8 @@ static int connect_redis(struct keeper *k)
 	return 0;
 }
 
-static void write_tick(struct keeper *k, const struct charge *c, const char *worker, struct redis_args *args, char name[KEY_MAX])
+static void write_tick(struct keeper *k, const struct charge *c, const char *worker, struct redis_args *args,
+		       char name[KEY_MAX])
 {
 	const struct keys *keys = line_keys(c->line);
 
@@ -188,15 +189,17 @@ static int reap_expired(struct keeper *k, const struct charge *c, const struct r
 		const char *worker = reply_bytes(reply_at(tick, i), NULL);
 		size_t jobs = 0;
 
-		if (!worker || strcmp(worker, own) == 0 || line_owns(c->line, worker) || clock_mono_ms() < k->reap_from_ms)
+		if (!worker || strcmp(worker, own) == 0 || line_owns(c->line, worker) ||
+		    clock_mono_ms() < k->reap_from_ms)
 			continue;
-		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker, &jobs, &err)) {
+		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker,
+				&jobs, &err)) {
 			lose(k, &err);
 			return -1;
 		}
 		if (jobs > 0)
-			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker", worker, "jobs",
-				  log_int((long long)jobs), NULL);
+			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker",
+				  worker, "jobs", log_int((long long)jobs), NULL);
 	}
 	return 0;
 }
@@ -206,8 +209,9 @@ static void lease_lost(struct charge *c, const char *state)
 {
 	line_lease_lost(c->line);
 	c->registered = false;
-	log_event(LOG_WARN, "lease lost", "queue", line_queue(c->line), "why", *state == 's' ? "struck off the list" : "not renewed in time", "then",
-		  "going on under a new id", NULL);
+	log_event(LOG_WARN, "lease lost", "queue", line_queue(c->line), "why",
+		  *state == 's' ? "struck off the list" : "not renewed in time", "then", "going on under a new id",
+		  NULL);
 }
 
 static int tick(struct keeper *k, struct charge *c)
@@ -303,7 +307,8 @@ static bool wait_for_round(struct keeper *k)
 		pthread_cond_timedwait(&k->changed, &k->lock, &at);
 	}
 	go_on = !k->stop;
-	k->next_ms = clock_mono_ms() + (k->ctx->settings->lease_ms / 4 < ROUND_MAX_MS ? k->ctx->settings->lease_ms / 4 : ROUND_MAX_MS);
+	k->next_ms = clock_mono_ms() +
+		     (k->ctx->settings->lease_ms / 4 < ROUND_MAX_MS ? k->ctx->settings->lease_ms / 4 : ROUND_MAX_MS);
 	pthread_mutex_unlock(&k->lock);
 	return go_on;
 }

@@ -25,13 +25,12 @@
 #define WAIT_MAX_MS 5000 /* for one BLMOVE: a silent peer is noticed soon after */
 #define WAIT_MARGIN_MS 2000
 #define IDLE_POLL_MS 1000
-#define REFUSED_PAUSE_MS 1000	/* Redis is full: how long no claims are tried */
-#define HELD_MS 1000		/* a settlement that met a key of the wrong type is tried again after this */
-#define PARSE_ON_IO_BYTES 65536 /* larger payloads are parsed by the pool thread, so that one giant does not stop the queue */
+#define REFUSED_PAUSE_MS 1000 /* Redis is full: how long no claims are tried */
+#define HELD_MS 1000	      /* a settlement that met a key of the wrong type is tried again after this */
+#define PARSE_ON_IO_BYTES                                                                                              \
+	65536 /* larger payloads are parsed by the pool thread, so that one giant does not stop the queue */
 
-enum wait_state { WAIT_NONE,
-		  WAIT_PENDING,
-		  WAIT_UNBLOCKING };
+enum wait_state { WAIT_NONE, WAIT_PENDING, WAIT_UNBLOCKING };
 
 struct line {
 	struct context *ctx;
@@ -87,12 +86,15 @@ struct line {
 	struct task tasks[]; /* task n is slot n */
 };
 
-struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, struct line_listener listener, struct error *err)
+struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, struct line_listener listener,
+		      struct error *err)
 {
 	const struct queue_settings *q = &ctx->settings->queues[queue];
 	int64_t threads = ctx->settings->threads;
 	/* Room for every thread, the largest stock, and one for the wait. */
-	unsigned nslots = (unsigned)(q->max_concurrency > 0 && q->max_concurrency < threads ? q->max_concurrency : threads) + STOCK_MAX + 1;
+	unsigned nslots =
+		(unsigned)(q->max_concurrency > 0 && q->max_concurrency < threads ? q->max_concurrency : threads) +
+		STOCK_MAX + 1;
 	struct line *l = calloc(1, sizeof *l + nslots * sizeof *l->tasks);
 
 	if (!l) {
@@ -413,7 +415,8 @@ void task_parse(struct task *t)
 	if (t->parsed)
 		return;
 	fault_init(&t->fault);
-	t->bad = job_parse(&t->job, t->payload, t->payload_len, t->line->queue->name, (size_t)s->max_job_bytes, &t->fault) != 0;
+	t->bad = job_parse(&t->job, t->payload, t->payload_len, t->line->queue->name, (size_t)s->max_job_bytes,
+			   &t->fault) != 0;
 	t->parsed = true;
 }
 
@@ -610,7 +613,8 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 		hold(l, t);
 		return;
 	case SETTLED_STAGE_GONE: /* Redis forgot the staged audio (rolled back): only doing the job again brings it back */
-		log_event(LOG_WARN, "staged audio is gone", "queue", l->queue->name, "job", t->job.id, "then", "the job is done again", NULL);
+		log_event(LOG_WARN, "staged audio is gone", "queue", l->queue->name, "job", t->job.id, "then",
+			  "the job is done again", NULL);
 		hand_back(l, t);
 		return;
 	case SETTLED_NOT_DUPLICATE:
@@ -619,8 +623,10 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 	case SETTLED_FENCED:
 	case SETTLED_DUPLICATE:
 		if (t->how == SETTLE_RESULT || t->how == SETTLE_DUPLICATE)
-			log_event(LOG_INFO, letter == SETTLED_FENCED ? "result refused: the slot was taken away" : "id has a result already", "queue",
-				  l->queue->name, "job", t->job.id, NULL);
+			log_event(LOG_INFO,
+				  letter == SETTLED_FENCED ? "result refused: the slot was taken away"
+							   : "id has a result already",
+				  "queue", l->queue->name, "job", t->job.id, NULL);
 		break;
 	case SETTLED_DONE:
 		if (t->how == SETTLE_LATER)
@@ -732,7 +738,8 @@ static void after_claim(struct line *l, const struct turn_answer *answer, struct
 	}
 	if (answer->state == CLAIM_REFUSED) {
 		if (!l->refused)
-			log_event(LOG_WARN, "redis refuses new claims", "queue", l->queue->name, "reason", "probably out of memory", "then",
+			log_event(LOG_WARN, "redis refuses new claims", "queue", l->queue->name, "reason",
+				  "probably out of memory", "then",
 				  "results are still written; claims are tried again every second", NULL);
 		l->refused_until_ms = clock_mono_ms() + REFUSED_PAUSE_MS;
 	} else if (l->refused) {
@@ -756,7 +763,13 @@ static void measure(struct line *l, size_t settled)
 static void take_turn(struct line *l, size_t want)
 {
 	char worker[WORKER_ID_MAX + 1];
-	struct turn_request q = {.worker = worker, .victim = "", .settle = l->settle, .slots = l->claim, .repeated = l->repeated, .dead_max_jobs = l->ctx->settings->dead_max_jobs, .dead_max_bytes = l->ctx->settings->dead_max_bytes};
+	struct turn_request q = {.worker = worker,
+				 .victim = "",
+				 .settle = l->settle,
+				 .slots = l->claim,
+				 .repeated = l->repeated,
+				 .dead_max_jobs = l->ctx->settings->dead_max_jobs,
+				 .dead_max_bytes = l->ctx->settings->dead_max_bytes};
 	struct turn_answer answer = {0};
 	struct reply *reply = NULL;
 	struct error err = {0};
@@ -809,8 +822,8 @@ static void begin_wait(struct line *l)
 	l->wait = WAIT_PENDING;
 	l->wait_until_ms = clock_mono_ms() + limit_ms + WAIT_MARGIN_MS;
 	fault_point("wait:before");
-	if (redis_appendf(l->b, &err, "BLMOVE %s %s RIGHT LEFT %lld.%03lld", l->keys.ready, slot, (long long)(limit_ms / 1000),
-			  (long long)(limit_ms % 1000)) ||
+	if (redis_appendf(l->b, &err, "BLMOVE %s %s RIGHT LEFT %lld.%03lld", l->keys.ready, slot,
+			  (long long)(limit_ms / 1000), (long long)(limit_ms % 1000)) ||
 	    redis_flush(l->b, &err))
 		lose_b(l, &err);
 }
@@ -895,7 +908,8 @@ static bool settle_now(struct line *l, int64_t *gather_us)
 /* Sleeps until woken, a reply on b, or the time has come. */
 static void sleep_until_needed(struct line *l, int64_t us)
 {
-	struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN}, {.fd = l->wait != WAIT_NONE && l->b ? redis_fd(l->b) : -1, .events = POLLIN}};
+	struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN},
+				{.fd = l->wait != WAIT_NONE && l->b ? redis_fd(l->b) : -1, .events = POLLIN}};
 	struct timespec limit = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
 	uint64_t count;
 

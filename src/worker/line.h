@@ -33,7 +33,8 @@ struct line_listener {
 };
 
 /* ctx and stock are borrowed. Returns owned. No thread runs yet. */
-struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, struct line_listener listener, struct error *err);
+struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, struct line_listener listener,
+		      struct error *err);
 void line_free(struct line *l);
 int line_start(struct line *l, struct error *err);
 /* Returns when the I/O thread has ended: after PHASE_DRAIN, when every job is settled and the worker is off the list (true), or after
@@ -59,11 +60,12 @@ void line_worker_id(const struct line *l, unsigned generation, char out[WORKER_I
 unsigned line_generation(struct line *l);
 
 /* Keeper thread. */
-void line_renewed(struct line *l, int64_t lease_until_boot_ms); /* the lease of the current generation holds until then */
-void line_lease_lost(struct line *l);				/* on to the next generation; it must be registered before anything is claimed */
-bool line_owns(struct line *l, const char *worker);		/* a former id of ours whose jobs still run here */
+void line_renewed(struct line *l,
+		  int64_t lease_until_boot_ms); /* the lease of the current generation holds until then */
+void line_lease_lost(struct line *l); /* on to the next generation; it must be registered before anything is claimed */
+bool line_owns(struct line *l, const char *worker); /* a former id of ours whose jobs still run here */
 void line_pause(struct line *l, bool paused);
-void line_adopt(struct line *l, unsigned slot);					/* a free slot was seen full: claim it next */
+void line_adopt(struct line *l, unsigned slot); /* a free slot was seen full: claim it next */
 size_t line_free_slots(struct line *l, unsigned *out, size_t max, size_t from); /* a snapshot, from the from-th on */
 
 #endif

@@ -83,7 +83,8 @@ static int was_sent(struct reaping *p, unsigned slot, const char *hash, bool *se
 }
 
 /* Whether the job must be given up; then *fault says why. */
-static int judge(struct reaping *p, unsigned slot, struct job *job, bool readable, const char *hash, struct fault *fault, bool *give_up)
+static int judge(struct reaping *p, unsigned slot, struct job *job, bool readable, const char *hash,
+		 struct fault *fault, bool *give_up)
 {
 	int64_t crashes = 0;
 	bool sent = false;
@@ -97,10 +98,12 @@ static int judge(struct reaping *p, unsigned slot, struct job *job, bool readabl
 		return -1;
 	*give_up = sent || crashes >= p->s->max_crashes;
 	if (sent)
-		fault_set(fault, "UnknownOutcomeError", 0, "the worker died after the request was sent; whether it was carried out is unknown, and the job says hold");
+		fault_set(
+			fault, "UnknownOutcomeError", 0,
+			"the worker died after the request was sent; whether it was carried out is unknown, and the job says hold");
 	else if (*give_up)
-		fault_set(fault, "WorkerCrashError", 0, "%lld workers died with this job in hand; max_crashes is %lld", (long long)crashes,
-			  (long long)p->s->max_crashes);
+		fault_set(fault, "WorkerCrashError", 0, "%lld workers died with this job in hand; max_crashes is %lld",
+			  (long long)crashes, (long long)p->s->max_crashes);
 	if (*give_up)
 		fault->service = job->type ? job->type->service : NULL;
 	return 0;
@@ -108,7 +111,12 @@ static int judge(struct reaping *p, unsigned slot, struct job *job, bool readabl
 
 static int settle(struct reaping *p, struct settlement *s)
 {
-	struct turn_request q = {.worker = "", .victim = p->own ? "" : p->worker, .settle = s, .nsettle = 1, .dead_max_jobs = p->s->dead_max_jobs, .dead_max_bytes = p->s->dead_max_bytes};
+	struct turn_request q = {.worker = "",
+				 .victim = p->own ? "" : p->worker,
+				 .settle = s,
+				 .nsettle = 1,
+				 .dead_max_jobs = p->s->dead_max_jobs,
+				 .dead_max_bytes = p->s->dead_max_bytes};
 	struct turn_answer answer = {0};
 	struct reply *reply = NULL;
 	int rc = turn_write(p->turn, p->r, p->k, &q, p->err);
@@ -127,7 +135,14 @@ static int settle(struct reaping *p, struct settlement *s)
 
 static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_t len)
 {
-	struct settlement s = {.how = SETTLE_BACK, .worker = p->worker, .slot = slot, .payload = payload, .payload_len = len, .outcome = "", .reply = "", .number = CRASH_MEMORY_MS};
+	struct settlement s = {.how = SETTLE_BACK,
+			       .worker = p->worker,
+			       .slot = slot,
+			       .payload = payload,
+			       .payload_len = len,
+			       .outcome = "",
+			       .reply = "",
+			       .number = CRASH_MEMORY_MS};
 	struct outcome_facts facts = {.queue = p->queue, .worker = p->worker, .finished_at_ms = clock_real_ms()};
 	struct buf body = BUF_INIT(SIZE_MAX / 4), dead = BUF_INIT(SIZE_MAX / 4);
 	char hash[SHA1_HEX_LEN + 1];
@@ -137,7 +152,8 @@ static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_
 	int rc;
 
 	outcome_init(&out);
-	readable = job_parse(&job, payload, len, p->queue ? p->queue : "", (size_t)p->s->max_job_bytes, &out.fault) == 0;
+	readable =
+		job_parse(&job, payload, len, p->queue ? p->queue : "", (size_t)p->s->max_job_bytes, &out.fault) == 0;
 	sha1_hex(payload, len, hash);
 	rc = judge(p, slot, &job, readable, hash, &out.fault, &give_up);
 	if (!p->own)
@@ -247,8 +263,8 @@ static int empty_and_strike(struct reaping *p, unsigned nslots)
 	return full > 0 ? error_set(p->err, ERR_LINK, "slots of %s do not stay empty", p->worker) : 0;
 }
 
-int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue, const char *worker,
-		size_t *jobs, struct error *err)
+int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
+		const char *worker, size_t *jobs, struct error *err)
 {
 	struct reaping p = {.r = r, .turn = turn, .k = k, .s = s, .queue = queue, .worker = worker, .err = err};
 	struct reply *reply = NULL;
@@ -269,8 +285,8 @@ int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const 
 	return rc;
 }
 
-int reap_own(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *worker, unsigned nslots,
-	     struct error *err)
+int reap_own(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *worker,
+	     unsigned nslots, struct error *err)
 {
 	struct reaping p = {.r = r, .turn = turn, .k = k, .s = s, .worker = worker, .own = true, .err = err};
 

@@ -17,10 +17,10 @@
 
 /* A dead worker: its jobs go back to ready (or are given up: too many crashes, or sent and not to be repeated). How many slots it had is
  * read from its hash. *jobs: how many were moved. 0; or -1 (ERR_LINK, ERR_REFUSED). A worker that is alive after all is no error. */
-int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue, const char *worker,
-		size_t *jobs, struct error *err);
+int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
+		const char *worker, size_t *jobs, struct error *err);
 /* Our own slots, when every thread is done: what a lost reply left in them goes back to ready. */
-int reap_own(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *worker, unsigned nslots,
-	     struct error *err);
+int reap_own(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *worker,
+	     unsigned nslots, struct error *err);
 
 #endif

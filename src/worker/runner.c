@@ -102,7 +102,8 @@ void crew_log(struct crew *c)
 		since_ms = r->since_ms;
 		pthread_mutex_unlock(&r->lock);
 		if (*doing)
-			log_event(LOG_INFO, "thread", "thread", log_int(i), "state", "busy", "job", doing, "for_ms", log_int(clock_mono_ms() - since_ms), NULL);
+			log_event(LOG_INFO, "thread", "thread", log_int(i), "state", "busy", "job", doing, "for_ms",
+				  log_int(clock_mono_ms() - since_ms), NULL);
 		else
 			log_event(LOG_INFO, "thread", "thread", log_int(i), "state", "idle", NULL);
 	}
@@ -126,7 +127,8 @@ static void put_back(struct task *t)
 }
 
 /* The result as it stands in out. counted_as: the outcome in stats. A failed job is kept in dead too, unless it had expired. */
-static void finish(struct task *t, const struct outcome *out, const struct outcome_facts *so_far, const char *counted_as, bool keep_dead)
+static void finish(struct task *t, const struct outcome *out, const struct outcome_facts *so_far,
+		   const char *counted_as, bool keep_dead)
 {
 	struct outcome_facts facts = *so_far;
 	char worker[WORKER_ID_MAX + 1];
@@ -152,8 +154,9 @@ static void fail(struct task *t, struct outcome *out, const struct outcome_facts
 	out->kind = OUTCOME_FAILED;
 	finish(t, out, facts, "failed", true);
 	if (log_enabled(LOG_INFO))
-		log_event(LOG_INFO, "job failed", "queue", line_queue(t->line), "job", t->job.id, "type", out->fault.type, "status",
-			  log_int(out->fault.status_code), "attempts", log_int(facts->attempts), NULL);
+		log_event(LOG_INFO, "job failed", "queue", line_queue(t->line), "job", t->job.id, "type",
+			  out->fault.type, "status", log_int(out->fault.status_code), "attempts",
+			  log_int(facts->attempts), NULL);
 }
 
 static void retry(struct runner *r, struct task *t, int64_t attempts)
@@ -164,8 +167,8 @@ static void retry(struct runner *r, struct task *t, int64_t attempts)
 	t->body.max = SIZE_MAX / 4;
 	buf_clear(&t->body);
 	job_with_attempt(&t->job, attempts, &t->body);
-	log_event(LOG_DEBUG, "job tried again later", "queue", line_queue(t->line), "job", t->job.id, "attempts", log_int(attempts), "in_ms",
-		  log_int(t->number), NULL);
+	log_event(LOG_DEBUG, "job tried again later", "queue", line_queue(t->line), "job", t->job.id, "attempts",
+		  log_int(attempts), "in_ms", log_int(t->number), NULL);
 }
 
 /* --- What a job is allowed. --------------------------------------------------------------------------------------------- */
@@ -215,7 +218,8 @@ static bool settled_before_call(struct runner *r, struct task *t, struct outcome
 	}
 	if (job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
 		r->out.fault.service = t->job.type->service;
-		fault_set(&r->out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld", (long long)t->job.number[JOB_EXPIRES_AT_MS]);
+		fault_set(&r->out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld",
+			  (long long)t->job.number[JOB_EXPIRES_AT_MS]);
 		r->out.kind = OUTCOME_FAILED;
 		finish(t, &r->out, facts, "expired", false);
 		return true;
@@ -260,14 +264,16 @@ static void unmark_sent(struct runner *r, struct task *t)
 /* A request that went out under hold is not sent again, unless the answer says that nothing was done. */
 static void apply_hold(struct runner *r, struct task *t, const struct http_response *resp)
 {
-	bool nothing_done = resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 || strstr(buf_cstr(&r->out.fault.message), "is locked"));
+	bool nothing_done = resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 ||
+							   strstr(buf_cstr(&r->out.fault.message), "is locked"));
 
 	if (!holds(t) || !resp->sent || r->out.kind == OUTCOME_SUCCEEDED || nothing_done)
 		return;
 	r->out.kind = OUTCOME_FAILED;
 	if (resp->end == HTTP_ANSWERED)
 		return;
-	fault_set(&r->out.fault, "UnknownOutcomeError", 0, "no answer came (%s); whether the request was carried out is unknown, and the job says hold",
+	fault_set(&r->out.fault, "UnknownOutcomeError", 0,
+		  "no answer came (%s); whether the request was carried out is unknown, and the job says hold",
 		  resp->fault);
 }
 
@@ -316,7 +322,8 @@ static bool deliver_audio(struct runner *r, struct task *t)
 	base64_encode(&text, r->out.audio.ptr, r->out.audio.len);
 	if (text.failed) {
 		r->out.kind = OUTCOME_FAILED;
-		fault_set(&r->out.fault, "TTSGenerationError", 400, "audio of %zu bytes is too large for output base64 (max_job_bytes); use output key",
+		fault_set(&r->out.fault, "TTSGenerationError", 400,
+			  "audio of %zu bytes is too large for output base64 (max_job_bytes); use output key",
 			  r->out.audio.len);
 	} else {
 		add_to_result(&r->out.result, "audio_base64", text.ptr, text.len);

@@ -132,7 +132,8 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 	s->ctx.started_at_ms = clock_real_ms();
 	health_init(&s->ctx.health);
 	name_worker(&s->ctx);
-	if (redis_address_parse(&s->ctx.address, settings->redis_url, settings->redis_username, settings->redis_password, err) ||
+	if (redis_address_parse(&s->ctx.address, settings->redis_url, settings->redis_username,
+				settings->redis_password, err) ||
 	    http_global_init(&http, err))
 		goto fail;
 	s->http = true;
@@ -140,8 +141,8 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 	s->ctx.api = s->api;
 	if (!s->api || wait_for_redis(s, stop_asked, err) || build(s, err))
 		goto fail;
-	log_event(LOG_INFO, "started", "version", ADWUMA_VERSION, "worker", s->ctx.base_id, "threads", log_int(settings->threads), "queues",
-		  log_int((long long)s->nlines), NULL);
+	log_event(LOG_INFO, "started", "version", ADWUMA_VERSION, "worker", s->ctx.base_id, "threads",
+		  log_int(settings->threads), "queues", log_int((long long)s->nlines), NULL);
 	return s;
 fail:
 	service_free(s);
@@ -212,7 +213,8 @@ bool service_stop(struct service *s, bool (*hurry)(void))
 	keeper_stop(s->keeper);
 	stock_close(s->stock);
 	pool_join(s->pool);
-	log_event(clean ? LOG_INFO : LOG_ERROR, "stopped", "redis", clean ? "told" : "could not be reached: jobs wait in their slots for another worker", NULL);
+	log_event(clean ? LOG_INFO : LOG_ERROR, "stopped", "redis",
+		  clean ? "told" : "could not be reached: jobs wait in their slots for another worker", NULL);
 	return clean;
 }
 
@@ -222,8 +224,8 @@ void service_log(struct service *s)
 		size_t waiting, running;
 
 		stock_counts(s->stock, i, &waiting, &running);
-		log_event(LOG_INFO, "queue", "queue", line_queue(s->lines[i]), "running", log_int((long long)running), "waiting",
-			  log_int((long long)waiting), "unsettled", log_int(line_busy(s->lines[i])), NULL);
+		log_event(LOG_INFO, "queue", "queue", line_queue(s->lines[i]), "running", log_int((long long)running),
+			  "waiting", log_int((long long)waiting), "unsettled", log_int(line_busy(s->lines[i])), NULL);
 	}
 	crew_log(s->crew);
 }

@@ -38,7 +38,8 @@ struct stock {
 	struct share queue[];
 };
 
-struct stock *stock_new(const struct settings *s, void (*wake)(void *waker, size_t queue), void *waker, struct error *err)
+struct stock *stock_new(const struct settings *s, void (*wake)(void *waker, size_t queue), void *waker,
+			struct error *err)
 {
 	struct stock *st = calloc(1, sizeof *st + s->nqueues * sizeof *st->queue);
 
@@ -210,7 +211,8 @@ static size_t target(const struct stock *s, size_t queue)
 	const struct share *q = &s->queue[queue];
 	int64_t n = q->call_us > 0 ? (int64_t)q->running * STOCK_MS * 1000 / q->call_us : 0;
 
-	if (n == 0 && q->backlog && share_use(q) < q->limit && others_have_backlog(s, queue) && next_free_us(s) <= STOCK_PATIENCE_MS * 1000)
+	if (n == 0 && q->backlog && share_use(q) < q->limit && others_have_backlog(s, queue) &&
+	    next_free_us(s) <= STOCK_PATIENCE_MS * 1000)
 		n = 1;
 	return n < STOCK_MAX ? (size_t)n : STOCK_MAX;
 }
@@ -274,7 +276,8 @@ bool stock_crowded(struct stock *s, size_t queue)
 
 	pthread_mutex_lock(&s->lock);
 	wait_us = next_free_us(s) * (int64_t)(s->waiting + 1);
-	crowded = (free_threads(s) == 0 && (wait_us == 0 || wait_us > STOCK_PATIENCE_MS * 1000)) || q->running + q->waiting >= q->limit;
+	crowded = (free_threads(s) == 0 && (wait_us == 0 || wait_us > STOCK_PATIENCE_MS * 1000)) ||
+		  q->running + q->waiting >= q->limit;
 	pthread_mutex_unlock(&s->lock);
 	return crowded;
 }

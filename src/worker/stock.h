@@ -26,7 +26,8 @@
 struct stock;
 
 /* wake(line) is called without the lock when a queue may have become able to claim. Returns owned. */
-struct stock *stock_new(const struct settings *s, void (*wake)(void *waker, size_t queue), void *waker, struct error *err);
+struct stock *stock_new(const struct settings *s, void (*wake)(void *waker, size_t queue), void *waker,
+			struct error *err);
 void stock_free(struct stock *s);
 
 /* Pool threads. Blocks until there is a task; NULL once stock_close was called. */

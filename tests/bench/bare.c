@@ -30,7 +30,8 @@ static size_t swallow(char *data, size_t size, size_t n, void *ctx)
 
 static void *run(void *arg)
 {
-	static const char *const lines[] = {"Content-Type: application/json", "Ocp-Apim-Subscription-Key: bench", "Cache-Control: no-cache", "Expect:"};
+	static const char *const lines[] = {"Content-Type: application/json", "Ocp-Apim-Subscription-Key: bench",
+					    "Cache-Control: no-cache", "Expect:"};
 	struct curl_slist *headers = NULL;
 	CURL *e = curl_easy_init();
 	char body[256];
@@ -52,7 +53,8 @@ static void *run(void *arg)
 
 		curl_easy_setopt(e, CURLOPT_POSTFIELDS, body);
 		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE, (long)n);
-		if (curl_easy_perform(e) != CURLE_OK || curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status != 200)
+		if (curl_easy_perform(e) != CURLE_OK ||
+		    curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status != 200)
 			atomic_fetch_add(&failed, 1);
 	}
 	curl_easy_cleanup(e);
@@ -97,8 +99,9 @@ int main(int argc, char **argv)
 	took = now() - began;
 	free(crew);
 	getrusage(RUSAGE_SELF, &use);
-	printf("{\"calls\":%ld,\"failed\":%ld,\"seconds\":%.4f,\"rate\":%.1f,\"cpu_us\":%.2f,\"rss_kib\":%ld}\n", calls, atomic_load(&failed), took,
-	       (double)calls / took, (seconds(use.ru_utime) + seconds(use.ru_stime)) * 1e6 / (double)calls, use.ru_maxrss);
+	printf("{\"calls\":%ld,\"failed\":%ld,\"seconds\":%.4f,\"rate\":%.1f,\"cpu_us\":%.2f,\"rss_kib\":%ld}\n", calls,
+	       atomic_load(&failed), took, (double)calls / took,
+	       (seconds(use.ru_utime) + seconds(use.ru_stime)) * 1e6 / (double)calls, use.ru_maxrss);
 	curl_global_cleanup();
 	return atomic_load(&failed) ? 1 : 0;
 }

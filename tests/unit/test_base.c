@@ -69,11 +69,13 @@ END_TEST
 
 START_TEST(utf8)
 {
-	ck_assert(utf8_valid("\xe2\x82\xac", 3) && !utf8_valid("\xe2\x82", 2) && !utf8_valid("\xc0\xaf", 2) && !utf8_valid("\xed\xbf\xbf", 3));
+	ck_assert(utf8_valid("\xe2\x82\xac", 3) && !utf8_valid("\xe2\x82", 2) && !utf8_valid("\xc0\xaf", 2) &&
+		  !utf8_valid("\xed\xbf\xbf", 3));
 	ck_assert_uint_eq(utf8_cut("a\xe2\x82\xac", 4, 3), 1);
 	ck_assert_uint_eq(utf8_cut("a\xe2\x82\xac", 4, 4), 4);
-	utf8_repair(&b, "a\xff\xfe"
-			"b\xe2\x82",
+	utf8_repair(&b,
+		    "a\xff\xfe"
+		    "b\xe2\x82",
 		    6);
 	ck_assert_str_eq(b.ptr, "a\xef\xbf\xbd\xef\xbf\xbd"
 				"b\xef\xbf\xbd");
@@ -99,7 +101,8 @@ END_TEST
 
 START_TEST(base64_both_ways)
 {
-	static const char *const bad[] = {"A", "AA", "AAA", "AA=A", "A===", "====", "AA A", "AAAA\n", "!!!!", "AAAAA", "=AAA"};
+	static const char *const bad[] = {"A",	  "AA",	    "AAA",  "AA=A",  "A===", "====",
+					  "AA A", "AAAA\n", "!!!!", "AAAAA", "=AAA"};
 	char *data = malloc(200000);
 	struct buf back = BUF_INIT(1 << 20);
 
@@ -126,15 +129,18 @@ START_TEST(redis_urls)
 	struct error err;
 
 	ck_assert_int_eq(redis_address_parse(&a, "redis://us%40er:p%3Aw@host:7/3", NULL, NULL, &err), 0);
-	ck_assert(strcmp(a.host, "host") == 0 && a.port == 7 && a.db == 3 && strcmp(a.username, "us@er") == 0 && strcmp(a.password, "p:w") == 0);
+	ck_assert(strcmp(a.host, "host") == 0 && a.port == 7 && a.db == 3 && strcmp(a.username, "us@er") == 0 &&
+		  strcmp(a.password, "p:w") == 0);
 	redis_address_release(&a);
 	ck_assert_int_eq(redis_address_parse(&a, "redis://:secret@[::1]", "bob", "better", &err), 0);
-	ck_assert(strcmp(a.host, "::1") == 0 && a.port == 6379 && strcmp(a.username, "bob") == 0 && strcmp(a.password, "better") == 0);
+	ck_assert(strcmp(a.host, "::1") == 0 && a.port == 6379 && strcmp(a.username, "bob") == 0 &&
+		  strcmp(a.password, "better") == 0);
 	redis_address_release(&a);
 	ck_assert_int_eq(redis_address_parse(&a, "unix:///run/r.sock?db=2", NULL, NULL, &err), 0);
 	ck_assert(strcmp(a.socket, "/run/r.sock") == 0 && a.db == 2);
 	redis_address_release(&a);
-	for (const char *const *bad = (const char *const[]){"redis://h:0", "redis://h:70000", "redis://h/x", "redis://h/1?x", "unix://rel", "unix:///a?x=1", "http://h",
+	for (const char *const *bad = (const char *const[]){"redis://h:0", "redis://h:70000", "redis://h/x",
+							    "redis://h/1?x", "unix://rel", "unix:///a?x=1", "http://h",
 							    "redis://:secret%4@h", "rediss://h", "redis://[::1", NULL};
 	     *bad; bad++) {
 		ck_assert_msg(redis_address_parse(&a, *bad, NULL, NULL, &err) == -1, "%s", *bad);
@@ -156,8 +162,10 @@ START_TEST(key_names)
 	ck_assert_str_eq(name, "adwuma:{translate}:slot:w.0:0");
 	key_result(&k, "42", name);
 	ck_assert_str_eq(name, "adwuma:{translate}:result:42");
-	ck_assert(key_is_audio(&k, "adwuma:{other}:audio:x") && !key_is_audio(&k, "adwuma:{other}:audio:") && !key_is_audio(&k, "adwuma:{}:audio:x"));
-	ck_assert(!key_is_audio(&k, "other:{q}:audio:x") && !key_is_audio(&k, "adwuma:{q}:result:x") && !key_is_audio(&k, "adwuma:"));
+	ck_assert(key_is_audio(&k, "adwuma:{other}:audio:x") && !key_is_audio(&k, "adwuma:{other}:audio:") &&
+		  !key_is_audio(&k, "adwuma:{}:audio:x"));
+	ck_assert(!key_is_audio(&k, "other:{q}:audio:x") && !key_is_audio(&k, "adwuma:{q}:result:x") &&
+		  !key_is_audio(&k, "adwuma:"));
 }
 END_TEST
 

@@ -212,7 +212,8 @@ END_TEST
 START_TEST(each_byte_is_escaped_as_it_must)
 {
 	for (int c = 0; c < 256; c++) {
-		static const char *const named[256] = {['"'] = "\\\"", ['\\'] = "\\\\", ['\n'] = "\\n", ['\r'] = "\\r", ['\t'] = "\\t"};
+		static const char *const named[256] = {
+			['"'] = "\\\"", ['\\'] = "\\\\", ['\n'] = "\\n", ['\r'] = "\\r", ['\t'] = "\\t"};
 		char s[3] = {'a', (char)c, 'z'}, want[16];
 
 		if (named[c])
@@ -238,7 +239,8 @@ END_TEST
 /* What is written is strict JSON and reads back as the repaired input: two other modules are the judges. */
 START_TEST(any_bytes_come_back)
 {
-	static const char alphabet[] = "ab\"\\/\n\x01\x7f\x80\xbf\xc2\xc3\xa9\xe2\x82\xac\xed\xa0\xf0\x9f\x98\x80\xf4\xff\0";
+	static const char alphabet[] =
+		"ab\"\\/\n\x01\x7f\x80\xbf\xc2\xc3\xa9\xe2\x82\xac\xed\xa0\xf0\x9f\x98\x80\xf4\xff\0";
 	struct buf back = BUF_INIT(1 << 10), repaired = BUF_INIT(1 << 10);
 
 	for (int round = 0; round < ROUNDS; round++) {
@@ -327,7 +329,8 @@ START_TEST(doubles_read_back)
 		buf_json_double(&b, d, decimals);
 		ck_assert_int_eq(json_scan(b.ptr, b.len, NULL, NULL, NULL), JSON_OK);
 		off = fabs(strtod(b.ptr, NULL) - d);
-		ck_assert_msg(off <= 0.5000001 * pow(10, -decimals) + fabs(d) * 1e-15, "%.17g with %d decimals is %s", d, decimals, b.ptr);
+		ck_assert_msg(off <= 0.5000001 * pow(10, -decimals) + fabs(d) * 1e-15, "%.17g with %d decimals is %s",
+			      d, decimals, b.ptr);
 		ck_assert(!strchr(b.ptr, '.') || (b.ptr[b.len - 1] != '0' && b.ptr[b.len - 1] != '.'));
 	}
 }

@@ -14,11 +14,14 @@ static const struct {
 	size_t repeat;
 	const char *sha1, *sha256;
 } hashes[] = {
-	{"", 1, "da39a3ee5e6b4b0d3255bfef95601890afd80709", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
-	{"abc", 1, "a9993e364706816aba3e25717850c26c9cd0d89d", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+	{"", 1, "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+	 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+	{"abc", 1, "a9993e364706816aba3e25717850c26c9cd0d89d",
+	 "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
 	{"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1, "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
 	 "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
-	{"a", MILLION, "34aa973cd4c4daa4f61eeb2bdbad27316534016f", "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+	{"a", MILLION, "34aa973cd4c4daa4f61eeb2bdbad27316534016f",
+	 "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
 };
 
 START_TEST(hashes_are_the_published_ones)
@@ -75,31 +78,9 @@ START_TEST(base64_is_that_of_the_rfc)
 END_TEST
 
 static const char *const refused[] = {
-	"A",
-	"AA",
-	"AAA",
-	"AAAAA",
-	"AAAAAA",
-	"=",
-	"==",
-	"===",
-	"====",
-	"A===",
-	"=AAA",
-	"A=AA",
-	"AA=A",
-	"AA==AAAA",
-	"AAA=AAAA",
-	"AAAA====",
-	"AAAA=",
-	"AA A",
-	" AAAA",
-	"AAAA\n",
-	"AAAA\r\n\r\n",
-	"AAA\n",
-	"AA-_",
-	"AA!A",
-	"AA\x80\x80",
+	"A",	 "AA",	   "AAA",	   "AAAAA", "AAAAAA",	"=",	    "==",	  "===",   "====",
+	"A===",	 "=AAA",   "A=AA",	   "AA=A",  "AA==AAAA", "AAA=AAAA", "AAAA====",	  "AAAA=", "AA A",
+	" AAAA", "AAAA\n", "AAAA\r\n\r\n", "AAA\n", "AA-_",	"AA!A",	    "AA\x80\x80",
 };
 
 START_TEST(what_is_not_base64_is_refused_and_leaves_nothing)
@@ -212,7 +193,8 @@ START_TEST(random_names_are_hex_and_differ)
 
 		for (const char *at = many; (at = strchr(at, *d)); at++)
 			count++;
-		ck_assert_msg(count > 128 && count < 384, "%zu times %c of 4096", count, *d); /* 256 expected; eight sigma */
+		ck_assert_msg(count > 128 && count < 384, "%zu times %c of 4096", count,
+			      *d); /* 256 expected; eight sigma */
 	}
 	free(many);
 }

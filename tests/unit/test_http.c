@@ -306,8 +306,12 @@ static void teardown(void)
 
 static struct http_request post(const char *body)
 {
-	return (struct http_request){
-		.target = target, .method = "POST", .body = body, .body_len = strlen(body), .timeout_ms = TIMEOUT_MS, .max_response_bytes = 1000};
+	return (struct http_request){.target = target,
+				     .method = "POST",
+				     .body = body,
+				     .body_len = strlen(body),
+				     .timeout_ms = TIMEOUT_MS,
+				     .max_response_bytes = 1000};
 }
 
 static void call(struct http_request req)
@@ -346,20 +350,32 @@ static const struct row {
 } rows[] = {
 	{"plain", BYTES(OK_ANSWER), KEEP, HTTP_ANSWERED, 200, "text/plain", "", "ok"},
 	{"empty", BYTES("HTTP/1.1 204 No Content\r\n\r\n"), KEEP, HTTP_ANSWERED, 204, "", "", ""},
-	{"error with a body", BYTES("HTTP/1.1 400 Bad\r\nContent-Length: 3\r\n\r\nbad"), KEEP, HTTP_ANSWERED, 400, "", "", "bad"},
-	{"redirect is an answer", BYTES("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"), KEEP, HTTP_ANSWERED, 302, "", "", ""},
-	{"type as it is", BYTES(HEAD "content-type: Audio/WAV; x=\"y\"\r\nContent-Length: 0\r\n\r\n"), KEEP, HTTP_ANSWERED, 200, "Audio/WAV; x=\"y\"", "", ""},
-	{"retry-after", BYTES("HTTP/1.1 503 No\r\nRETRY-AFTER: 1.5\r\nContent-Length: 0\r\n\r\n"), KEEP, HTTP_ANSWERED, 503, "", "1.5", ""},
-	{"retry-after twice", BYTES("HTTP/1.1 429 No\r\nRetry-After: 5\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"), KEEP, HTTP_ANSWERED, 429, "", "", ""},
-	{"chunked", BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), KEEP, HTTP_ANSWERED, 200, "", "", "abc"},
+	{"error with a body", BYTES("HTTP/1.1 400 Bad\r\nContent-Length: 3\r\n\r\nbad"), KEEP, HTTP_ANSWERED, 400, "",
+	 "", "bad"},
+	{"redirect is an answer", BYTES("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"), KEEP,
+	 HTTP_ANSWERED, 302, "", "", ""},
+	{"type as it is", BYTES(HEAD "content-type: Audio/WAV; x=\"y\"\r\nContent-Length: 0\r\n\r\n"), KEEP,
+	 HTTP_ANSWERED, 200, "Audio/WAV; x=\"y\"", "", ""},
+	{"retry-after", BYTES("HTTP/1.1 503 No\r\nRETRY-AFTER: 1.5\r\nContent-Length: 0\r\n\r\n"), KEEP, HTTP_ANSWERED,
+	 503, "", "1.5", ""},
+	{"retry-after twice", BYTES("HTTP/1.1 429 No\r\nRetry-After: 5\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"),
+	 KEEP, HTTP_ANSWERED, 429, "", "", ""},
+	{"chunked", BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), KEEP, HTTP_ANSWERED,
+	 200, "", "", "abc"},
 	{"until the end", BYTES(HEAD "\r\nabc"), SHUT, HTTP_ANSWERED, 200, "", "", "abc"},
-	{"interim answer", BYTES("HTTP/1.1 103 Early Hints\r\nContent-Type: a/b\r\n\r\n" OK_ANSWER), KEEP, HTTP_ANSWERED, 200, "text/plain", "", "ok"},
-	{"gzip", BYTES(GZIP "Content-Length: 25\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xcb\x48\xcd\xc9\xc9\x07\x00\x86\xa6\x10\x36\x05\x00\x00\x00"), KEEP, HTTP_ANSWERED, 200, "", "", "hello"},
-	{"gzip of rubbish", BYTES(GZIP "Content-Length: 14\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xff"
-				       "bad"),
+	{"interim answer", BYTES("HTTP/1.1 103 Early Hints\r\nContent-Type: a/b\r\n\r\n" OK_ANSWER), KEEP,
+	 HTTP_ANSWERED, 200, "text/plain", "", "ok"},
+	{"gzip",
+	 BYTES(GZIP
+	       "Content-Length: 25\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xcb\x48\xcd\xc9\xc9\x07\x00\x86\xa6\x10\x36\x05\x00\x00\x00"),
+	 KEEP, HTTP_ANSWERED, 200, "", "", "hello"},
+	{"gzip of rubbish",
+	 BYTES(GZIP "Content-Length: 14\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xff"
+		    "bad"),
 	 KEEP, HTTP_TRANSPORT, 200, "", "", NULL},
 	{"cut short", BYTES(HEAD "Content-Length: 10\r\n\r\nabc"), SHUT, HTTP_TRANSPORT, 200, "", "", NULL},
-	{"chunks cut short", BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n5\r\nab"), SHUT, HTTP_TRANSPORT, 200, "", "", NULL},
+	{"chunks cut short", BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n5\r\nab"), SHUT, HTTP_TRANSPORT, 200, "", "",
+	 NULL},
 	{"head cut short", BYTES("HTTP/1.1 200 OK\r\nContent-Le"), SHUT, HTTP_TRANSPORT, 200, "", "", NULL},
 	{"reset in the body", BYTES(HEAD "Content-Length: 10\r\n\r\nabc"), RESET, HTTP_TRANSPORT, 200, "", "", NULL},
 	{"reset at once", NULL, 0, RESET, HTTP_TRANSPORT, 0, "", "", NULL},
@@ -369,10 +385,17 @@ static const struct row {
 	{"silence in the body", BYTES(HEAD "Content-Length: 10\r\n\r\nabc"), HOLD, HTTP_TIMED_OUT, 200, "", "", NULL},
 	{"dribbled body", BYTES(HEAD "Content-Length: 900\r\n\r\n"), DRIBBLE, HTTP_TIMED_OUT, 200, "", "", NULL},
 	{"dribbled head", BYTES(HEAD "X-Slow: "), DRIBBLE, HTTP_TIMED_OUT, 200, "", "", NULL},
-	{"too large", BYTES(HEAD "Content-Length: 20\r\n\r\n01234567890123456789"), KEEP, HTTP_TOO_LARGE, 200, "", "", NULL},
-	{"just not too large", BYTES(HEAD "Content-Length: 16\r\n\r\n0123456789012345"), KEEP, HTTP_ANSWERED, 200, "", "", "0123456789012345"},
-	{"too large in chunks", BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n9\r\n012345678\r\n9\r\n012345678\r\n0\r\n\r\n"), KEEP, HTTP_TOO_LARGE, 200, "", "", NULL},
-	{"too large unpacked", BYTES(GZIP "Content-Length: 29\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\x4b\x4c\x1c\x05\xa3\x60\x14\x0c\x77\x00\x00\xf9\x8b\xb9\xce\xe8\x03\x00\x00"), KEEP, HTTP_TOO_LARGE, 200, "", "", NULL},
+	{"too large", BYTES(HEAD "Content-Length: 20\r\n\r\n01234567890123456789"), KEEP, HTTP_TOO_LARGE, 200, "", "",
+	 NULL},
+	{"just not too large", BYTES(HEAD "Content-Length: 16\r\n\r\n0123456789012345"), KEEP, HTTP_ANSWERED, 200, "",
+	 "", "0123456789012345"},
+	{"too large in chunks",
+	 BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n9\r\n012345678\r\n9\r\n012345678\r\n0\r\n\r\n"), KEEP,
+	 HTTP_TOO_LARGE, 200, "", "", NULL},
+	{"too large unpacked",
+	 BYTES(GZIP
+	       "Content-Length: 29\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\x4b\x4c\x1c\x05\xa3\x60\x14\x0c\x77\x00\x00\xf9\x8b\xb9\xce\xe8\x03\x00\x00"),
+	 KEEP, HTTP_TOO_LARGE, 200, "", "", NULL},
 };
 
 START_TEST(each_answer_has_its_end)
@@ -390,7 +413,8 @@ START_TEST(each_answer_has_its_end)
 		req.max_response_bytes = 1000;
 	req.timeout_ms = hangs ? SHORT_TIMEOUT_MS : TIMEOUT_MS;
 	call(req);
-	ck_assert_msg(resp.end == row->end, "%s: end %d, not %d (%s)", row->name, (int)resp.end, (int)row->end, resp.fault);
+	ck_assert_msg(resp.end == row->end, "%s: end %d, not %d (%s)", row->name, (int)resp.end, (int)row->end,
+		      resp.fault);
 	ck_assert_msg(resp.status == row->status, "%s: status %ld", row->name, resp.status);
 	ck_assert_msg(resp.sent, "%s: not sent", row->name);
 	ck_assert_msg(seen(&server, &server.requests) == 1, "%s: not one request", row->name);
@@ -400,7 +424,8 @@ START_TEST(each_answer_has_its_end)
 		ck_assert_str_eq(buf_cstr(&resp.body), row->body);
 		ck_assert_str_eq(resp.fault, "");
 	} else {
-		ck_assert_msg(*resp.fault && !strstr(resp.fault, QUERY_SECRET), "%s: fault '%s'", row->name, resp.fault);
+		ck_assert_msg(*resp.fault && !strstr(resp.fault, QUERY_SECRET), "%s: fault '%s'", row->name,
+			      resp.fault);
 	}
 	ck_assert_double_ge(resp.elapsed_ms, row->end == HTTP_TIMED_OUT ? SHORT_TIMEOUT_MS - 2 : 0);
 	ck_assert_double_lt(resp.elapsed_ms, hangs ? SHORT_TIMEOUT_MS + 2000 : TIMEOUT_MS / 2.0);
@@ -495,8 +520,10 @@ END_TEST
 START_TEST(faults_do_not_stay)
 {
 	static const enum http_end ends[] = {HTTP_TOO_LARGE, HTTP_TIMED_OUT, HTTP_TRANSPORT, HTTP_ANSWERED};
-	const struct step steps[] = {
-		{HEAD "Content-Length: 10\r\n\r\n0123456789", 0, KEEP}, {HEAD "Content-Length: 5\r\n\r\n", 0, HOLD}, {NULL, 0, SHUT}, {OK_ANSWER, 0, KEEP}};
+	const struct step steps[] = {{HEAD "Content-Length: 10\r\n\r\n0123456789", 0, KEEP},
+				     {HEAD "Content-Length: 5\r\n\r\n", 0, HOLD},
+				     {NULL, 0, SHUT},
+				     {OK_ANSWER, 0, KEEP}};
 	struct http_request req;
 
 	begin(steps, 4);
@@ -561,7 +588,8 @@ START_TEST(shapes_do_not_mix)
 		call(req);
 		free(body);
 		assert_answered(200, "ok");
-		ck_assert_msg(strncmp(request_text(), shapes[i].line, strlen(shapes[i].line)) == 0, "%zu: %s", i, request_text());
+		ck_assert_msg(strncmp(request_text(), shapes[i].line, strlen(shapes[i].line)) == 0, "%zu: %s", i,
+			      request_text());
 		ck_assert_msg(requested("X-Key: k"), "%zu: %s", i, request_text());
 		ck_assert_msg(!shapes[i].header || requested(shapes[i].header), "%zu: %s", i, request_text());
 		ck_assert_msg(!requested(shapes[i].absent), "%zu: %s", i, request_text());
@@ -829,7 +857,8 @@ static X509 *make_certificate(EVP_PKEY *key, const char *name)
 	X509_gmtime_adj(X509_getm_notBefore(x), -3600);
 	X509_gmtime_adj(X509_getm_notAfter(x), 3600);
 	X509_set_pubkey(x, key);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1,
+				   0);
 	X509_set_issuer_name(x, X509_get_subject_name(x));
 	X509_add_ext(x, names, -1);
 	X509_EXTENSION_free(names);

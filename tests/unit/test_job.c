@@ -30,7 +30,9 @@ static int parse(const char *payload)
 
 START_TEST(a_job_is_read)
 {
-	ck_assert_int_eq(parse("{\"id\":\"a\",\"text\":\"x\\u00e9\",\"timeout_ms\":5e1,\"unknown\":[1],\"speaker\":7,\"reply\":\"r\"}"), 0);
+	ck_assert_int_eq(
+		parse("{\"id\":\"a\",\"text\":\"x\\u00e9\",\"timeout_ms\":5e1,\"unknown\":[1],\"speaker\":7,\"reply\":\"r\"}"),
+		0);
 	ck_assert_str_eq(job.id, "a");
 	ck_assert_str_eq(job.reply, "r");
 	ck_assert_str_eq(job.type->name, "translate");
@@ -43,7 +45,9 @@ END_TEST
 
 START_TEST(the_last_of_two_counts_and_null_is_absent)
 {
-	ck_assert_int_eq(parse("{\"id\":\"a\",\"text\":5,\"text\":\"ok\",\"max_attempts\":3,\"max_attempts\":null,\"\\u0069d\":\"b\"}"), 0);
+	ck_assert_int_eq(
+		parse("{\"id\":\"a\",\"text\":5,\"text\":\"ok\",\"max_attempts\":3,\"max_attempts\":null,\"\\u0069d\":\"b\"}"),
+		0);
 	ck_assert_str_eq(job.id, "b");
 	ck_assert(!job_has(&job, JOB_MAX_ATTEMPTS));
 }
@@ -88,23 +92,29 @@ static const struct {
 	{"bulk", "{\"id\":\"a\",\"type\":\"\\u0074ranslate\"}", "a", NULL},
 	{"translate", "{\"id\":\"a\",\"type\":\"Translate\"}", "a", "type \"Translate\" is unknown"},
 	{"translate", "{\"id\":\"a\",\"type\":\"\"}", "a", "type \"\" is unknown"},
-	{"translate", "{\"id\":\"a\",\"type\":\"translate\\u0000\"}", "a", "field 'type' must not contain the character U+0000"},
+	{"translate", "{\"id\":\"a\",\"type\":\"translate\\u0000\"}", "a",
+	 "field 'type' must not contain the character U+0000"},
 	{"translate", "{\"id\":\"a\",\"type\":{},\"timeout_ms\":0}", "a", "field 'type' must be a string, got {}"},
-	{"taskingai", "{\"id\":\"a\",\"type\":\"taskingai.chat_completion\"}", "a", "type \"taskingai.chat_completion\" is unknown to this version"},
+	{"taskingai", "{\"id\":\"a\",\"type\":\"taskingai.chat_completion\"}", "a",
+	 "type \"taskingai.chat_completion\" is unknown to this version"},
 	/* Fields of all types. */
-	{"translate", "{\"id\":\"a\",\"reply\":\"\"}", "a", "field 'reply' must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, got \"\""},
+	{"translate", "{\"id\":\"a\",\"reply\":\"\"}", "a",
+	 "field 'reply' must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, got \"\""},
 	{"translate", "{\"id\":\"a\",\"reply\":7}", "a", "field 'reply' must be"},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":1}", "a", NULL},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":3600000}", "a", NULL},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":36e5}", "a", NULL},
-	{"translate", "{\"id\":\"a\",\"timeout_ms\":0}", "a", "field 'timeout_ms' must be an integer from 1 to 3600000, got 0"},
+	{"translate", "{\"id\":\"a\",\"timeout_ms\":0}", "a",
+	 "field 'timeout_ms' must be an integer from 1 to 3600000, got 0"},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":3600001}", "a", "got 3600001"},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":1.5}", "a", "got 1.5"},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":1e400}", "a", "got 1e400"},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":18446744073709551617}", "a", "got 18446744073709551617"},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":\"5\"}", "a", "got \"5\""},
 	{"translate", "{\"id\":\"a\",\"timeout_ms\":true}", "a", "got true"},
-	{"translate", "{\"id\":\"a\",\"max_attempts\":100,\"result_ttl_s\":31536000,\"attempt\":1000000,\"not_before_ms\":0}", "a", NULL},
+	{"translate",
+	 "{\"id\":\"a\",\"max_attempts\":100,\"result_ttl_s\":31536000,\"attempt\":1000000,\"not_before_ms\":0}", "a",
+	 NULL},
 	{"translate", "{\"id\":\"a\",\"max_attempts\":0}", "a", "from 1 to 100"},
 	{"translate", "{\"id\":\"a\",\"max_attempts\":101}", "a", "from 1 to 100"},
 	{"translate", "{\"id\":\"a\",\"result_ttl_s\":31536001}", "a", "from 1 to 31536000"},
@@ -116,7 +126,8 @@ static const struct {
 	{"translate", "{\"id\":\"a\",\"enqueued_at_ms\":[]}", "a", "'enqueued_at_ms'"},
 	{"translate", "{\"id\":\"a\",\"if_unsure\":\"rerun\"}", "a", NULL},
 	{"translate", "{\"id\":\"a\",\"if_unsure\":\"\\u0068old\"}", "a", NULL},
-	{"translate", "{\"id\":\"a\",\"if_unsure\":\"hol\"}", "a", "field 'if_unsure' must be one of rerun|hold, got \"hol\""},
+	{"translate", "{\"id\":\"a\",\"if_unsure\":\"hol\"}", "a",
+	 "field 'if_unsure' must be one of rerun|hold, got \"hol\""},
 	{"translate", "{\"id\":\"a\",\"if_unsure\":\"rerun|hold\"}", "a", "one of rerun|hold"},
 	{"translate", "{\"id\":\"a\",\"if_unsure\":true}", "a", "field 'if_unsure' must be a string, got true"},
 	{"translate", "{\"id\":\"a\",\"cache\":false}", "a", NULL},
@@ -127,19 +138,29 @@ static const struct {
 	{"translate", "{\"id\":\"a\",\"text\":\"\\u0000\"}", "a", "field 'text' must not contain the character U+0000"},
 	{"translate", "{\"id\":\"a\",\"text\":\"\\\\u0000\"}", "a", NULL},
 	{"translate", "{\"id\":\"a\",\"text\":\"\\ud83d\\ude00\"}", "a", NULL},
-	{"translate", "{\"id\":\"a\",\"text\":\"\\ud83dx\"}", "a", "field 'text' must be Unicode text without lone surrogates"},
+	{"translate", "{\"id\":\"a\",\"text\":\"\\ud83dx\"}", "a",
+	 "field 'text' must be Unicode text without lone surrogates"},
 	{"translate", "{\"id\":\"a\",\"text\":\"\\ude00\\ud83d\"}", "a", "lone surrogates"},
-	{"translate", "{\"id\":\"a\",\"language_pair\":[\"en\",\"tw\"]}", "a", "field 'language_pair' must be a string, got [\"en\",\"tw\"]"},
-	{"translate", "{\"id\":\"a\",\"speaker\":5,\"output\":\"fax\",\"audio_key\":{},\"language\":\"\\ud800\",\"params\":3}", "a", NULL},
+	{"translate", "{\"id\":\"a\",\"language_pair\":[\"en\",\"tw\"]}", "a",
+	 "field 'language_pair' must be a string, got [\"en\",\"tw\"]"},
+	{"translate",
+	 "{\"id\":\"a\",\"speaker\":5,\"output\":\"fax\",\"audio_key\":{},\"language\":\"\\ud800\",\"params\":3}", "a",
+	 NULL},
 	{"transcribe", "{\"id\":\"a\",\"text\":5,\"audio_key\":\"k\"}", "a", NULL},
-	{"transcribe", "{\"id\":\"a\"}", "a", "exactly one of audio_path, audio_key, audio_url and audio_base64 is needed, got 0"},
+	{"transcribe", "{\"id\":\"a\"}", "a",
+	 "exactly one of audio_path, audio_key, audio_url and audio_base64 is needed, got 0"},
 	{"transcribe", "{\"id\":\"a\",\"audio_path\":null,\"audio_url\":\"\"}", "a", NULL},
 	{"transcribe", "{\"id\":\"a\",\"audio_path\":\"\",\"audio_base64\":\"\"}", "a", "got 2"},
-	{"transcribe", "{\"id\":\"a\",\"audio_path\":\"\",\"audio_base64\":\"\",\"audio_key\":\"\",\"audio_url\":\"\"}", "a", "got 4"},
+	{"transcribe", "{\"id\":\"a\",\"audio_path\":\"\",\"audio_base64\":\"\",\"audio_key\":\"\",\"audio_url\":\"\"}",
+	 "a", "got 4"},
 	{"transcribe", "{\"id\":\"a\",\"audio_base64\":5}", "a", "field 'audio_base64' must be a string"},
-	{"transcribe", "{\"id\":\"a\",\"audio_key\":\"k\",\"timestamps\":true}", "a", "field 'timestamps' must be a string, got true"},
-	{"synthesize", "{\"id\":\"a\",\"text\":\"\",\"language\":\"?\",\"speaker\":\"robot\",\"format\":\"mp3\",\"output\":\"path\"}", "a", NULL},
-	{"synthesize", "{\"id\":\"a\",\"output\":\"fax\"}", "a", "field 'output' must be one of key|base64|path, got \"fax\""},
+	{"transcribe", "{\"id\":\"a\",\"audio_key\":\"k\",\"timestamps\":true}", "a",
+	 "field 'timestamps' must be a string, got true"},
+	{"synthesize",
+	 "{\"id\":\"a\",\"text\":\"\",\"language\":\"?\",\"speaker\":\"robot\",\"format\":\"mp3\",\"output\":\"path\"}",
+	 "a", NULL},
+	{"synthesize", "{\"id\":\"a\",\"output\":\"fax\"}", "a",
+	 "field 'output' must be one of key|base64|path, got \"fax\""},
 	{"synthesize", "{\"id\":\"a\",\"output\":\"\"}", "a", "one of key|base64|path"},
 	{"synthesize", "{\"id\":\"a\",\"output_path\":5}", "a", "field 'output_path' must be a string"},
 };
@@ -160,7 +181,8 @@ START_TEST(each_job_is_taken_or_refused_with_the_reason)
 	ck_assert_str_eq(fault.type, "InvalidJobError");
 	ck_assert_int_eq(fault.status_code, 0);
 	ck_assert(!fault.retryable);
-	ck_assert_msg(strstr(buf_cstr(&fault.message), jobs[_i].part), "'%s' does not say '%s'", buf_cstr(&fault.message), jobs[_i].part);
+	ck_assert_msg(strstr(buf_cstr(&fault.message), jobs[_i].part), "'%s' does not say '%s'",
+		      buf_cstr(&fault.message), jobs[_i].part);
 }
 END_TEST
 
@@ -266,7 +288,11 @@ START_TEST(decoded_strings_stay_where_they_are)
 {
 	const char *pair, *text;
 
-	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"type\":\"\\u0074ranslate\",\"language_pair\":\"en\\u002dtw\",\"text\":\"%s\"}", "0123456789", 5000, 100000), 0);
+	ck_assert_int_eq(
+		parse_filled(
+			"{\"id\":\"a\",\"type\":\"\\u0074ranslate\",\"language_pair\":\"en\\u002dtw\",\"text\":\"%s\"}",
+			"0123456789", 5000, 100000),
+		0);
 	pair = job_string(&job, JOB_LANGUAGE_PAIR, NULL);
 	text = job_string(&job, JOB_TEXT, NULL);
 	ck_assert_uint_eq(strlen(text), 50000);
@@ -293,7 +319,8 @@ static const struct {
 } attempts[] = {
 	{"{\"attempt\":1}", "{\"attempt\":3}"},
 	{" { \"attempt\" : 1 , \"attempt\" : 2 } ", " {  \"attempt\":3}"},
-	{"{\"attempt\":1,\"id\":\"a\",\"attempt\":{\"x\":[1,2]},\"b\":\"},\",\"attempt\":null}", "{\"id\":\"a\",\"b\":\"},\",\"attempt\":3}"},
+	{"{\"attempt\":1,\"id\":\"a\",\"attempt\":{\"x\":[1,2]},\"b\":\"},\",\"attempt\":null}",
+	 "{\"id\":\"a\",\"b\":\"},\",\"attempt\":3}"},
 	{"{\"id\":\"a\",\"attempts\":1,\"Attempt\":2}", "{\"id\":\"a\",\"attempts\":1,\"Attempt\":2,\"attempt\":3}"},
 	{"{\"id\":\"a,\"\t\n,\r\"attempt\"\t:\n2\r}", "{\"id\":\"a,\"\t\n,\r\"attempt\":3}"},
 	{"{\"id\":\"a\"}", "{\"id\":\"a\",\"attempt\":3}"},
@@ -301,8 +328,10 @@ static const struct {
 	{"{\"id\":\"a\",\"attempt\":2}", "{\"id\":\"a\",\"attempt\":3}"},
 	{"{\"id\":\"a\" , \"attempt\" : 2 , \"b\":[1.0] }", "{\"id\":\"a\" ,  \"b\":[1.0] ,\"attempt\":3}"},
 	{"{\"attempt\":1,\"attempt\":2,\"id\":\"a\"} ", "{\"id\":\"a\",\"attempt\":3}"},
-	{"{\"id\":\"a\",\"\\u0061ttempt\":1,\"x\":{\"attempt\":9}}", "{\"id\":\"a\",\"x\":{\"attempt\":9},\"attempt\":3}"},
-	{"{\"id\":\"a\",\"n\":9007199254740993,\"t\":\"}\"}", "{\"id\":\"a\",\"n\":9007199254740993,\"t\":\"}\",\"attempt\":3}"},
+	{"{\"id\":\"a\",\"\\u0061ttempt\":1,\"x\":{\"attempt\":9}}",
+	 "{\"id\":\"a\",\"x\":{\"attempt\":9},\"attempt\":3}"},
+	{"{\"id\":\"a\",\"n\":9007199254740993,\"t\":\"}\"}",
+	 "{\"id\":\"a\",\"n\":9007199254740993,\"t\":\"}\",\"attempt\":3}"},
 	{"\n{ \"id\":\"a\", \"attempt\":0 }\n", "\n{ \"id\":\"a\", \"attempt\":3}"},
 };
 
@@ -326,7 +355,8 @@ END_TEST
 
 START_TEST(a_result_has_the_contracts_shape)
 {
-	struct outcome_facts facts = {.queue = "q", .worker = "w", .attempts = 2, .started_at_ms = 5, .finished_at_ms = 6, .api_ms = 0.8};
+	struct outcome_facts facts = {
+		.queue = "q", .worker = "w", .attempts = 2, .started_at_ms = 5, .finished_at_ms = 6, .api_ms = 0.8};
 	struct buf out = BUF_INIT(10000);
 	struct outcome o;
 
@@ -335,8 +365,10 @@ START_TEST(a_result_has_the_contracts_shape)
 	o.kind = OUTCOME_SUCCEEDED;
 	buf_str_add(&o.result, "{\"text\":\"y\"}");
 	outcome_result_json(&job, &o, &facts, &out);
-	ck_assert_str_eq(out.ptr, "{\"id\":\"a\",\"queue\":\"q\",\"type\":\"translate\",\"status\":\"succeeded\",\"result\":{\"text\":\"y\"},\"attempts\":2,\"enqueued_at_ms\":4,"
-				  "\"started_at_ms\":5,\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\",\"traceparent\":\"00-1\"}");
+	ck_assert_str_eq(
+		out.ptr,
+		"{\"id\":\"a\",\"queue\":\"q\",\"type\":\"translate\",\"status\":\"succeeded\",\"result\":{\"text\":\"y\"},\"attempts\":2,\"enqueued_at_ms\":4,"
+		"\"started_at_ms\":5,\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\",\"traceparent\":\"00-1\"}");
 	buf_clear(&out);
 	parse("{\"id\":\"a\",\"text\":7}");
 	o.kind = OUTCOME_FAILED;
@@ -345,9 +377,11 @@ START_TEST(a_result_has_the_contracts_shape)
 	o.fault.service = "khaya";
 	facts.started_at_ms = 0;
 	outcome_result_json(&job, &o, &facts, &out);
-	ck_assert_str_eq(out.ptr, "{\"id\":\"a\",\"queue\":\"q\",\"type\":\"translate\",\"status\":\"failed\",\"error\":{\"type\":\"APIError\",\"message\":\"down \\\"now\\\"\",\"status_code\":503,"
-				  "\"code\":null,\"details\":[],\"activity_id\":null,\"retryable\":true,\"service\":\"khaya\"},\"attempts\":2,\"enqueued_at_ms\":null,\"started_at_ms\":null,"
-				  "\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\"}");
+	ck_assert_str_eq(
+		out.ptr,
+		"{\"id\":\"a\",\"queue\":\"q\",\"type\":\"translate\",\"status\":\"failed\",\"error\":{\"type\":\"APIError\",\"message\":\"down \\\"now\\\"\",\"status_code\":503,"
+		"\"code\":null,\"details\":[],\"activity_id\":null,\"retryable\":true,\"service\":\"khaya\"},\"attempts\":2,\"enqueued_at_ms\":null,\"started_at_ms\":null,"
+		"\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\"}");
 	outcome_release(&o);
 	buf_release(&out);
 }

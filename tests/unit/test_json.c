@@ -232,7 +232,8 @@ START_TEST(takes_what_is_json)
 	struct json *j;
 
 	ck_assert_msg(scan_str(good[_i], NULL) == JSON_OK, "%s", good[_i]);
-	j = strlen(good[_i]) < 64 ? json_parse(good[_i], strlen(good[_i])) : NULL; /* a longer number is one that cJSON does not hold */
+	j = strlen(good[_i]) < 64 ? json_parse(good[_i], strlen(good[_i]))
+				  : NULL; /* a longer number is one that cJSON does not hold */
 	ck_assert_msg(j || strlen(good[_i]) >= 64, "%s", good[_i]);
 	json_free(j);
 }
@@ -268,10 +269,13 @@ START_TEST(tells_members_as_they_stand)
 {
 	struct seen s = {""};
 
-	ck_assert_int_eq(scan_str(" {\"a\" : 1 , \"b\":{\"x\":[1, 2]},\"c\":\"}\\\"\" ,\"d\":[{}], \"e\":null} ", &s), JSON_OK);
+	ck_assert_int_eq(scan_str(" {\"a\" : 1 , \"b\":{\"x\":[1, 2]},\"c\":\"}\\\"\" ,\"d\":[{}], \"e\":null} ", &s),
+			 JSON_OK);
 	ck_assert_str_eq(s.text, "a=1;b={\"x\":[1, 2]};c=\"}\\\"\";d=[{}];e=null;");
 	s = (struct seen){""};
-	ck_assert_int_eq(scan_str("{\"\":{\"a\":1,\"b\":{\"c\":2}} , \"\\u0061\" :\"\" ,\"a\":[{\"d\":4}],\"a\":-0.5E1}", &s), JSON_OK);
+	ck_assert_int_eq(
+		scan_str("{\"\":{\"a\":1,\"b\":{\"c\":2}} , \"\\u0061\" :\"\" ,\"a\":[{\"d\":4}],\"a\":-0.5E1}", &s),
+		JSON_OK);
 	ck_assert_str_eq(s.text, "={\"a\":1,\"b\":{\"c\":2}};\\u0061=\"\";a=[{\"d\":4}];a=-0.5E1;");
 }
 END_TEST
@@ -397,8 +401,9 @@ END_TEST
 
 START_TEST(utf8_is_checked)
 {
-	static const char *const bad[] = {"\"\xff\"", "\"\xc3\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "{\"\xff\":1}",
-					  "\"\xe2\x82\"", "\"\x80\"", "[\"\xf0\x9f\x98\",1]", "\"\xe2\\n\""};
+	static const char *const bad[] = {
+		"\"\xff\"",	"\"\xc3\"",	"\"\xc0\x80\"", "\"\xed\xa0\x80\"",	"\"\xf4\x90\x80\x80\"",
+		"{\"\xff\":1}", "\"\xe2\x82\"", "\"\x80\"",	"[\"\xf0\x9f\x98\",1]", "\"\xe2\\n\""};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		ck_assert_int_eq(scan_str(bad[i], NULL), JSON_NOT_UTF8);
@@ -418,14 +423,8 @@ static const struct {
 	const char *text;
 	enum json_type type;
 } typed[] = {
-	{" {}", JSON_OBJECT},
-	{"\n[1]", JSON_ARRAY},
-	{"\"{\"", JSON_STRING},
-	{"-1", JSON_NUMBER},
-	{"0", JSON_NUMBER},
-	{"true", JSON_BOOL},
-	{"false", JSON_BOOL},
-	{"null", JSON_NULL},
+	{" {}", JSON_OBJECT}, {"\n[1]", JSON_ARRAY}, {"\"{\"", JSON_STRING}, {"-1", JSON_NUMBER},
+	{"0", JSON_NUMBER},   {"true", JSON_BOOL},   {"false", JSON_BOOL},   {"null", JSON_NULL},
 };
 
 START_TEST(the_type_is_that_of_the_text)
@@ -456,8 +455,26 @@ static void make_space(struct buf *b)
 
 static void make_scalar(struct buf *b)
 {
-	static const char *const some[] = {"true", "false", "null", "0", "-0", "17", "-3.25", "1e3", "2E-2", "0.5e+1", "\"\"", "\"a\"", "\"\\n\\/\"",
-					   "\"\\u00e9\\u0800\"", "\"\xc9\x9b\"", "\"]}\"", "\"\\\"\"", "\"\\\\\"", "\"\\ud83d\\ude00\"", "\"\\b\\f\\r\\t\""};
+	static const char *const some[] = {"true",
+					   "false",
+					   "null",
+					   "0",
+					   "-0",
+					   "17",
+					   "-3.25",
+					   "1e3",
+					   "2E-2",
+					   "0.5e+1",
+					   "\"\"",
+					   "\"a\"",
+					   "\"\\n\\/\"",
+					   "\"\\u00e9\\u0800\"",
+					   "\"\xc9\x9b\"",
+					   "\"]}\"",
+					   "\"\\\"\"",
+					   "\"\\\\\"",
+					   "\"\\ud83d\\ude00\"",
+					   "\"\\b\\f\\r\\t\""};
 
 	buf_str_add(b, some[below(sizeof some / sizeof *some)]);
 }
@@ -477,8 +494,7 @@ static void make_value(struct buf *b, int levels)
 	for (size_t i = 0, n = below(4); i < n; i++) {
 		buf_str_add(b, i > 0 ? "," : "");
 		make_space(b);
-		buf_str_add(b, !object ? "" : below(3) ? "\"k\""
-						       : "\"\\u006b\\\"\"");
+		buf_str_add(b, !object ? "" : below(3) ? "\"k\"" : "\"\\u006b\\\"\"");
 		make_space(b);
 		buf_str_add(b, object ? ":" : "");
 		make_value(b, levels - 1);
@@ -801,10 +817,13 @@ START_TEST(keys_are_compared_unescaped)
 {
 	char long_key[3000];
 
-	ck_assert(json_key_is(span("id"), "id") && !json_key_is(span("Id"), "id") && !json_key_is(span("i"), "id") && !json_key_is(span("idx"), "id"));
-	ck_assert(json_key_is(span("\\u0069d"), "id") && json_key_is(span("\\u0069\\u0064"), "id") && !json_key_is(span("\\u0069dx"), "id"));
+	ck_assert(json_key_is(span("id"), "id") && !json_key_is(span("Id"), "id") && !json_key_is(span("i"), "id") &&
+		  !json_key_is(span("idx"), "id"));
+	ck_assert(json_key_is(span("\\u0069d"), "id") && json_key_is(span("\\u0069\\u0064"), "id") &&
+		  !json_key_is(span("\\u0069dx"), "id"));
 	ck_assert(json_key_is(span("a\\/b"), "a/b") && json_key_is(span(""), "") && !json_key_is(span(""), "id"));
-	ck_assert(!json_key_is(span("id\\u0000"), "id") && !json_key_is(span("\\ud800"), "") && !json_key_is(span("\\ud800id"), "id"));
+	ck_assert(!json_key_is(span("id\\u0000"), "id") && !json_key_is(span("\\ud800"), "") &&
+		  !json_key_is(span("\\ud800id"), "id"));
 	memset(long_key, 'x', sizeof long_key);
 	memcpy(long_key, "\\u0069d", 7);
 	ck_assert(!json_key_is((struct span){long_key, sizeof long_key}, "id"));
@@ -815,11 +834,17 @@ END_TEST
 
 START_TEST(tree_softens_what_cjson_cannot_hold)
 {
-	const char *text = "\xef\xbb\xbf{\"a\":\"x\\u0000y\",\"b\":\"\\ud800\",\"c\":\"\\\\u0000\",\"d\":\"\xff\",\"e\":\"\\ud83d\\ude00\","
-			   "\"f\":\"\\udc00\\ud800\\ud83d\\uDE00\\\\\\u0000\",\"g\":\"\\ud800\\u0041\\ud800\\n\",\"h\\u0000\":\"\xe2\x82\"}";
-	static const char *const want[] = {"x" UTF8_REPLACEMENT "y", UTF8_REPLACEMENT, "\\u0000", UTF8_REPLACEMENT, "\xf0\x9f\x98\x80",
+	const char *text =
+		"\xef\xbb\xbf{\"a\":\"x\\u0000y\",\"b\":\"\\ud800\",\"c\":\"\\\\u0000\",\"d\":\"\xff\",\"e\":\"\\ud83d\\ude00\","
+		"\"f\":\"\\udc00\\ud800\\ud83d\\uDE00\\\\\\u0000\",\"g\":\"\\ud800\\u0041\\ud800\\n\",\"h\\u0000\":\"\xe2\x82\"}";
+	static const char *const want[] = {"x" UTF8_REPLACEMENT "y",
+					   UTF8_REPLACEMENT,
+					   "\\u0000",
+					   UTF8_REPLACEMENT,
+					   "\xf0\x9f\x98\x80",
 					   UTF8_REPLACEMENT UTF8_REPLACEMENT "\xf0\x9f\x98\x80\\" UTF8_REPLACEMENT,
-					   UTF8_REPLACEMENT "A" UTF8_REPLACEMENT "\n", UTF8_REPLACEMENT};
+					   UTF8_REPLACEMENT "A" UTF8_REPLACEMENT "\n",
+					   UTF8_REPLACEMENT};
 	struct json *j = json_parse(text, strlen(text));
 	const struct json *c = json_first(j);
 
@@ -833,7 +858,9 @@ END_TEST
 
 START_TEST(tree_refuses_what_the_scan_refuses)
 {
-	static const char *const bad[] = {"", "{", "01", "[1,]", "{\"a\":1}x", "\"\n\"", "\xef\xbb\xbf", "\xef\xbb\xbf\xef\xbb\xbf{}", "\xef\xbb", "nan"};
+	static const char *const bad[] = {"",		"{",	  "01",		  "[1,]",
+					  "{\"a\":1}x", "\"\n\"", "\xef\xbb\xbf", "\xef\xbb\xbf\xef\xbb\xbf{}",
+					  "\xef\xbb",	"nan"};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		ck_assert_msg(!json_parse(bad[i], strlen(bad[i])), "%s", bad[i]);
@@ -843,7 +870,8 @@ END_TEST
 
 START_TEST(tree_is_walked)
 {
-	const char *text = "{\"s\":\"x\",\"n\":-2.5e1,\"t\":true,\"f\":false,\"z\":null,\"a\":[1,\"2\",{}],\"S\":\"big\",\"s\":\"again\"}";
+	const char *text =
+		"{\"s\":\"x\",\"n\":-2.5e1,\"t\":true,\"f\":false,\"z\":null,\"a\":[1,\"2\",{}],\"S\":\"big\",\"s\":\"again\"}";
 	struct json *j = json_parse(text, strlen(text));
 	const struct json *a = json_get(j, "a");
 	double d = 0;
@@ -859,7 +887,8 @@ START_TEST(tree_is_walked)
 	ck_assert_int_eq(json_type(json_next(json_next(json_first(a)))), JSON_OBJECT);
 	ck_assert_ptr_null(json_next(json_next(json_next(json_first(a)))));
 	ck_assert(!json_name(json_first(a)) && strcmp(json_name(json_first(j)), "s") == 0);
-	ck_assert(!json_text(json_get(j, "n")) && !json_double(json_get(j, "s"), &d) && !json_double(json_get(j, "t"), &d));
+	ck_assert(!json_text(json_get(j, "n")) && !json_double(json_get(j, "s"), &d) &&
+		  !json_double(json_get(j, "t"), &d));
 	ck_assert(!json_first(json_get(j, "s")) && json_count(json_get(j, "s")) == 0);
 	json_free(j);
 }

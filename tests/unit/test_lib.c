@@ -107,8 +107,9 @@ END_TEST
 
 START_TEST(the_last_of_several_members_counts)
 {
-	ck_assert_int_eq(
-		make(NULL, "{\"id\":\"a\",\"type\":\"x\",\"id\":\"b\",\"type\":\"taskingai.chat_completion\"}"), 0);
+	ck_assert_int_eq(make(NULL,
+			      "{\"id\":\"a\",\"type\":\"x\",\"id\":\"b\",\"type\":\"taskingai.chat_completion\"}"),
+			 0);
 	ck_assert_str_eq(draft.id, "b");
 	ck_assert_str_eq(draft.queue, "taskingai");
 }

@@ -81,8 +81,11 @@ static int64_t stamped_ms(const char *s)
 
 START_TEST(a_line_of_logfmt)
 {
-	log_event(LOG_INFO, "redis lost", "reason", "timed out", "host", "r1", "port", log_int(6379), "path", "/a/b.c-d:e", NULL);
-	ck_assert_str_eq(behind_stamp(), "level=info program=adwumad event=\"redis lost\" reason=\"timed out\" host=r1 port=6379 path=/a/b.c-d:e");
+	log_event(LOG_INFO, "redis lost", "reason", "timed out", "host", "r1", "port", log_int(6379), "path",
+		  "/a/b.c-d:e", NULL);
+	ck_assert_str_eq(
+		behind_stamp(),
+		"level=info program=adwumad event=\"redis lost\" reason=\"timed out\" host=r1 port=6379 path=/a/b.c-d:e");
 	nothing_written();
 }
 END_TEST
@@ -240,9 +243,10 @@ END_TEST
 
 START_TEST(numbers_of_one_statement_do_not_overwrite_each_other)
 {
-	log_event(LOG_INFO, "e", "a", log_int(0), "b", log_int(-1), "c", log_int(22), "d", log_int(9223372036854775807), "e",
-		  log_int(-9223372036854775807 - 1), "f", log_int(5), "g", log_int(6), "h", log_int(7), NULL);
-	ck_assert_ptr_nonnull(strstr(behind_stamp(), "a=0 b=-1 c=22 d=9223372036854775807 e=-9223372036854775808 f=5 g=6 h=7"));
+	log_event(LOG_INFO, "e", "a", log_int(0), "b", log_int(-1), "c", log_int(22), "d", log_int(9223372036854775807),
+		  "e", log_int(-9223372036854775807 - 1), "f", log_int(5), "g", log_int(6), "h", log_int(7), NULL);
+	ck_assert_ptr_nonnull(
+		strstr(behind_stamp(), "a=0 b=-1 c=22 d=9223372036854775807 e=-9223372036854775808 f=5 g=6 h=7"));
 }
 END_TEST
 
@@ -269,7 +273,9 @@ START_TEST(lines_of_threads_do_not_mix)
 
 		ck_assert_int_gt(n, 28);
 		line[n] = '\0';
-		ck_assert_int_eq(sscanf(line + 28, "level=info program=adwumad event=\"from a thread\" name=%d n=%d\n", &name, &number), 2);
+		ck_assert_int_eq(sscanf(line + 28, "level=info program=adwumad event=\"from a thread\" name=%d n=%d\n",
+					&name, &number),
+				 2);
 		ck_assert(name >= 0 && name < THREADS);
 		ck_assert_int_eq(number, seen[name]++);
 	}

@@ -53,8 +53,10 @@ START_TEST(an_error_has_all_eight_fields)
 	o.fault.retryable = true;
 	o.fault.service = "khaya";
 	fault_json(&o.fault, &out);
-	ck_assert_str_eq(out.ptr, "{\"type\":\"RateLimitError\",\"message\":\"slow \\\"down\\\"\\n\",\"status_code\":429,\"code\":\"E1\",\"details\":[{\"loc\":1}],"
-				  "\"activity_id\":\"act-1\",\"retryable\":true,\"service\":\"khaya\"}");
+	ck_assert_str_eq(
+		out.ptr,
+		"{\"type\":\"RateLimitError\",\"message\":\"slow \\\"down\\\"\\n\",\"status_code\":429,\"code\":\"E1\",\"details\":[{\"loc\":1}],"
+		"\"activity_id\":\"act-1\",\"retryable\":true,\"service\":\"khaya\"}");
 }
 END_TEST
 
@@ -68,8 +70,10 @@ START_TEST(a_new_fault_forgets_the_one_before)
 	fault_set(&o.fault, "APIError", 500, "a longer message than the next");
 	fault_set(&o.fault, "InvalidJobError", 0, "%d", 7);
 	fault_json(&o.fault, &out);
-	ck_assert_str_eq(out.ptr, "{\"type\":\"InvalidJobError\",\"message\":\"7\",\"status_code\":0,\"code\":null,\"details\":[],\"activity_id\":null,\"retryable\":false,"
-				  "\"service\":\"khaya\"}");
+	ck_assert_str_eq(
+		out.ptr,
+		"{\"type\":\"InvalidJobError\",\"message\":\"7\",\"status_code\":0,\"code\":null,\"details\":[],\"activity_id\":null,\"retryable\":false,"
+		"\"service\":\"khaya\"}");
 }
 END_TEST
 
@@ -101,7 +105,8 @@ START_TEST(a_message_has_at_most_16_kib)
 		struct json *j;
 
 		/* On both sides of the bound, and far beyond what a fault holds. */
-		for (size_t want = FAULT_MESSAGE_MAX - 2; want < 200000; want = want < FAULT_MESSAGE_MAX + 3 ? want + 1 : want * 3) {
+		for (size_t want = FAULT_MESSAGE_MAX - 2; want < 200000;
+		     want = want < FAULT_MESSAGE_MAX + 3 ? want + 1 : want * 3) {
 			for (n = 0; n + unit <= want; n += unit)
 				memcpy(text + n, units[u], unit);
 			text[n] = '\0';
@@ -109,7 +114,8 @@ START_TEST(a_message_has_at_most_16_kib)
 			buf_clear(&out);
 			fault_json(&o.fault, &out);
 			j = read_out();
-			ck_assert_uint_eq(strlen(json_text(json_get(j, "message"))), n <= FAULT_MESSAGE_MAX ? n : FAULT_MESSAGE_MAX - FAULT_MESSAGE_MAX % unit);
+			ck_assert_uint_eq(strlen(json_text(json_get(j, "message"))),
+					  n <= FAULT_MESSAGE_MAX ? n : FAULT_MESSAGE_MAX - FAULT_MESSAGE_MAX % unit);
 			ck_assert_ptr_null(strstr(json_text(json_get(j, "message")), "\xef\xbf\xbd"));
 			json_free(j);
 		}
@@ -139,10 +145,11 @@ START_TEST(a_refused_job_has_its_result)
 	outcome_result_json(&job, &o, &refused, &out);
 	json_free(read_out());
 	fault_json(&o.fault, &error);
-	snprintf(expected, sizeof expected,
-		 "{\"id\":\"a\",\"queue\":\"q\",\"type\":%s,\"status\":\"failed\",\"error\":%s,\"attempts\":0,\"enqueued_at_ms\":null,\"started_at_ms\":null,"
-		 "\"finished_at_ms\":6,\"api_ms\":0,\"cached\":false,\"worker\":\"w\"%s%s}",
-		 odd[_i].type, error.ptr, odd[_i].trace ? ",\"traceparent\":" : "", odd[_i].trace ? odd[_i].trace : "");
+	snprintf(
+		expected, sizeof expected,
+		"{\"id\":\"a\",\"queue\":\"q\",\"type\":%s,\"status\":\"failed\",\"error\":%s,\"attempts\":0,\"enqueued_at_ms\":null,\"started_at_ms\":null,"
+		"\"finished_at_ms\":6,\"api_ms\":0,\"cached\":false,\"worker\":\"w\"%s%s}",
+		odd[_i].type, error.ptr, odd[_i].trace ? ",\"traceparent\":" : "", odd[_i].trace ? odd[_i].trace : "");
 	ck_assert_str_eq(out.ptr, expected);
 	buf_release(&error);
 }
@@ -153,7 +160,9 @@ START_TEST(times_have_three_decimals_at_most)
 	static const struct {
 		double ms;
 		const char *text;
-	} cases[] = {{0, "0"}, {0.8, "0.8"}, {1.0004, "1"}, {1.0006, "1.001"}, {12.5, "12.5"}, {123456.789, "123456.789"}, {0.05, "0.05"}};
+	} cases[] = {{0, "0"},		{0.8, "0.8"},	{1.0004, "1"},
+		     {1.0006, "1.001"}, {12.5, "12.5"}, {123456.789, "123456.789"},
+		     {0.05, "0.05"}};
 	const char *at;
 
 	parse("{\"id\":\"a\",\"type\":\"translate\"}", 29);
@@ -192,7 +201,9 @@ START_TEST(cleared_means_new)
 	ck_assert_int_eq(o.kind, fresh.kind);
 	ck_assert_int_eq(o.retry_after_ms, fresh.retry_after_ms);
 	ck_assert_str_eq(o.audio_type, "");
-	ck_assert_uint_eq(o.result.len + o.audio.len + o.fault.message.len + o.fault.code.len + o.fault.details.len + o.fault.activity_id.len, 0);
+	ck_assert_uint_eq(o.result.len + o.audio.len + o.fault.message.len + o.fault.code.len + o.fault.details.len +
+				  o.fault.activity_id.len,
+			  0);
 	ck_assert_uint_lt(o.result.cap, 100000); /* an idle worker does not sit on its largest answer */
 	ck_assert(!o.fault.retryable);
 	ck_assert_ptr_null(o.fault.service);

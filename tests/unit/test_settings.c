@@ -274,7 +274,8 @@ END_TEST
 
 START_TEST(kinds_take_all_their_forms)
 {
-	static const char *const on[] = {"on", "yes", "true", "1", "ON", "True"}, *const off[] = {"off", "no", "false", "0", "OFF", "No"};
+	static const char *const on[] = {"on", "yes", "true", "1", "ON", "True"}, *const off[] = {"off", "no",	"false",
+												  "0",	 "OFF", "No"};
 	char flags[64];
 
 	for (size_t i = 0; i < 6; i++) {
@@ -285,12 +286,14 @@ START_TEST(kinds_take_all_their_forms)
 		ck_assert_int_eq(load(flags), 0);
 		ck_assert(!s.allow_http_loopback);
 	}
-	ck_assert_int_eq(load("--max-job-bytes 2K --max-audio-bytes 3m --dead-max-bytes 1G --max-response-bytes 5000"), 0);
+	ck_assert_int_eq(load("--max-job-bytes 2K --max-audio-bytes 3m --dead-max-bytes 1G --max-response-bytes 5000"),
+			 0);
 	ck_assert_int_eq(s.max_job_bytes, 2048);
 	ck_assert_int_eq(s.max_audio_bytes, 3 << 20);
 	ck_assert_int_eq(s.dead_max_bytes, 1 << 30);
 	ck_assert_int_eq(s.max_response_bytes, 5000);
-	ck_assert_int_eq(load("--threads 4096 --lease-ms 600000 --log-level error --log-format json --admin-listen off"), 0);
+	ck_assert_int_eq(
+		load("--threads 4096 --lease-ms 600000 --log-level error --log-format json --admin-listen off"), 0);
 	ck_assert_int_eq(s.threads, 4096);
 	ck_assert_int_eq(s.log_level, LOG_ERROR);
 	ck_assert_int_eq(s.log_format, LOG_JSON);
@@ -339,7 +342,8 @@ END_TEST
 
 static const struct {
 	const char *url;
-	bool loopback, hosts; /* whether it passes with allow_http_loopback; with allow_http_hosts=stub,other.example,[fd00::1] */
+	bool loopback,
+		hosts; /* whether it passes with allow_http_loopback; with allow_http_hosts=stub,other.example,[fd00::1] */
 } urls[] = {
 	{"http://127.0.0.1:8080/x", true, false},
 	{"http://localhost", true, false},
@@ -379,7 +383,8 @@ START_TEST(only_https_but_for_what_is_allowed)
 		assert_refused(load(flags), "must begin with https://");
 		snprintf(flags, sizeof flags, "%s %s --allow-http-loopback on", name, urls[_i].url);
 		ck_assert_int_eq(load(flags), urls[_i].loopback ? 0 : -1);
-		snprintf(flags, sizeof flags, "%s %s --allow-http-hosts stub,other.example,[fd00::1],", name, urls[_i].url);
+		snprintf(flags, sizeof flags, "%s %s --allow-http-hosts stub,other.example,[fd00::1],", name,
+			 urls[_i].url);
 		ck_assert_int_eq(load(flags), urls[_i].hosts ? 0 : -1);
 	}
 }
@@ -389,9 +394,10 @@ END_TEST
 
 START_TEST(a_file_is_read)
 {
-	write_file("\xef\xbb\xbf# a comment\r\n; another\r\n  threads = 5 ; behind\r\n\r\nqueues = a:2,\r\n\tb\r\n\r\n  # between\r\n   c:3\r\n"
-		   "allow_http_hosts = one\n  [::1]\naudio_root : /\nlease_ms = 2000\nlease_ms = 3000\n[queue b]\nmax_concurrency = 3\ntimeout_ms=10\n"
-		   "[queue   a]\nmax_attempts = 100\n[queue b]\ntimeout_ms = 11");
+	write_file(
+		"\xef\xbb\xbf# a comment\r\n; another\r\n  threads = 5 ; behind\r\n\r\nqueues = a:2,\r\n\tb\r\n\r\n  # between\r\n   c:3\r\n"
+		"allow_http_hosts = one\n  [::1]\naudio_root : /\nlease_ms = 2000\nlease_ms = 3000\n[queue b]\nmax_concurrency = 3\ntimeout_ms=10\n"
+		"[queue   a]\nmax_attempts = 100\n[queue b]\ntimeout_ms = 11");
 	ck_assert_msg(load(NULL) == 0, "%s", err.msg);
 	ck_assert_int_eq(s.threads, 5);
 	ck_assert_uint_eq(s.nqueues, 3);
@@ -567,7 +573,8 @@ END_TEST
 
 START_TEST(what_is_printed_hides_secrets)
 {
-	static const char *const names[] = {"KHAYA_API_KEY", "KHAYA_TRANSLATION_API_KEY", "KHAYA_ASR_API_KEY", "KHAYA_TTS_API_KEY", "TASKINGAI_API_KEY", "ADWUMA_REDIS_PASSWORD"};
+	static const char *const names[] = {"KHAYA_API_KEY",	 "KHAYA_TRANSLATION_API_KEY", "KHAYA_ASR_API_KEY",
+					    "KHAYA_TTS_API_KEY", "TASKINGAI_API_KEY",	      "ADWUMA_REDIS_PASSWORD"};
 	char *text = NULL;
 	size_t n = 0;
 	FILE *f;
@@ -575,7 +582,8 @@ START_TEST(what_is_printed_hides_secrets)
 	for (size_t i = 0; i < 6; i++)
 		setenv(names[i], "hush", 1);
 	write_file("queues = a:2,b\n[queue b]\nmax_concurrency = 3\n");
-	ck_assert_int_eq(load("--redis-url redis://user:hush:hush@h:1/2 --khaya-base-url https://u:hush@example.org"), 0);
+	ck_assert_int_eq(load("--redis-url redis://user:hush:hush@h:1/2 --khaya-base-url https://u:hush@example.org"),
+			 0);
 	f = open_memstream(&text, &n);
 	settings_print(&s, f);
 	fclose(f);

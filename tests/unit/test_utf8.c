@@ -26,9 +26,7 @@ static void teardown(void)
 /* Plainly by the definition; knows nothing of what may not be encoded. */
 static size_t encode(char s[4], unsigned long c)
 {
-	size_t n = c < 0x80 ? 1 : c < 0x800 ? 2
-			: c < 0x10000	    ? 3
-					    : 4;
+	size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
 	static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
 
 	for (size_t i = n; --i > 0; c >>= 6)
@@ -77,7 +75,8 @@ START_TEST(nothing_else_is_a_step)
 		s[3] = tails[i % 6];
 		count[4] += utf8_step(s, 4) == 4;
 	}
-	ck_assert_uint_eq(count[4], 256 * 4); /* pairs of first bytes that may begin a sequence, by two good tails each */
+	ck_assert_uint_eq(count[4],
+			  256 * 4); /* pairs of first bytes that may begin a sequence, by two good tails each */
 }
 END_TEST
 
@@ -156,7 +155,8 @@ END_TEST
 /* Bytes that are no text at all must not cost more than a few of them. */
 START_TEST(a_cut_of_stray_bytes_is_where_it_was_asked)
 {
-	static const char *const stray[] = {"\x80\x80\x80\x80\x80\x80\x80\x80", "\xff\xff\xff\xff\xff\xff\xff\xff", "\xe2\xe2\xe2\xe2\xe2\xe2\xe2\xe2", "abcd\x80\x80\x80\x80"};
+	static const char *const stray[] = {"\x80\x80\x80\x80\x80\x80\x80\x80", "\xff\xff\xff\xff\xff\xff\xff\xff",
+					    "\xe2\xe2\xe2\xe2\xe2\xe2\xe2\xe2", "abcd\x80\x80\x80\x80"};
 
 	for (size_t i = 0; i < sizeof stray / sizeof *stray; i++)
 		for (size_t max = 0; max <= 9; max++)
