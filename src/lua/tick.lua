@@ -1,12 +1,12 @@
 -- The keeper's round for one queue: renews (or makes) a worker's lease, moves due jobs to ready, and tells what there is to know.
 --
--- One script, because a lease judged by Redis's clock must be read and written in one step (a worker that was struck off, or is late, must not
--- come back silently), and because a due job that has left delayed must be in ready.
+-- One script, because a lease judged by Redis's clock must be read and written in one step (a worker that was struck off must not come back
+-- silently), and because a due job that has left delayed must be in ready.
 --
 -- KEYS  1 workers  2 worker:<id>  3 delayed  4 ready  5 paused  6 dead
 -- ARGV  1 worker id  2 lease_ms  3 'register' or 'renew'  4 most due jobs to move  5... fields and values of worker:<id>
 -- RETURNS {state, now_ms, next due time in ms or -1, paused 0|1, ready, delayed, dead, ids whose lease has run out...}
---   state  'ok', 'struck': not listed any more, 'late': the lease had run out; in the last two nothing was renewed
+--   state  'ok', 'late': renewed, but the lease had run out, so others may have begun to empty its slots, 'struck': not listed, not renewed
 local call = redis.call
 local workers, delayed, ready = KEYS[1], KEYS[3], KEYS[4]
 local t = call('TIME')
@@ -22,7 +22,7 @@ if ARGV[3] == 'renew' then
 		state = 'late'
 	end
 end
-if state == 'ok' then
+if state ~= 'struck' then
 	-- A removal first: Redis checks for out-of-memory at the first write only, and a full Redis must not look like a dead fleet.
 	call('ZREM', workers, ARGV[1])
 	call('ZADD', workers, now + tonumber(ARGV[2]), ARGV[1])

@@ -71,14 +71,14 @@ static int parse_unix(struct redis_address *a, const char *rest, struct error *e
 
 	if (n < 2 || rest[0] != '/')
 		return error_set(err, ERR_CONFIG,
-				 "redis_url: unix:// needs an absolute path, like unix:///run/redis.sock?db=0");
+				 "unix:// needs an absolute path, like unix:///run/redis.sock?db=0");
 	if (query) {
 		if (strncmp(query, "?db=", 4) != 0 || (a->db = number(query + 4, strlen(query + 4), REDIS_DB_MAX)) < 0)
 			return error_set(err, ERR_CONFIG,
-					 "redis_url: after the socket's path only ?db=NUMBER may follow");
+					 "after the socket's path only ?db=NUMBER may follow");
 	}
 	a->socket = decode(rest, n);
-	return a->socket ? 0 : error_set(err, ERR_CONFIG, "redis_url: the socket's path has a broken %% escape");
+	return a->socket ? 0 : error_set(err, ERR_CONFIG, "the socket's path has a broken %% escape");
 }
 
 static int parse_user(struct redis_address *a, const char *s, size_t n, struct error *err)
@@ -87,9 +87,9 @@ static int parse_user(struct redis_address *a, const char *s, size_t n, struct e
 	size_t user = colon ? (size_t)(colon - s) : n;
 
 	if (user > 0 && !(a->username = decode(s, user)))
-		return error_set(err, ERR_CONFIG, "redis_url: the user name has a broken %% escape");
+		return error_set(err, ERR_CONFIG, "the user name has a broken %% escape");
 	if (colon && !(a->password = decode(colon + 1, n - user - 1)))
-		return error_set(err, ERR_CONFIG, "redis_url: the password has a broken %% escape");
+		return error_set(err, ERR_CONFIG, "the password has a broken %% escape");
 	return 0;
 }
 
@@ -102,7 +102,7 @@ static int parse_host(struct redis_address *a, const char *s, size_t n, struct e
 		const char *end = memchr(s, ']', n);
 		if (!end || (end + 1 < s + n && end[1] != ':'))
 			return error_set(err, ERR_CONFIG,
-					 "redis_url: an IPv6 address stands in brackets: redis://[::1]:6379/0");
+					 "an IPv6 address stands in brackets: redis://[::1]:6379/0");
 		port = end + 1 < s + n ? end + 2 : NULL;
 		s++;
 		host = (size_t)(end - s);
@@ -117,7 +117,7 @@ static int parse_host(struct redis_address *a, const char *s, size_t n, struct e
 	if (port) {
 		a->port = number(port, (size_t)(s + n - port), 65535);
 		if (a->port <= 0)
-			return error_set(err, ERR_CONFIG, "redis_url: the port must be a number from 1 to 65535");
+			return error_set(err, ERR_CONFIG, "the port must be a number from 1 to 65535");
 	}
 	a->host = host ? strndup(s, host) : strdup("127.0.0.1");
 	return a->host ? 0 : error_set(err, ERR_MEMORY, "out of memory");
@@ -144,7 +144,7 @@ static int parse_tcp(struct redis_address *a, const char *rest, struct error *er
 	if (*tail == '/' && tail[1])
 		a->db = number(tail + 1, strlen(tail + 1), REDIS_DB_MAX);
 	if (a->db < 0 || *tail == '?')
-		return error_set(err, ERR_CONFIG, "redis_url: after the host only /NUMBER, the database, may follow");
+		return error_set(err, ERR_CONFIG, "after the host only /NUMBER, the database, may follow");
 	return 0;
 }
 
@@ -168,14 +168,14 @@ int redis_address_parse(struct redis_address *out, const char *url, const char *
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (strncmp(url, later[i], strlen(later[i])) == 0)
 			return error_set(err, ERR_CONFIG,
-					 "redis_url: %s is not supported by this version; use redis:// or unix://",
+					 "%s is not supported by this version; use redis:// or unix://",
 					 later[i]);
 	if (strncmp(url, "unix://", 7) == 0)
 		rc = parse_unix(&a, url + 7, err);
 	else if (strncmp(url, "redis://", 8) == 0)
 		rc = parse_tcp(&a, url + 8, err);
 	else
-		error_set(err, ERR_CONFIG, "redis_url: must begin with redis:// or unix://");
+		error_set(err, ERR_CONFIG, "must begin with redis:// or unix://");
 	if (rc == 0 && (override(&a.username, username, err) || override(&a.password, password, err)))
 		rc = -1;
 	if (rc == 0)

@@ -85,27 +85,6 @@ static int connect_to(struct redis *r, const struct redis_address *a, struct err
 	return redis_set_timeout(r, REDIS_REPLY_MS, err);
 }
 
-/* A step of the greeting, whose refusal at the start means that we are not wanted. */
-static int greet(struct redis *r, struct redis_args *a, struct reply **out, struct error *err)
-{
-	static const char *const not_wanted[] = {"NOAUTH", "NOPERM", "WRONGPASS", "ERR invalid password"};
-	struct reply *reply = NULL;
-	int rc = redis_append(r, a, err) || redis_receive(r, &reply, err) ? -1 : 0;
-
-	if (rc == 0 && reply_error(reply)) {
-		rc = reply_as_error(reply, err);
-		for (size_t i = 0; err && i < sizeof not_wanted / sizeof *not_wanted; i++)
-			if (strncmp(err->msg, not_wanted[i], strlen(not_wanted[i])) == 0)
-				err->code = ERR_REFUSED;
-	}
-	if (rc == 0 && out) {
-		*out = reply;
-		reply = NULL;
-	}
-	reply_free(reply);
-	return rc;
-}
-
 static int authenticate(struct redis *r, const struct redis_address *a, struct redis_args *args, struct error *err)
 {
 	if (a->password) {
@@ -114,14 +93,14 @@ static int authenticate(struct redis *r, const struct redis_address *a, struct r
 		if (a->username)
 			redis_arg_str(args, a->username);
 		redis_arg_str(args, a->password);
-		if (greet(r, args, NULL, err))
+		if (redis_run(r, args, NULL, err))
 			return error_prefix(err, "log in");
 	}
 	if (a->db != 0) {
 		redis_args_clear(args);
 		redis_arg_str(args, "SELECT");
 		redis_arg_int(args, a->db);
-		if (greet(r, args, NULL, err))
+		if (redis_run(r, args, NULL, err))
 			return error_prefix(err, "select database %d", a->db);
 	}
 	return 0;
@@ -147,7 +126,7 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	redis_args_clear(args);
 	redis_arg_str(args, "INFO");
 	redis_arg_str(args, "default");
-	if (greet(r, args, &reply, err))
+	if (redis_run(r, args, &reply, err))
 		return error_prefix(err, "INFO");
 	info = reply_bytes(reply, NULL);
 	version = info ? info_value(info, "redis_version") : NULL;
@@ -175,7 +154,7 @@ static int load_scripts(struct redis *r, struct redis_args *args, struct error *
 		redis_arg_str(args, "SCRIPT");
 		redis_arg_str(args, "LOAD");
 		redis_arg_str(args, embedded_scripts[i].text);
-		if (greet(r, args, &reply, err))
+		if (redis_run(r, args, &reply, err))
 			return error_prefix(err, "load script %s", embedded_scripts[i].name);
 		sha = reply_bytes(reply, NULL);
 		snprintf(r->sha[i], sizeof r->sha[i], "%s", sha ? sha : "");

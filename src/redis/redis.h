@@ -25,7 +25,7 @@ struct redis_address {
 	char *username; /* NULL: none */
 	char *password; /* NULL: none */
 };
-/* username, password: NULL or what beats the URL's own. ERR_CONFIG with the reason, never with the URL's secret. */
+/* username, password: NULL or what beats the URL's own. ERR_CONFIG with the reason alone, never with the URL's secret. */
 int redis_address_parse(struct redis_address *out, const char *url, const char *username, const char *password,
 			struct error *err);
 void redis_address_release(struct redis_address *a);

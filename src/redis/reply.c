@@ -27,11 +27,9 @@ const char *reply_error(const struct reply *p)
 bool reply_passes(const struct reply *p)
 {
 	/* Redis's own state, not our command, is in the way; NOSCRIPT passes because a new connection loads the scripts again. */
-	static const char *const passing[] = {"LOADING",     "BUSY",	   "READONLY",
-					      "OOM",	     "MISCONF",	   "MASTERDOWN",
-					      "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN",
-					      "NOSCRIPT",    "UNBLOCKED",  "NOAUTH",
-					      "NOPERM",	     "WRONGPASS",  "ERR max number of clients"};
+	static const char *const passing[] = {"LOADING",  "BUSY",	"READONLY",    "OOM",
+					      "MISCONF",  "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS",
+					      "TRYAGAIN", "NOSCRIPT",	"UNBLOCKED",   "ERR max number of clients"};
 	const char *text = reply_error(p);
 
 	for (size_t i = 0; text && i < sizeof passing / sizeof *passing; i++)

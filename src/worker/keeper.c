@@ -22,7 +22,7 @@
 struct charge { /* what the keeper knows of one line */
 	struct line *line;
 	bool registered;
-	unsigned generation; /* that is registered */
+	bool refused; /* told that Redis refuses our commands for this queue */
 };
 
 struct keeper {
@@ -120,6 +120,20 @@ static void lose(struct keeper *k, const struct error *err)
 	k->lost = true;
 }
 
+/* An error reply concerns one queue: it is told once, and the round goes on (0). A lost connection ends the round (-1). */
+static int trouble(struct keeper *k, struct charge *c, const struct error *err)
+{
+	if (err->code != ERR_REFUSED) {
+		lose(k, err);
+		return -1;
+	}
+	if (!c->refused)
+		log_event(LOG_ERROR, "redis refuses the keeper", "queue", line_queue(c->line), "reason", err->msg,
+			  "then", "leases and due jobs of this queue wait; it is tried again every round", NULL);
+	c->refused = true;
+	return 0;
+}
+
 static int connect_redis(struct keeper *k)
 {
 	struct error err = {0};
@@ -136,7 +150,6 @@ static int connect_redis(struct keeper *k)
 	up_ms = k->connected_once ? 0 : redis_uptime_s(k->r) * 1000;
 	k->reap_from_ms = clock_mono_ms() + (up_ms < lease_ms ? lease_ms - up_ms : 0);
 	k->connected_once = true;
-	k->tries = 0;
 	if (k->lost) {
 		redis_address_show(&k->ctx->address, where, sizeof where);
 		health_back(&k->ctx->health, where);
@@ -181,7 +194,7 @@ static void write_tick(struct keeper *k, const struct charge *c, const char *wor
 	redis_arg_int(args, k->ctx->started_at_ms);
 }
 
-static int reap_expired(struct keeper *k, const struct charge *c, const struct reply *tick, const char *own)
+static int reap_expired(struct keeper *k, struct charge *c, const struct reply *tick, const char *own)
 {
 	struct error err = {0};
 
@@ -193,10 +206,8 @@ static int reap_expired(struct keeper *k, const struct charge *c, const struct r
 		    clock_mono_ms() < k->reap_from_ms)
 			continue;
 		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker,
-				&jobs, &err)) {
-			lose(k, &err);
-			return -1;
-		}
+				&jobs, &err))
+			return trouble(k, c, &err);
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker",
 				  worker, "jobs", log_int((long long)jobs), NULL);
@@ -204,14 +215,32 @@ static int reap_expired(struct keeper *k, const struct charge *c, const struct r
 	return 0;
 }
 
-/* Struck off by another's keeper, or late: what we hold may be running elsewhere. On under the next id. */
-static void lease_lost(struct charge *c, const char *state)
+/* Struck off by another's keeper: what we hold may be running elsewhere. On under the next id. */
+static void struck_off(struct keeper *k, struct charge *c)
 {
 	line_lease_lost(c->line);
 	c->registered = false;
-	log_event(LOG_WARN, "lease lost", "queue", line_queue(c->line), "why",
-		  *state == 's' ? "struck off the list" : "not renewed in time", "then", "going on under a new id",
-		  NULL);
+	log_event(LOG_WARN, "lease lost", "queue", line_queue(c->line), "why", "struck off the list", "then",
+		  "going on under a new id", NULL);
+	next_at(k, 0);
+}
+
+/* Still listed, so still watched: each slot that was emptied meanwhile is fenced by its job's identity, and calls that run are not made twice. */
+static void lapsed(struct charge *c)
+{
+	line_lease_lapsed(c->line);
+	log_event(LOG_WARN, "lease renewed late", "queue", line_queue(c->line), "then",
+		  "jobs that were waiting here are handed back", NULL);
+}
+
+/* The line has left the list while we were putting it there. */
+static int take_off_again(struct keeper *k, struct charge *c, const char *worker)
+{
+	struct error err = {0};
+
+	if (reap_own(k->r, &k->turn, line_keys(c->line), k->ctx->settings, worker, line_slots(c->line), &err))
+		return trouble(k, c, &err);
+	return 0;
 }
 
 static int tick(struct keeper *k, struct charge *c)
@@ -224,25 +253,30 @@ static int tick(struct keeper *k, struct charge *c)
 	const char *state;
 	int rc;
 
-	c->generation = line_generation(c->line);
-	line_worker_id(c->line, c->generation, worker);
+	if (!c->registered && k->ctx->phase >= PHASE_DRAIN)
+		return 0;
+	line_worker_id(c->line, line_generation(c->line), worker);
 	write_tick(k, c, worker, &args, name);
 	fault_point("tick:before");
 	rc = redis_run(k->r, &args, &reply, &err);
 	redis_args_release(&args);
-	state = rc ? NULL : reply_bytes(reply_at(reply, 0), NULL);
-	if (!state) {
-		lose(k, &err);
-		reply_free(reply);
-		return -1;
-	}
+	if (rc)
+		return trouble(k, c, &err);
+	state = reply_bytes(reply_at(reply, 0), NULL);
 	fault_point("tick:after");
-	if (strcmp(state, "ok") == 0) {
-		c->registered = true;
+	c->refused = false;
+	if (state && strcmp(state, "struck") == 0) {
+		if (k->ctx->phase < PHASE_DRAIN) /* at the end the line needs no list */
+			struck_off(k, c);
+	} else {
+		if (state && strcmp(state, "late") == 0)
+			lapsed(c);
 		line_renewed(c->line, sent_ms + k->ctx->settings->lease_ms);
-	} else if (k->ctx->phase < PHASE_DRAIN) { /* at the end the line takes itself off the list */
-		lease_lost(c, state);
-		next_at(k, 0);
+		if (!c->registered && line_leaving(c->line) && take_off_again(k, c, worker)) {
+			reply_free(reply);
+			return -1;
+		}
+		c->registered = true;
 	}
 	now = reply_int(reply_at(reply, 1), 0);
 	due = reply_int(reply_at(reply, 2), -1);
@@ -255,8 +289,9 @@ static int tick(struct keeper *k, struct charge *c)
 }
 
 /* Rule: what the own free slots hold, no thread has. The line claims such a slot next, and so adopts the job. */
-static int audit(struct keeper *k, struct line *l)
+static int audit(struct keeper *k, struct charge *c)
 {
+	struct line *l = c->line;
 	unsigned slots[AUDIT_SLOTS];
 	char worker[WORKER_ID_MAX + 1], name[KEY_MAX];
 	struct error err = {0};
@@ -276,10 +311,8 @@ static int audit(struct keeper *k, struct line *l)
 				line_adopt(l, slots[i]);
 			reply_free(reply);
 		}
-		if (err.code) {
-			lose(k, &err);
-			return -1;
-		}
+		if (err.code)
+			return trouble(k, c, &err);
 	}
 	return 0;
 }
@@ -291,8 +324,9 @@ static void make_round(struct keeper *k)
 	if (audit_now)
 		k->audit_from_ms = clock_mono_ms() + k->ctx->settings->lease_ms;
 	for (size_t i = 0; i < k->ncharges; i++)
-		if (tick(k, &k->charges[i]) || (audit_now && audit(k, k->charges[i].line)))
+		if (tick(k, &k->charges[i]) || (audit_now && audit(k, &k->charges[i])))
 			return;
+	k->tries = 0;
 }
 
 /* Until the next round is due. False: stop. */

@@ -9,7 +9,7 @@
  * When a connection breaks the turn in flight is kept and sent again: the script does nothing twice, and a claim repeated for the same slots
  * returns what they already hold. So adopting what a lost reply had brought is no case of its own.
  *
- * Worker ids have generations: base.N. When a lease is lost, what waits is handed back, what runs goes on and offers its results under
+ * Worker ids have generations: base.N. When we are struck off, what waits is handed back, what runs goes on and offers its results under
  * the old id (they may be fenced), and new jobs are taken under the next id. */
 #ifndef ADWUMA_WORKER_LINE_H
 #define ADWUMA_WORKER_LINE_H
@@ -41,8 +41,9 @@ int line_start(struct line *l, struct error *err);
  * line_give_up (false: Redis could not be reached, jobs are left in their slots for the keeper of another worker). */
 bool line_join(struct line *l);
 void line_give_up(struct line *l);
-bool line_ended(const struct line *l); /* line_join will not block */
-void line_wake(struct line *l);	       /* any thread: look again at phase, pause, demand */
+bool line_ended(const struct line *l);	 /* line_join will not block */
+bool line_leaving(const struct line *l); /* it takes itself off the list, or has done so */
+void line_wake(struct line *l);		 /* any thread: look again at phase, pause, demand */
 
 const char *line_queue(const struct line *l);
 const struct queue_settings *line_queue_settings(const struct line *l);
@@ -63,6 +64,8 @@ unsigned line_generation(struct line *l);
 void line_renewed(struct line *l,
 		  int64_t lease_until_boot_ms); /* the lease of the current generation holds until then */
 void line_lease_lost(struct line *l); /* on to the next generation; it must be registered before anything is claimed */
+/* The lease had run out and could be renewed: somebody may have taken jobs meanwhile, so what has not begun is handed back. Before line_renewed. */
+void line_lease_lapsed(struct line *l);
 bool line_owns(struct line *l, const char *worker); /* a former id of ours whose jobs still run here */
 void line_pause(struct line *l, bool paused);
 void line_adopt(struct line *l, unsigned slot); /* a free slot was seen full: claim it next */

@@ -264,8 +264,9 @@ static void unmark_sent(struct runner *r, struct task *t)
 /* A request that went out under hold is not sent again, unless the answer says that nothing was done. */
 static void apply_hold(struct runner *r, struct task *t, const struct http_response *resp)
 {
-	bool nothing_done = resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 ||
-							   strstr(buf_cstr(&r->out.fault.message), "is locked"));
+	bool nothing_done = resp->end == HTTP_BODY_FAILED || /* it was never sent whole */
+			    (resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 ||
+							    strstr(buf_cstr(&r->out.fault.message), "is locked")));
 
 	if (!holds(t) || !resp->sent || r->out.kind == OUTCOME_SUCCEEDED || nothing_done)
 		return;

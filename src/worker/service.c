@@ -15,6 +15,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "pool/pool.h"
+#include "queue/turn.h"
 #include "worker/context.h"
 #include "worker/keeper.h"
 #include "worker/line.h"
@@ -24,6 +25,29 @@
 #define HOST_MAX 40
 #define STOP_POLL_MS 20	  /* a stop is rare, and main has nothing else to do */
 #define LAST_WORD_MS 5000 /* after running calls were cut off: for handing jobs back */
+
+static int check_redis_url(const struct settings *s, const char *url, struct error *err)
+{
+	struct redis_address a = {0};
+	int rc = redis_address_parse(&a, url, s->redis_username, s->redis_password, err);
+
+	redis_address_release(&a);
+	return rc;
+}
+
+static int check_api_url(const struct settings *s, const char *url, struct error *err)
+{
+	struct http_target *t = http_target_new(url, NULL, false, err);
+
+	(void)s;
+	http_target_free(t);
+	return t ? 0 : -1;
+}
+
+const struct settings_rule service_rules[] = {{"redis_url", check_redis_url},
+					      {"khaya_base_url", check_api_url},
+					      {"taskingai_host", check_api_url},
+					      {0}};
 
 struct service {
 	struct context ctx;
@@ -57,6 +81,31 @@ static void nap(int64_t ms)
 	nanosleep(&t, NULL);
 }
 
+/* Tries what the lines will do, on keys where nothing is: a user without the rights must stop the start, not the first job. A key of a
+ * wrong type does not; its queue waits, and says so. */
+static int try_rights(struct service *s, struct redis *r, struct error *err)
+{
+	struct turn turn = {0};
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < s->ctx.settings->nqueues; i++) {
+		struct turn_request request = {.worker = s->ctx.base_id, .victim = ""};
+		struct keys keys;
+		char slot[KEY_MAX];
+
+		keys_init(&keys, s->ctx.settings->key_prefix, s->ctx.settings->queues[i].name);
+		key_slot(&keys, s->ctx.base_id, 0, slot);
+		rc = turn_write(&turn, r, &keys, &request, err) || redis_run(r, &turn.args, NULL, err) ||
+				     redis_call(r, NULL, err, "BLMOVE %s %s RIGHT LEFT 0.001", slot, slot)
+			   ? -1
+			   : 0;
+		if (rc && err->code == ERR_REFUSED && !strstr(err->msg, "NOPERM"))
+			rc = 0;
+	}
+	turn_release(&turn);
+	return rc;
+}
+
 /* The first connection is main's: only here a Redis that does not want us is told from one that is away. */
 static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct error *err)
 {
@@ -66,9 +115,10 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 	redis_address_show(&s->ctx.address, where, sizeof where);
 	for (unsigned tries = 1; !stop_asked(); tries++) {
 		struct redis *r = redis_open(&s->ctx.address, true, err);
+		bool well = r && try_rights(s, r, err) == 0;
 
 		redis_close(r);
-		if (r) {
+		if (well) {
 			if (told)
 				health_back(&s->ctx.health, where);
 			return 0;

@@ -7,6 +7,9 @@
 #include "base/err.h"
 #include "settings/settings.h"
 
+/* What makes redis_url and khaya_base_url usable, for settings_load. */
+extern const struct settings_rule service_rules[];
+
 struct service;
 
 /* Waits for Redis where it is away (telling so once); stop_asked is asked meanwhile. ERR_REFUSED: Redis does not want us. Returns owned. */

@@ -24,6 +24,7 @@ struct task {
 	struct task *next; /* in whatever list holds it */
 	unsigned slot;
 	unsigned generation; /* of the worker id it was claimed under */
+	unsigned lease;	     /* the line's count of leases then */
 	bool busy;	     /* claimed and not yet settled */
 	bool parsed;
 	bool bad;      /* parsed: the job is invalid, fault says why */

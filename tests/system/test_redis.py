@@ -72,7 +72,6 @@ def test_a_user_without_our_commands_stops_the_start(system):
     assert w.process.wait(20) == 69 and "NOPERM" in w.log() and "cannot start" in w.log()
 
 
-@pytest.mark.xfail(strict=True, reason="only loading scripts is tried at the start: NOPERM for BLMOVE or our keys is a busy loop with a log line each time")
 @pytest.mark.parametrize("rights", [["~*", "+@all", "-blmove"], ["~other*", "+@all"]])
 def test_a_user_without_our_keys_stops_the_start(system, rights):
     system.redis.execute_command("ACL", "SETUSER", "weak", "on", ">p", *rights)
@@ -135,13 +134,13 @@ def whole(system, jobs_in_all=2000):
 
 
 def test_hangs_for_longer_than_a_lease(loaded):
-    """An answer that comes late is no lost connection; the lease is, and the worker goes on under a new id."""
+    """An answer that comes late is no lost connection; leases have run out, are renewed, and no call is made twice."""
     loaded.server.process.send_signal(signal.SIGSTOP)
     until(lambda: loaded.stub.stats()["active"] == 0, what="no call runs")
     time.sleep(1.3)  # longer than the lease: this is the case itself
     loaded.server.process.send_signal(signal.SIGCONT)
     whole(loaded)
-    assert len(lines(loaded.workers[0], "lease lost")) == 4  # one for each queue
+    until(lambda: len(lines(loaded.workers[0], "lease renewed late")) == 4, what="one for each queue")
 
 
 def test_becomes_a_replica_and_a_master_again(loaded):
@@ -231,7 +230,6 @@ def test_cut_off_for_longer_than_the_lease(wire, system):
     assert system.do("translate", text="y", seconds=20)["worker"].endswith(".1") and cut.process.poll() is None
 
 
-@pytest.mark.xfail(strict=True, reason="the wait does not remember its generation: the job is settled under a slot's name that it is not in")
 def test_a_job_that_came_while_the_lease_was_lost(wire, system):
     """It was moved to a slot of the former id, and the worker hears of it under its new one."""
     w = system.worker(queues="translate", lease_ms=60000, redis_url="unix://" + wire.path)
@@ -250,7 +248,6 @@ def test_a_job_that_came_while_the_lease_was_lost(wire, system):
 WRONG = ["ready", "delayed", "stats", "dead", "workers"]
 
 
-@pytest.mark.xfail(strict=True, reason="an error reply to one queue's script counts as a lost connection: its queue floods the log, the other queues lose their leases")
 @pytest.mark.parametrize("key", WRONG)
 def test_a_wrong_type_in_one_queue_is_told_once_and_others_go_on(system, key):
     w = system.worker(lease_ms=1000)

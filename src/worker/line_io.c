@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See line_parts.h. Here: the I/O thread. Its life is line_main(): connect, exchange a turn, or wait; every step returns to the loop on
+ * failure, and nothing is ever dropped. */
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/fault_point.h"
+#include "worker/line_parts.h"
+#include "worker/reap.h"
+
+#define IDLE_POLL_MS 1000
+#define FAST_JOBS_PER_MS 4
+#define BATCH_JOBS 32
+#define GATHER_US 1000
+#define WAIT_MAX_MS 5000 /* for one BLMOVE: a silent peer is noticed soon after */
+#define WAIT_MARGIN_MS 2000
+
+/* --- Connections. ------------------------------------------------------------------------------------------------------- */
+
+static void show_address(const struct line *l, char out[256])
+{
+	redis_address_show(&l->ctx->address, out, 256);
+}
+
+static void lose(struct line *l, struct redis **link, bool *lost, const char *reason)
+{
+	int64_t opened_ms = *link ? redis_opened_ms(*link) : INT64_MAX;
+	char where[256];
+
+	redis_close(*link);
+	*link = NULL;
+	show_address(l, where);
+	if (*lost)
+		health_still_lost(&l->ctx->health, where, reason);
+	else
+		health_lost(&l->ctx->health, where, reason, opened_ms);
+	*lost = true;
+}
+
+void line_lose_a(struct line *l, const struct error *err)
+{
+	lose(l, &l->a, &l->a_lost, err->msg);
+	l->repeated = l->nsent > 0;
+	while (l->nclaim > 0)
+		line_free_slot_unsure(l, l->claim[--l->nclaim]);
+}
+
+static void lose_b(struct line *l, const struct error *err)
+{
+	lose(l, &l->b, &l->b_lost, err->msg);
+	if (l->wait != WAIT_NONE)
+		line_free_slot_unsure(l, l->wait_slot);
+	l->wait = WAIT_NONE;
+	l->empty = false;
+}
+
+void line_rest(struct line *l, const struct error *err)
+{
+	if (!l->resting)
+		log_event(LOG_ERROR, "redis refuses a command", "queue", l->queue->name, "reason", err->msg, "then",
+			  "nothing is lost; it is tried again every second", NULL);
+	l->resting = true;
+	l->rest_until_ms = clock_mono_ms() + RETRY_MS;
+}
+
+void line_well(struct line *l)
+{
+	if (l->resting)
+		log_event(LOG_INFO, "redis takes commands again", "queue", l->queue->name, NULL);
+	l->resting = false;
+}
+
+static void found(struct line *l, bool *lost)
+{
+	char where[256];
+
+	if (!*lost)
+		return;
+	*lost = false;
+	show_address(l, where);
+	health_back(&l->ctx->health, where);
+}
+
+static int open_b(struct line *l, struct error *err)
+{
+	struct reply *reply = NULL;
+
+	l->b = redis_open(&l->ctx->address, false, err);
+	if (!l->b || redis_call(l->b, &reply, err, "CLIENT ID"))
+		return -1;
+	l->b_client = reply_int(reply, 0);
+	reply_free(reply);
+	return 0;
+}
+
+static int connect_both(struct line *l)
+{
+	struct error err = {0};
+
+	if (!l->a) {
+		l->a = redis_open(&l->ctx->address, true, &err);
+		if (!l->a) {
+			line_lose_a(l, &err);
+			return -1;
+		}
+		found(l, &l->a_lost);
+		l->empty = false;
+	}
+	if (!l->b) {
+		if (open_b(l, &err)) {
+			lose_b(l, &err);
+			return -1;
+		}
+		found(l, &l->b_lost);
+	}
+	return 0;
+}
+
+/* --- Waiting for the next job. ------------------------------------------------------------------------------------------ */
+
+static void begin_wait(struct line *l)
+{
+	char worker[WORKER_ID_MAX + 1], slot[KEY_MAX];
+	struct error err = {0};
+	int64_t limit_ms = l->ctx->settings->lease_ms / 3 < WAIT_MAX_MS ? l->ctx->settings->lease_ms / 3 : WAIT_MAX_MS;
+	bool may;
+
+	pthread_mutex_lock(&l->lock);
+	/* It must not be served after the lease has run out, when nobody would look into the slot. */
+	may = l->nfree > 0 && clock_boot_ms() + limit_ms < l->lease_until_ms;
+	if (may)
+		l->wait_slot = l->free[--l->nfree];
+	l->wait_generation = l->generation;
+	pthread_mutex_unlock(&l->lock);
+	if (!may)
+		return;
+	line_worker_id(l, l->wait_generation, worker);
+	key_slot(&l->keys, worker, l->wait_slot, slot);
+	l->wait = WAIT_PENDING;
+	l->wait_until_ms = clock_mono_ms() + limit_ms + WAIT_MARGIN_MS;
+	fault_point("wait:before");
+	if (redis_appendf(l->b, &err, "BLMOVE %s %s RIGHT LEFT %lld.%03lld", l->keys.ready, slot,
+			  (long long)(limit_ms / 1000), (long long)(limit_ms % 1000)) ||
+	    redis_flush(l->b, &err))
+		lose_b(l, &err);
+}
+
+/* Ends a wait before its time. The server is asked to, because a connection that was simply closed might still be served. */
+static void end_wait(struct line *l)
+{
+	struct error err = {0};
+
+	if (l->wait != WAIT_PENDING)
+		return;
+	l->wait = WAIT_UNBLOCKING;
+	if (redis_call(l->a, NULL, &err, "CLIENT UNBLOCK %lld", (long long)l->b_client) && err.code == ERR_LINK)
+		line_lose_a(l, &err);
+}
+
+static bool is_resting(const struct line *l)
+{
+	return clock_mono_ms() < l->rest_until_ms;
+}
+
+static bool may_claim(struct line *l)
+{
+	bool may;
+
+	pthread_mutex_lock(&l->lock);
+	may = l->listed && !l->paused && clock_boot_ms() < l->lease_until_ms;
+	pthread_mutex_unlock(&l->lock);
+	return may && l->ctx->phase == PHASE_RUN && clock_mono_ms() >= l->refused_until_ms && !is_resting(l);
+}
+
+static void take_waited(struct line *l)
+{
+	struct reply *reply = NULL;
+	struct error err = {0};
+
+	if (redis_poll(l->b, &reply, &err)) {
+		lose_b(l, &err);
+		return;
+	}
+	if (!reply && clock_mono_ms() > l->wait_until_ms) {
+		error_set(&err, ERR_LINK, "no answer in time");
+		lose_b(l, &err);
+		return;
+	}
+	if (!reply)
+		return;
+	fault_point("wait:after");
+	l->wait = WAIT_NONE;
+	if (!reply_error(reply))
+		line_well(l);
+	if (reply_error(reply)) {
+		line_free_slot(l, l->wait_slot); /* an error reply: nothing was moved */
+		error_set(&err, ERR_LINK, "%s", reply_error(reply));
+		if (reply_passes(reply))
+			lose_b(l, &err);
+		else
+			line_rest(l, &err);
+	} else if (reply_is_nil(reply)) {
+		line_free_slot(l, l->wait_slot);
+	} else {
+		struct task *t = line_begin_task(l, l->wait_slot, l->wait_generation, reply);
+
+		l->empty = false;
+		stock_backlog(l->stock, l->index, true);
+		if (!may_claim(l) || stock_crowded(l->stock, l->index))
+			line_hand_back(l, t);
+		else
+			line_hand_out(l, t);
+	}
+	reply_free(reply);
+}
+
+/* --- The loop. ---------------------------------------------------------------------------------------------------------- */
+
+/* Whether done tasks are to be settled now, or how long they may gather, in us (-1: nothing is there). */
+static bool settle_now(struct line *l, int64_t *gather_us)
+{
+	bool fast = l->jobs_per_ms >= FAST_JOBS_PER_MS;
+	int64_t left;
+
+	*gather_us = -1;
+	if (l->nsent > 0 || l->ndone >= BATCH_JOBS || (l->ndone > 0 && !fast))
+		return true;
+	if (l->ndone == 0)
+		return false;
+	left = l->first_done_us + GATHER_US - clock_mono_us();
+	*gather_us = left;
+	return left <= 0;
+}
+
+/* Sleeps until woken, a reply on b, or the time has come. */
+static void sleep_until_needed(struct line *l, int64_t us)
+{
+	struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN},
+				{.fd = l->wait != WAIT_NONE && l->b ? redis_fd(l->b) : -1, .events = POLLIN}};
+	struct timespec limit = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+	uint64_t count;
+
+	if (ppoll(fds, 2, &limit, NULL) > 0 && fds[0].revents) {
+		ssize_t n = read(l->wake_fd, &count, sizeof count);
+
+		(void)n;
+	}
+	pthread_mutex_lock(&l->lock);
+	l->sleeping = false;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void retry_held(struct line *l)
+{
+	if (!l->held || clock_mono_ms() < l->held_until_ms)
+		return;
+	pthread_mutex_lock(&l->lock);
+	while (l->held) {
+		struct task *t = l->held;
+
+		l->held = t->next;
+		line_push_done(l, t);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+static int64_t min64(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* One step: exchange a turn where there is something to exchange, else wait. */
+static void step(struct line *l)
+{
+	int64_t gather_us = -1, sleep_us = (int64_t)IDLE_POLL_MS * 1000;
+	size_t threads_free = 0, want = 0;
+	bool claim = may_claim(l), resting = is_resting(l), settle;
+
+	retry_held(l);
+	if (claim)
+		want = stock_demand(l->stock, l->index, &threads_free);
+	else if (l->wait == WAIT_PENDING)
+		end_wait(l);
+	pthread_mutex_lock(&l->lock);
+	settle = !resting && settle_now(l, &gather_us);
+	if (claim && l->adopt > 0)
+		settle = true;
+	l->sleeping = !settle;
+	l->wake_at = resting ? SIZE_MAX : gather_us >= 0 ? BATCH_JOBS : 1;
+	pthread_mutex_unlock(&l->lock);
+	if (l->empty) /* one waits for the next job; asking in turns too would only cost Redis time */
+		want = 0;
+	if (settle || (want > 0 && (threads_free > 0 || want >= STOCK_MAX / 2))) {
+		pthread_mutex_lock(&l->lock);
+		l->sleeping = false;
+		pthread_mutex_unlock(&l->lock);
+		if (l->a)
+			line_take_turn(l, want);
+		return;
+	}
+	if (claim && l->empty && l->wait == WAIT_NONE && l->b)
+		begin_wait(l);
+	if (gather_us >= 0)
+		sleep_us = min64(sleep_us, gather_us);
+	else if (want > 0)
+		sleep_us = GATHER_US;
+	if (l->held || resting)
+		sleep_us = min64(sleep_us, RETRY_MS * 1000);
+	sleep_until_needed(l, sleep_us);
+	if (l->wait != WAIT_NONE)
+		take_waited(l);
+}
+
+/* All jobs are settled: the worker goes off the list; what a lost reply left in a slot is handed back on the way. */
+static bool leave(struct line *l)
+{
+	char worker[WORKER_ID_MAX + 1];
+	struct error err = {0};
+
+	l->leaving = true;
+	line_worker_id(l, line_generation(l), worker);
+	if (reap_own(l->a, &l->turn, &l->keys, l->ctx->settings, worker, l->nslots, &err) == 0)
+		return true;
+	line_lose_a(l, &err);
+	return false;
+}
+
+static bool all_settled(struct line *l)
+{
+	bool settled;
+
+	line_hand_back_all(l, stock_empty(l->stock, l->index));
+	pthread_mutex_lock(&l->lock);
+	settled = l->nbusy == 0;
+	pthread_mutex_unlock(&l->lock);
+	return settled && l->wait == WAIT_NONE;
+}
+
+/* Both connections; else waits until it is time to try again. The first try is made at once. */
+static bool connected(struct line *l)
+{
+	int64_t wait_ms = l->connect_at_ms - clock_mono_ms();
+
+	if (l->a && l->b)
+		return true;
+	if (wait_ms <= 0) {
+		if (wait_ms < -RETRY_MS) /* the last connection had lasted */
+			l->tries = 0;
+		l->connect_at_ms = clock_mono_ms() + health_backoff_ms(++l->tries);
+		if (connect_both(l) == 0)
+			return true;
+		return false;
+	}
+	sleep_until_needed(l, 1000 * wait_ms);
+	if (l->b && l->wait != WAIT_NONE)
+		take_waited(l);
+	return false;
+}
+
+void *line_main(void *arg)
+{
+	struct line *l = arg;
+
+	while (!l->give_up) {
+		if (!connected(l))
+			continue;
+		if (l->ctx->phase >= PHASE_DRAIN && all_settled(l) && leave(l)) {
+			l->clean = true;
+			break;
+		}
+		if (l->a && l->b)
+			step(l);
+	}
+	l->ended = true;
+	return NULL;
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See line_parts.h. Here: what is settled and claimed in a trip, and what its answer means. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/fault_point.h"
+#include "worker/line_parts.h"
+
+/* Moves done tasks into sent, up to the bounds of one trip. */
+static void choose_settlements(struct line *l)
+{
+	size_t bytes = 0;
+
+	pthread_mutex_lock(&l->lock);
+	while (l->nsent < TURN_SETTLE_MAX && l->done_head && bytes < TURN_BYTES_MAX) {
+		struct task *t = l->done_head;
+
+		bytes += t->body.len + t->dead.len;
+		l->done_head = t->next;
+		if (!l->done_head)
+			l->done_tail = NULL;
+		l->ndone--;
+		l->sent[l->nsent++] = t;
+	}
+	l->first_done_us = clock_mono_us();
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Takes up to want free slots into claim; a slot under suspicion comes first. */
+static void choose_slots(struct line *l, size_t want)
+{
+	pthread_mutex_lock(&l->lock);
+	if (want < l->adopt)
+		want = l->adopt;
+	while (l->nclaim < want && l->nclaim < TURN_CLAIM_MAX && l->nfree > 0) {
+		l->claim[l->nclaim++] = l->free[--l->nfree];
+		if (l->adopt > 0)
+			l->adopt--;
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void describe(struct line *l, size_t i, const char *worker, unsigned generation)
+{
+	struct task *t = l->sent[i];
+	int64_t ttl_ms = 1000 * job_number(&t->job, JOB_RESULT_TTL_S, l->ctx->settings->result_ttl_s);
+
+	if (t->generation != generation) {
+		line_worker_id(l, t->generation, l->old_worker[i]);
+		worker = l->old_worker[i];
+	}
+	l->settle[i] = (struct settlement){
+		.how = t->how,
+		.worker = worker,
+		.slot = t->slot,
+		.payload = t->payload,
+		.payload_len = t->payload_len,
+		.outcome = t->outcome,
+		.id = t->job.id,
+		.reply = t->job.reply,
+		.audio = t->audio,
+		.body = t->body.ptr,
+		.body_len = t->body.len,
+		.number = t->how == SETTLE_RESULT ? ttl_ms : t->number,
+		.dead = t->has_dead ? t->dead.ptr : NULL,
+		.dead_len = t->dead.len,
+	};
+	if (t->how == SETTLE_UNTIL) { /* the payload itself, as it is */
+		l->settle[i].body = t->payload;
+		l->settle[i].body_len = t->payload_len;
+	}
+}
+
+static void hold(struct line *l, struct task *t)
+{
+	if (!l->held)
+		log_event(LOG_ERROR, "a key has a wrong type", "queue", l->queue->name, "job", t->job.id, "then",
+			  "its result is kept and tried again; delete the key that is in the way", NULL);
+	t->next = l->held;
+	l->held = t;
+	l->held_until_ms = clock_mono_ms() + RETRY_MS;
+}
+
+static void after_settled(struct line *l, struct task *t, enum settled letter)
+{
+	switch (letter) {
+	case SETTLED_WRONG_TYPE:
+		hold(l, t);
+		return;
+	case SETTLED_STAGE_GONE: /* Redis forgot the staged audio (rolled back): only doing the job again brings it back */
+		log_event(LOG_WARN, "staged audio is gone", "queue", l->queue->name, "job", t->job.id, "then",
+			  "the job is done again", NULL);
+		line_hand_back(l, t);
+		return;
+	case SETTLED_NOT_DUPLICATE:
+		stock_put(l->stock, l->index, t, 1);
+		return;
+	case SETTLED_FENCED:
+	case SETTLED_DUPLICATE:
+		if (t->how == SETTLE_RESULT || t->how == SETTLE_DUPLICATE)
+			log_event(LOG_INFO,
+				  letter == SETTLED_FENCED ? "result refused: the slot was taken away"
+							   : "id has a result already",
+				  "queue", l->queue->name, "job", t->job.id, NULL);
+		break;
+	case SETTLED_DONE:
+		if (t->how == SETTLE_LATER)
+			l->listener.due(l->listener.keeper, t->number);
+		else if (t->how == SETTLE_UNTIL)
+			l->listener.due(l->listener.keeper, t->number - clock_real_ms());
+		break;
+	}
+	line_finish_task(l, t);
+}
+
+/* Of freshly claimed tasks, those whose id has a result already are not called: one EXISTS for all, and single looks only where it hits. */
+static int find_duplicates(struct line *l, struct task *first, struct error *err)
+{
+	struct redis_args args = {0};
+	struct reply *reply = NULL;
+	struct buf names = BUF_INIT(TURN_CLAIM_MAX * KEY_MAX);
+	int rc = buf_reserve(&names, TURN_CLAIM_MAX * KEY_MAX - 1) ? 0 : error_set(err, ERR_MEMORY, "out of memory");
+	size_t n = 0;
+
+	redis_arg_str(&args, "EXISTS");
+	for (struct task *t = first; t && rc == 0; t = t->next) {
+		if (!t->parsed || !*t->job.id)
+			continue;
+		redis_arg(&args, names.ptr + names.len, key_result(&l->keys, t->job.id, names.ptr + names.len));
+		names.len += args.len[args.n - 1];
+		n++;
+	}
+	if (rc == 0 && n > 0)
+		rc = redis_run(l->a, &args, &reply, err);
+	if (rc == 0 && n > 0 && reply_int(reply, 0) > 0) {
+		for (struct task *t = first; t && rc == 0; t = t->next) {
+			char name[KEY_MAX];
+
+			if (!t->parsed || !*t->job.id)
+				continue;
+			key_result(&l->keys, t->job.id, name);
+			reply_free(reply);
+			reply = NULL;
+			rc = redis_call(l->a, &reply, err, "EXISTS %s", name);
+			if (rc == 0 && reply_int(reply, 0) > 0)
+				t->how = SETTLE_DUPLICATE;
+		}
+	}
+	reply_free(reply);
+	buf_release(&names);
+	redis_args_release(&args);
+	return rc;
+}
+
+/* Gives claimed tasks to the threads, but for duplicates, and but for what other hosts may do sooner. */
+void line_hand_out(struct line *l, struct task *first)
+{
+	struct task *keep = NULL, **tail = &keep;
+	struct error err = {0};
+	size_t n = 0;
+
+	for (struct task *t = first; t; t = t->next)
+		t->how = SETTLE_BACK;
+	/* A look that fails only costs the look: the commit refuses a second result. */
+	if (l->a && find_duplicates(l, first, &err) && err.code != ERR_REFUSED)
+		line_lose_a(l, &err);
+	while (first) {
+		struct task *t = first;
+
+		first = t->next;
+		t->next = NULL;
+		if (t->how == SETTLE_DUPLICATE) {
+			t->outcome = "";
+			pthread_mutex_lock(&l->lock);
+			line_push_done(l, t);
+			pthread_mutex_unlock(&l->lock);
+			continue;
+		}
+		*tail = t;
+		tail = &t->next;
+		n++;
+	}
+	stock_put(l->stock, l->index, keep, n);
+}
+
+static void after_claim(struct line *l, const struct turn_answer *answer, struct reply *reply, unsigned generation)
+{
+	struct task *first = NULL, **tail = &first;
+	bool asked = l->nclaim > 0;
+
+	for (size_t i = 0; i < l->nclaim; i++) {
+		if (i >= answer->nclaimed) {
+			line_free_slot(l, l->claim[i]);
+			continue;
+		}
+		*tail = line_begin_task(l, l->claim[i], generation, reply_at(reply, TURN_FIRST_PAYLOAD + i));
+		tail = &(*tail)->next;
+	}
+	l->nclaim = 0;
+	if (!asked)
+		return;
+	line_well(l);
+	l->empty = answer->state == CLAIM_EMPTY;
+	stock_backlog(l->stock, l->index, answer->state == CLAIM_FULL || answer->state == CLAIM_BYTES);
+	if (answer->state == CLAIM_UNLISTED)
+		l->listener.unlisted(l->listener.keeper);
+	if (answer->state == CLAIM_UNLISTED) {
+		pthread_mutex_lock(&l->lock);
+		if (generation == l->generation)
+			l->listed = false;
+		pthread_mutex_unlock(&l->lock);
+	}
+	if (answer->state == CLAIM_PAUSED)
+		line_pause(l, true);
+	if (answer->state == CLAIM_REFUSED) {
+		if (!l->refused)
+			log_event(LOG_WARN, "redis refuses new claims", "queue", l->queue->name, "reason",
+				  "probably out of memory", "then",
+				  "results are still written; claims are tried again every second", NULL);
+		l->refused_until_ms = clock_mono_ms() + RETRY_MS;
+	} else if (l->refused) {
+		log_event(LOG_INFO, "redis takes claims again", "queue", l->queue->name, NULL);
+	}
+	l->refused = answer->state == CLAIM_REFUSED;
+	if (first)
+		line_hand_out(l, first);
+}
+
+static void measure(struct line *l, size_t settled)
+{
+	int64_t now = clock_mono_us(), us = now - l->last_turn_us;
+
+	if (us > 0)
+		l->jobs_per_ms += ((double)settled * 1000.0 / (double)us - l->jobs_per_ms) / 4;
+	l->last_turn_us = now;
+}
+
+/* Nobody knows how far it came. It is kept, and sent again. */
+static void turn_failed(struct line *l, const struct error *err)
+{
+	if (err->code != ERR_REFUSED) {
+		line_lose_a(l, err);
+		return;
+	}
+	line_rest(l, err);
+	l->repeated = l->nsent > 0;
+	if (l->nclaim > 0) /* it may have been the claims: first without any, so that results come through */
+		l->refused_until_ms = clock_mono_ms() + 2LL * RETRY_MS;
+	while (l->nclaim > 0)
+		line_free_slot_unsure(l, l->claim[--l->nclaim]);
+}
+
+/* One trip: settles what is done, claims up to want. On failure the connection is given up and the turn kept for the next. */
+void line_take_turn(struct line *l, size_t want)
+{
+	char worker[WORKER_ID_MAX + 1];
+	struct turn_request q = {.worker = worker,
+				 .victim = "",
+				 .settle = l->settle,
+				 .slots = l->claim,
+				 .repeated = l->repeated,
+				 .dead_max_jobs = l->ctx->settings->dead_max_jobs,
+				 .dead_max_bytes = l->ctx->settings->dead_max_bytes};
+	struct turn_answer answer = {0};
+	struct reply *reply = NULL;
+	struct error err = {0};
+	unsigned generation = line_generation(l);
+
+	line_worker_id(l, generation, worker);
+	if (l->nsent == 0)
+		choose_settlements(l);
+	choose_slots(l, want);
+	for (size_t i = 0; i < l->nsent; i++)
+		describe(l, i, worker, generation);
+	q.nsettle = l->nsent;
+	q.nslots = l->nclaim;
+	fault_point("turn:before");
+	if (turn_write(&l->turn, l->a, &l->keys, &q, &err) || redis_run(l->a, &l->turn.args, &reply, &err) ||
+	    turn_read(reply, &q, &answer, &err)) {
+		reply_free(reply);
+		turn_failed(l, &err);
+		return;
+	}
+	fault_point("turn:after");
+	measure(l, l->nsent);
+	l->repeated = false;
+	for (size_t i = 0; i < q.nsettle; i++)
+		after_settled(l, l->sent[i], (enum settled)answer.letters[i]);
+	l->nsent = 0;
+	after_claim(l, &answer, reply, generation);
+	reply_free(reply);
+}
