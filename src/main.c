@@ -159,13 +159,14 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--version") == 0)
 			return printf("adwumad %s\n", ADWUMA_VERSION) < 0;
 	}
-	if (settings_load(&settings, &argc, argv, &warnings, &err)) {
+	if (settings_load(&settings, &argc, argv, service_rules, &warnings, &err)) {
 		rc = complain(err.msg);
 	} else if (argc > 1 && (strcmp(argv[1], "--check") != 0 || argc > 2)) {
+		const char *flag = argv[strcmp(argv[1], "--check") == 0 ? 2 : 1];
 		char text[256];
 
-		snprintf(text, sizeof text, "%.100s: unknown flag; see adwumad --help",
-			 argv[strcmp(argv[1], "--check") == 0 ? 2 : 1]);
+		/* Without its value, which may be a secret under a misspelt name. */
+		snprintf(text, sizeof text, "%.*s: unknown flag; see adwumad --help", (int)strcspn(flag, "="), flag);
 		rc = complain(text);
 	} else if (argc > 1) {
 		rc = check(&settings, &warnings);

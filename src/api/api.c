@@ -13,6 +13,7 @@
 #define BODY_MAX (1UL << 30) /* a job is bounded by max_job_bytes; this only stops runaways */
 
 struct api {
+	const struct settings *settings;
 	struct khaya *khaya;
 };
 
@@ -24,6 +25,7 @@ struct api *api_new(const struct settings *settings, struct error *err)
 		error_set(err, ERR_MEMORY, "out of memory");
 		return NULL;
 	}
+	api->settings = settings;
 	api->khaya = khaya_new(settings, err);
 	if (!api->khaya) {
 		api_free(api);
@@ -77,10 +79,38 @@ int api_build(const struct api *api, struct job *job, struct call *call, struct 
 	return khaya_build(api->khaya, job, call, out);
 }
 
+/* What a server echoes goes into results and logs; our keys must not. Shorter ones are no secrets, and would spoil plain words. */
+#define SECRET_MIN 8
+
+static void mask(struct buf *text, const char *secret)
+{
+	size_t n = secret ? strlen(secret) : 0;
+	char *at;
+
+	while (n >= SECRET_MIN && text->len >= n && (at = memmem(text->ptr, text->len, secret, n))) {
+		memcpy(at, "***", 3);
+		memmove(at + 3, at + n, text->len - (size_t)(at - text->ptr) - n);
+		text->len -= n - 3;
+	}
+}
+
+static void mask_secrets(const struct settings *s, struct fault *f)
+{
+	const char *const secrets[] = {s->khaya_api_key, s->khaya_translation_api_key, s->khaya_asr_api_key,
+				       s->khaya_tts_api_key, s->taskingai_api_key};
+	struct buf *const texts[4] = {&f->message, &f->code, &f->details, &f->activity_id};
+
+	for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
+		for (size_t k = 0; k < 4; k++)
+			mask(texts[k], secrets[i]);
+}
+
 void api_read(const struct api *api, struct job *job, const struct http_response *resp, struct outcome *out)
 {
 	out->fault.service = job->type->service;
 	khaya_read(api->khaya, job, resp, out);
+	if (out->kind != OUTCOME_SUCCEEDED)
+		mask_secrets(api->settings, &out->fault);
 }
 
 const char *api_audio_type(const void *head, size_t n)

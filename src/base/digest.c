@@ -95,7 +95,7 @@ void random_hex(char *out, size_t digits)
 	size_t i = 0;
 
 	while (i < digits) {
-		ssize_t got = getrandom(bytes, sizeof bytes, 0);
+		ssize_t got = getrandom(bytes, digits - i < sizeof bytes ? digits - i : sizeof bytes, 0);
 
 		if (got < 0 && errno != EINTR)
 			abort(); /* cannot happen on the kernels we run on; a predictable name would be worse */

@@ -107,7 +107,7 @@ void utf8_snippet(struct buf *out, const char *s, size_t n, size_t max_points)
 				continue;
 			buf_char(&whole, ' ');
 		} else {
-			if (step == 0)
+			if (step == 0 || s[i] == '\0') /* a NUL would end the message for who prints it */
 				buf_lit(&whole, UTF8_REPLACEMENT);
 			else
 				buf_add(&whole, s + i, step);

@@ -22,8 +22,10 @@ int look_connect(struct look *l, const struct cli *cli)
 	const struct settings *s = cli->settings;
 	struct error err = {0};
 
-	if (redis_address_parse(&l->address, s->redis_url, s->redis_username, s->redis_password, &err))
+	if (redis_address_parse(&l->address, s->redis_url, s->redis_username, s->redis_password, &err)) {
+		error_prefix(&err, "redis_url");
 		return say_failure(&err);
+	}
 	l->redis = redis_open(&l->address, false, &err);
 	return l->redis ? CLI_DONE : look_failed(l, &err);
 }

@@ -195,7 +195,7 @@ int main(int argc, char **argv)
 	rc = answer_about_ourselves(argc, argv);
 	if (rc >= 0)
 		return rc;
-	if (settings_load(&settings, &argc, argv, &warnings, &err)) {
+	if (settings_load(&settings, &argc, argv, NULL, &warnings, &err)) {
 		say("%s", err.msg);
 		rc = CLI_SETTINGS;
 	} else {

@@ -85,7 +85,8 @@ static int read_flag(struct cli *cli, int argc, char **argv, int *i)
 	const char *glued = is_short ? (arg[2] ? arg + 2 : NULL) : strchr(arg, '=') ? strchr(arg, '=') + 1 : NULL;
 
 	if (!row)
-		return cli_misused(cli->command, "unknown flag %s (a text that begins with - goes after --)", arg);
+		return cli_misused(cli->command, "unknown flag %.*s (a text that begins with - goes after --)",
+				   (int)strcspn(arg, "="), arg); /* the value may be a secret */
 	if (!row->value && glued)
 		return cli_misused(cli->command, "--%s takes no value", row->name);
 	if (row->value) {

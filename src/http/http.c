@@ -154,7 +154,7 @@ struct http_target *http_target_new(const char *url, const char *const *headers,
 	}
 	if (rc == 0 && curl_url_set(t->url, CURLUPART_URL, url, 0) != CURLUE_OK) {
 		http_target_free(t);
-		error_set(err, ERR_CONFIG, "'%s' is no URL", url);
+		error_set(err, ERR_CONFIG, "is no URL"); /* not repeated: a password may stand in it */
 		return NULL;
 	}
 	/* libcurl would ask a server for permission before it sends a larger body; none of ours needs it. */

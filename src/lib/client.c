@@ -148,6 +148,7 @@ static struct adwuma *open_with(const struct adwuma_options *o, const struct set
 	if (redis_address_parse(&c->address, either(o->redis_url, s->redis_url),
 				either(o->redis_username, s->redis_username),
 				either(o->redis_password, s->redis_password), e)) {
+		error_prefix(e, "redis_url");
 		adwuma_close(c);
 		return NULL;
 	}
@@ -176,7 +177,7 @@ adwuma *adwuma_open(const struct adwuma_options *options, struct adwuma_error *e
 	char *no_flags[] = {NULL};
 	int nflags = 0;
 
-	if (settings_load(&settings, &nflags, no_flags, NULL, &e) == 0)
+	if (settings_load(&settings, &nflags, no_flags, NULL, NULL, &e) == 0)
 		c = open_with(options ? options : &none, &settings, &e);
 	settings_release(&settings);
 	if (!c)

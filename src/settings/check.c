@@ -103,41 +103,22 @@ static int check_listen(const struct settings *s, const char *value, struct erro
 	return row_check_listen(value, err);
 }
 
-/* A path is put behind it as it stands. */
-static void strip_slashes(char *url)
+void settings_strip_slashes(char *url)
 {
 	for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
 		url[n - 1] = '\0';
 }
 
-/* Of texts, where they are set; the message has neither name nor place yet. */
-static const struct {
-	const char *name;
-	size_t where;
-	int (*check)(const struct settings *s, const char *value, struct error *err);
-} checks[] = {
-	{"redis_url", offsetof(struct settings, redis_url), check_redis_url},
-	{"redis_ca_file", offsetof(struct settings, redis_ca_file), check_readable},
-	{"redis_cert_file", offsetof(struct settings, redis_cert_file), check_readable},
-	{"redis_key_file", offsetof(struct settings, redis_key_file), check_readable},
-	{"audio_root", offsetof(struct settings, audio_root), check_directory},
-	{"admin_listen", offsetof(struct settings, admin_listen), check_listen},
-	{"key_prefix", offsetof(struct settings, key_prefix), check_prefix},
-	{"khaya_base_url", offsetof(struct settings, khaya_base_url), check_url},
-	{"taskingai_host", offsetof(struct settings, taskingai_host), check_url},
-	{"api_ca_file", offsetof(struct settings, api_ca_file), check_readable},
+const struct settings_rule settings_checks[] = {
+	{"redis_url", check_redis_url},
+	{"redis_ca_file", check_readable},
+	{"redis_cert_file", check_readable},
+	{"redis_key_file", check_readable},
+	{"audio_root", check_directory},
+	{"admin_listen", check_listen},
+	{"key_prefix", check_prefix},
+	{"khaya_base_url", check_url},
+	{"taskingai_host", check_url},
+	{"api_ca_file", check_readable},
+	{0},
 };
-
-int settings_check(struct settings *s, const char **name, struct error *err)
-{
-	strip_slashes(s->khaya_base_url);
-	strip_slashes(s->taskingai_host);
-	for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-		const char *value = *(char **)(void *)((char *)s + checks[i].where);
-
-		*name = checks[i].name;
-		if (value && checks[i].check(s, value, err))
-			return -1;
-	}
-	return 0;
-}

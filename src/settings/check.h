@@ -6,7 +6,9 @@
 
 #include "settings/settings.h"
 
-/* Returns 0, or -1 with err (without name and place) and the setting at fault in *name. Trailing slashes of API roots are cut. */
-int settings_check(struct settings *s, const char **name, struct error *err);
+/* Ended by a row without name. */
+extern const struct settings_rule settings_checks[];
+/* Of an API root: a path is put behind it as it stands. */
+void settings_strip_slashes(char *url);
 
 #endif

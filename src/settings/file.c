@@ -78,18 +78,24 @@ static char *read_line(char *to, int size, void *stream)
 	struct reading *r = stream;
 	char line[LINE_BYTES_MAX + 3];
 	const char *start = line;
-	size_t n;
+	size_t n = 0;
+	int c;
 
 	if (r->too_long || r->failed)
 		return NULL;
-	if (!fgets(line, sizeof line, r->file)) {
+	while ((c = getc(r->file)) != EOF && c != '\n' && c != '\0' && n < sizeof line - 1)
+		line[n++] = (char)c;
+	if (c == EOF && n == 0) {
 		r->os_error = ferror(r->file) ? errno : 0;
 		return NULL;
 	}
-	n = strcspn(line, "\n");
 	if (n > 0 && line[n - 1] == '\r')
 		n--;
 	r->line++;
+	if (c == '\0') {
+		fail(r, r->line, "holds a NUL byte");
+		return NULL;
+	}
 	if (n > LINE_BYTES_MAX || n >= (size_t)size) {
 		r->too_long = true;
 		return NULL;

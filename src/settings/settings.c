@@ -360,25 +360,33 @@ static int walk_flags(struct loading *l, int *argc, char **argv, const char **co
 
 /* --- All together. ------------------------------------------------------------------------------------------------------- */
 
-static int check_all(struct loading *l, struct error *err)
+static int check_all(struct loading *l, const struct settings_rule *rules, struct error *err)
 {
-	const char *name = NULL;
-	const struct row *row;
+	const struct settings_rule *const sets[2] = {settings_checks, rules};
 
-	if (settings_check(&l->s, &name, err) == 0)
-		return 0;
-	row = row_find(name, strlen(name));
-	return error_prefix(err, "%s: %s", l->place[row - rows], name);
+	settings_strip_slashes(l->s.khaya_base_url);
+	settings_strip_slashes(l->s.taskingai_host);
+	for (size_t i = 0; i < 2; i++)
+		for (const struct settings_rule *rule = sets[i]; rule && rule->name; rule++) {
+			const struct row *row = row_find(rule->name, strlen(rule->name));
+			const char *value;
+
+			memcpy(&value, (char *)&l->s + row->where, sizeof value);
+			if (value && rule->check(&l->s, value, err))
+				return error_prefix(err, "%s: %s", l->place[row - rows], rule->name);
+		}
+	return 0;
 }
 
-int settings_load(struct settings *out, int *argc, char **argv, struct buf *warnings, struct error *err)
+int settings_load(struct settings *out, int *argc, char **argv, const struct settings_rule *rules, struct buf *warnings,
+		  struct error *err)
 {
 	struct loading l = {0};
 	const char *config = NULL;
 
 	if (walk_flags(NULL, argc, argv, &config, err) || apply_defaults(&l, err) || apply_file(&l, config, err) ||
 	    apply_environment(&l, err) || walk_flags(&l, argc, argv, &config, err) || join_sections(&l, err) ||
-	    check_all(&l, err)) {
+	    check_all(&l, rules, err)) {
 		settings_release(&l.s);
 		return -1;
 	}

@@ -61,12 +61,20 @@ struct settings {
 	char *allow_http_hosts; /* NULL: none; else names separated by commas */
 };
 
-/* Reads file, environment and flags. Recognised setting flags (--name VALUE, --name=VALUE, --config FILE) are taken out of argv;
+/* A check of a text setting's final value, where it is set, that only a layer above can make. err gets the reason alone, without name and
+ * place, and never a secret. */
+struct settings_rule {
+	const char *name;
+	int (*check)(const struct settings *s, const char *value, struct error *err);
+};
+
+/* Reads file, environment and flags. rules: ended by a row without name; NULL is fine. Recognised setting flags (--name VALUE, --name=VALUE, --config FILE) are taken out of argv;
  * everything else stays, in order, for the caller (argv[0] too; everything after "--" stays). *argc is updated.
  * On failure: ERR_CONFIG with place and reason ("/etc/…/adwumad.conf:12: threads: …", "environment ADWUMA_THREADS: …", "--threads: …").
  * Warnings (an ADWUMA_ variable that is no setting) are appended to *warnings, one per line, NULL is fine; returned owned in it (buf). */
 struct buf;
-int settings_load(struct settings *out, int *argc, char **argv, struct buf *warnings, struct error *err);
+int settings_load(struct settings *out, int *argc, char **argv, const struct settings_rule *rules, struct buf *warnings,
+		  struct error *err);
 void settings_release(struct settings *s); /* secrets are wiped before they are freed */
 
 /* "name = value" lines with sections for queues; secrets as ***, also the password within a URL. */

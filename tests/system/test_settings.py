@@ -170,7 +170,6 @@ def test_an_unusable_address_stops_the_start(env):
     assert done.returncode == 78 and ("redis_url" in done.stderr or "no URL" in done.stderr or "khaya_base_url" in done.stderr), done.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="addresses are parsed at the start only")
 @pytest.mark.parametrize("env", UNUSABLE)
 def test_check_refuses_an_unusable_address(env):
     done = run("--check", **env)

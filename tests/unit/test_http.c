@@ -638,7 +638,7 @@ START_TEST(bad_targets_are_refused)
 	begin(&(struct step){OK_ANSWER, 0, KEEP}, 1);
 	ck_assert_ptr_null(http_target_new("no url at all", NULL, false, &err));
 	ck_assert_int_eq(err.code, ERR_CONFIG);
-	ck_assert_ptr_nonnull(strstr(err.msg, "no url at all"));
+	ck_assert_str_eq(err.msg, "is no URL"); /* a password may stand in it */
 	/* A key with a line break in it would be a header of its own, or the end of the head. */
 	ck_assert_ptr_null(http_target_new("http://127.0.0.1/", split, false, &err));
 	ck_assert_int_eq(err.code, ERR_CONFIG);

@@ -56,7 +56,7 @@ static int load(const char *words)
 	for (char *w = strtok(copy, " "); w && nargs < ARGS_MAX; w = strtok(NULL, " "))
 		args[nargs++] = w;
 	args[nargs] = NULL;
-	return settings_load(&s, &nargs, args, &warnings, &err);
+	return settings_load(&s, &nargs, args, NULL, &warnings, &err);
 }
 
 static void write_bytes(const char *to, const char *text, size_t n)
@@ -539,7 +539,7 @@ START_TEST(a_secret_from_a_file)
 
 		write_file(cases[i].text);
 		settings_release(&s);
-		ck_assert_msg(settings_load(&s, &none, no_args, NULL, &err) == 0, "%s", err.msg);
+		ck_assert_msg(settings_load(&s, &none, no_args, NULL, NULL, &err) == 0, "%s", err.msg);
 		if (cases[i].key)
 			ck_assert_str_eq(s.redis_password, cases[i].key);
 		else
@@ -560,13 +560,13 @@ START_TEST(a_bad_secret_file_is_refused)
 	assert_refused(load(NULL), "environment KHAYA_API_KEY_FILE: cannot read /");
 	setenv("KHAYA_API_KEY_FILE", path, 1);
 	write_file("hush\nhush\n"); /* a second line would end in a header */
-	assert_refused(settings_load(&s, &none, no_args, NULL, &err), "khaya_api_key must be one line");
+	assert_refused(settings_load(&s, &none, no_args, NULL, NULL, &err), "khaya_api_key must be one line");
 	ck_assert_ptr_null(strstr(err.msg, "hush"));
 	memset(text, 'x', sizeof text);
 	write_bytes(path, text, sizeof text);
-	assert_refused(settings_load(&s, &none, no_args, NULL, &err), "longer than 4096 bytes");
+	assert_refused(settings_load(&s, &none, no_args, NULL, NULL, &err), "longer than 4096 bytes");
 	setenv("KHAYA_API_KEY", "direct", 1); /* beats the file, which is not even looked at */
-	ck_assert_int_eq(settings_load(&s, &none, no_args, NULL, &err), 0);
+	ck_assert_int_eq(settings_load(&s, &none, no_args, NULL, NULL, &err), 0);
 	ck_assert_str_eq(s.khaya_api_key, "direct");
 }
 END_TEST
