@@ -70,12 +70,10 @@ static int parse_unix(struct redis_address *a, const char *rest, struct error *e
 	size_t n = query ? (size_t)(query - rest) : strlen(rest);
 
 	if (n < 2 || rest[0] != '/')
-		return error_set(err, ERR_CONFIG,
-				 "unix:// needs an absolute path, like unix:///run/redis.sock?db=0");
+		return error_set(err, ERR_CONFIG, "unix:// needs an absolute path, like unix:///run/redis.sock?db=0");
 	if (query) {
 		if (strncmp(query, "?db=", 4) != 0 || (a->db = number(query + 4, strlen(query + 4), REDIS_DB_MAX)) < 0)
-			return error_set(err, ERR_CONFIG,
-					 "after the socket's path only ?db=NUMBER may follow");
+			return error_set(err, ERR_CONFIG, "after the socket's path only ?db=NUMBER may follow");
 	}
 	a->socket = decode(rest, n);
 	return a->socket ? 0 : error_set(err, ERR_CONFIG, "the socket's path has a broken %% escape");
@@ -101,8 +99,7 @@ static int parse_host(struct redis_address *a, const char *s, size_t n, struct e
 	if (n > 0 && s[0] == '[') { /* an IPv6 address */
 		const char *end = memchr(s, ']', n);
 		if (!end || (end + 1 < s + n && end[1] != ':'))
-			return error_set(err, ERR_CONFIG,
-					 "an IPv6 address stands in brackets: redis://[::1]:6379/0");
+			return error_set(err, ERR_CONFIG, "an IPv6 address stands in brackets: redis://[::1]:6379/0");
 		port = end + 1 < s + n ? end + 2 : NULL;
 		s++;
 		host = (size_t)(end - s);
@@ -168,8 +165,7 @@ int redis_address_parse(struct redis_address *out, const char *url, const char *
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (strncmp(url, later[i], strlen(later[i])) == 0)
 			return error_set(err, ERR_CONFIG,
-					 "%s is not supported by this version; use redis:// or unix://",
-					 later[i]);
+					 "%s is not supported by this version; use redis:// or unix://", later[i]);
 	if (strncmp(url, "unix://", 7) == 0)
 		rc = parse_unix(&a, url + 7, err);
 	else if (strncmp(url, "redis://", 8) == 0)
