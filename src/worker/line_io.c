@@ -67,11 +67,18 @@ void line_rest(struct line *l, const struct error *err)
 	l->rest_until_ms = clock_mono_ms() + RETRY_MS;
 }
 
+void line_try_at_once(struct line *l)
+{
+	l->tries = 0;
+	l->connect_at_ms = 0;
+}
+
 void line_well(struct line *l)
 {
 	if (l->resting)
 		log_event(LOG_INFO, "redis takes commands again", "queue", l->queue->name, NULL);
 	l->resting = false;
+	line_try_at_once(l);
 }
 
 static void found(struct line *l, bool *lost)
@@ -348,8 +355,6 @@ static bool connected(struct line *l)
 	if (l->a && l->b)
 		return true;
 	if (wait_ms <= 0) {
-		if (wait_ms < -RETRY_MS) /* the last connection had lasted */
-			l->tries = 0;
 		l->connect_at_ms = clock_mono_ms() + health_backoff_ms(++l->tries);
 		if (connect_both(l) == 0)
 			return true;

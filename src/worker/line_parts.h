@@ -47,7 +47,7 @@ struct line {
 	/* The I/O thread's own. */
 	struct redis *a, *b;
 	bool a_lost, b_lost; /* told to health */
-	unsigned tries;	     /* to connect, without one that lasted */
+	unsigned tries;	     /* to connect, since Redis last did what we asked */
 	int64_t connect_at_ms;
 	int64_t b_client; /* CLIENT ID of b */
 	enum wait_state wait;
@@ -99,6 +99,8 @@ void line_lose_a(struct line *l, const struct error *err);
 void line_rest(struct line *l, const struct error *err);
 /* Redis does what we ask. */
 void line_well(struct line *l);
+/* The next loss of a connection needs no pause. */
+void line_try_at_once(struct line *l);
 void *line_main(void *line);
 
 #endif

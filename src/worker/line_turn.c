@@ -284,6 +284,7 @@ void line_take_turn(struct line *l, size_t want)
 	fault_point("turn:after");
 	measure(l, l->nsent);
 	l->repeated = false;
+	line_try_at_once(l);
 	for (size_t i = 0; i < q.nsettle; i++)
 		after_settled(l, l->sent[i], (enum settled)answer.letters[i]);
 	l->nsent = 0;

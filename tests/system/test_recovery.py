@@ -6,9 +6,6 @@ import threading
 import time
 
 import pytest
-import redis as redis_py
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from conftest import BUILD, SANITIZED, start, until
 
 WAV = b"RIFF\0\0\0\0WAVE"
@@ -278,15 +275,14 @@ def test_answers_are_kept_while_redis_is_away(durable):
 def test_connections_killed_and_scripts_flushed_under_load(system):
     system.stub.fault("delay=2")
     system.push("translate", *jobs(3000))
-    system.worker(threads=8)
+    system.redis.execute_command("ACL", "SETUSER", "theirs", "on", ">p", "~*", "&*", "+@all")
+    system.worker(threads=8, redis_username="theirs", redis_password="p")
     stop = threading.Event()
-    system.server.client = redis_py.Redis(unix_socket_path=system.server.socket, retry=Retry(NoBackoff(), 20),
-                                          retry_on_error=[redis_py.ConnectionError])  # our own connection is killed too
 
     def disturb():
         while not stop.is_set():
             system.redis.script_flush()
-            system.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            system.redis.execute_command("CLIENT", "KILL", "USER", "theirs")
             stop.wait(0.05)
 
     thread = threading.Thread(target=disturb)
@@ -341,6 +337,7 @@ def test_redis_absent_at_start(system):
     until(lambda: "redis lost" in w.log(), what="it waits")
     system.server.start()
     assert system.do("translate", text="x")["status"] == "succeeded"
+    until(lambda: "redis back" in w.log(), what="all connections are back")
     assert w.log().count("redis lost") == 1 and w.log().count("redis back") == 1
 
 

@@ -148,6 +148,7 @@ def test_becomes_a_replica_and_a_master_again(loaded):
     until(lambda: lines(loaded.workers[0], "redis lost"), what="the loss is seen")
     loaded.redis.execute_command("REPLICAOF", "NO", "ONE")
     whole(loaded)
+    until(lambda: lines(loaded.workers[0], "redis back"), what="all connections are back")
     assert len(lines(loaded.workers[0], "redis lost")) == len(lines(loaded.workers[0], "redis back")) == 1
 
 
@@ -334,6 +335,7 @@ def test_waiting_for_redis_costs_next_to_nothing(system):
     assert cpu_ms(w) - cpu < (100 if not SANITIZED else 500)
     system.server.start()
     assert system.do("translate", text="x")["status"] == "succeeded"
+    until(lambda: lines(w, "redis back"), what="all connections are back")
     assert len(lines(w, "redis lost")) == len(lines(w, "redis back")) == 1
 
 
