@@ -18,6 +18,7 @@
 #define GATHER_US 1000
 #define WAIT_MAX_MS 5000 /* for one BLMOVE: a silent peer is noticed soon after */
 #define WAIT_MARGIN_MS 2000
+#define UNBLOCK_AGAIN_US 2000
 
 /* --- Connections. ------------------------------------------------------------------------------------------------------- */
 
@@ -156,16 +157,24 @@ static void begin_wait(struct line *l)
 		lose_b(l, &err);
 }
 
-/* Ends a wait before its time. The server is asked to, because a connection that was simply closed might still be served. */
+/* Ends a wait before its time. The server is asked to, because a connection that was simply closed might still be served. Where it says that
+ * nobody waits, it has not yet read our BLMOVE, or its answer is on its way: it is asked again as long as none has come. */
 static void end_wait(struct line *l)
 {
+	struct reply *reply = NULL;
 	struct error err = {0};
 
 	if (l->wait != WAIT_PENDING)
 		return;
-	l->wait = WAIT_UNBLOCKING;
-	if (redis_call(l->a, NULL, &err, "CLIENT UNBLOCK %lld", (long long)l->b_client) && err.code == ERR_LINK)
+	if (redis_call(l->a, &reply, &err, "CLIENT UNBLOCK %lld", (long long)l->b_client) == 0) {
+		if (reply_int(reply, 0) > 0)
+			l->wait = WAIT_UNBLOCKING;
+	} else if (err.code == ERR_LINK) {
 		line_lose_a(l, &err);
+	} else {
+		l->wait = WAIT_UNBLOCKING; /* we may not: it ends by itself */
+	}
+	reply_free(reply);
 }
 
 static bool is_resting(const struct line *l)
@@ -317,6 +326,8 @@ static void step(struct line *l)
 		sleep_us = GATHER_US;
 	if (l->held || resting)
 		sleep_us = min64(sleep_us, RETRY_MS * 1000);
+	if (l->wait == WAIT_PENDING && !claim)
+		sleep_us = min64(sleep_us, UNBLOCK_AGAIN_US);
 	sleep_until_needed(l, sleep_us);
 	if (l->wait != WAIT_NONE)
 		take_waited(l);

@@ -122,8 +122,10 @@ class Wire:
         self.lose_every, self.replies, self.lost = 0, 0, 0
         self.open = threading.Event()  # cleared: nothing passes
         self.served = threading.Event()  # cleared: what a waiting BLMOVE is served with is held back
-        self.open.set()
-        self.served.set()
+        self.asked = threading.Event()  # cleared: a BLMOVE is held back on its way to Redis
+        self.seen = b""  # what was sent to Redis so far, while asked is cleared
+        for event in (self.open, self.served, self.asked):
+            event.set()
         self.lock = threading.Lock()
         self.ends = []
         self.listener = socket.socket(socket.AF_UNIX)
@@ -159,8 +161,12 @@ class Wire:
         try:
             while piece := source.recv(1 << 16):
                 self.open.wait()
+                if not back and not self.asked.is_set():
+                    with self.lock:
+                        self.seen += piece
                 if b"BLMOVE" in piece:
                     waits.set()
+                    self.asked.wait()
                 if back and waits.is_set():
                     self.served.wait()
                 if back and self.loses():
@@ -175,8 +181,8 @@ class Wire:
                 pass
 
     def stop(self):
-        self.open.set()
-        self.served.set()
+        for event in (self.open, self.served, self.asked):
+            event.set()
         self.listener.close()
         for end in self.ends:
             end.close()

@@ -50,6 +50,21 @@ def test_stop_of_a_worker_that_waits_is_at_once(system):
         assert not system.redis.keys("adwuma:*worker*")
 
 
+@pytest.mark.core
+def test_stop_before_redis_has_read_the_wait(system, wire):
+    """CLIENT UNBLOCK overtakes the BLMOVE that it is to end: it is asked again, and the stop does not last as long as the wait."""
+    w = system.worker(lease_ms=60000, queues="translate", redis_url="unix://" + wire.path)
+    wire.asked.clear()
+    system.do("translate", text="x")
+    until(lambda: b"BLMOVE" in wire.seen, what="it begins to wait for the next")
+    w.send(signal.SIGTERM)
+    until(lambda: b"UNBLOCK" in wire.seen, what="the wait is to end")
+    wire.asked.set()
+    began = time.monotonic()
+    assert w.stop() == 0
+    assert time.monotonic() - began < (2 if not SANITIZED else 10)
+
+
 def test_retries_that_wait_do_not_keep_a_worker_from_stopping(system):
     w = system.worker()
     system.push("translate", *jobs(20, "x stub(status=503,retry_after=2000,times=1)"))
