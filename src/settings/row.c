@@ -233,13 +233,24 @@ int row_set(const struct row *row, struct settings *s, const char *value, struct
 	return 0;
 }
 
-static void print_url(const char *url, FILE *to)
+const char *row_url_password(const char *url, size_t *len)
 {
 	const char *host = strstr(url, "://"), *at = host ? strrchr(host, '@') : NULL,
 		   *colon = host ? strchr(host + 3, ':') : NULL;
 
-	if (at && colon && colon < at)
-		fprintf(to, "%.*s:***%s", (int)(colon - url), url, at);
+	if (!at || !colon || colon > at)
+		return NULL;
+	*len = (size_t)(at - colon) - 1;
+	return colon + 1;
+}
+
+static void print_url(const char *url, FILE *to)
+{
+	size_t len = 0;
+	const char *password = row_url_password(url, &len);
+
+	if (password)
+		fprintf(to, "%.*s***%s", (int)(password - url), url, password + len);
 	else
 		fputs(url, to);
 }

@@ -40,6 +40,8 @@ int row_set_queue(struct queue_settings *q, const char *name, const char *value,
 struct queue_settings *row_queue_find(struct settings *s, const char *name);
 bool row_is_string(const struct row *row); /* where points to a char * */
 void row_print(const struct row *row, const struct settings *s, FILE *to);
+/* The password within a URL; NULL when there is none. */
+const char *row_url_password(const char *url, size_t *len);
 /* HOST:PORT or off. */
 int row_check_listen(const char *value, struct error *err);
 

@@ -316,6 +316,16 @@ static int flag_value(int argc, char **argv, int *i, const char **value, struct 
 	return 0;
 }
 
+/* Everybody can read the command line in ps. value stands in arg. */
+static void strike_password(char *arg, const char *value)
+{
+	size_t len = 0;
+	const char *password = row_url_password(value, &len);
+
+	if (password)
+		memset(arg + (password - arg), '*', len);
+}
+
 /* Goes through the flags; where l is NULL only --config is looked for. What is not a setting stays in argv. */
 static int walk_flags(struct loading *l, int *argc, char **argv, const char **config, struct error *err)
 {
@@ -350,6 +360,8 @@ static int walk_flags(struct loading *l, int *argc, char **argv, const char **co
 			*config = value;
 		else if (l && apply(l, row, value, place, err))
 			return -1;
+		else if (l)
+			strike_password(argv[i], value);
 	}
 	if (l) {
 		*argc = kept;

@@ -69,7 +69,8 @@ struct settings_rule {
 };
 
 /* Reads file, environment and flags. rules: ended by a row without name; NULL is fine. Recognised setting flags (--name VALUE, --name=VALUE, --config FILE) are taken out of argv;
- * everything else stays, in order, for the caller (argv[0] too; everything after "--" stays). *argc is updated.
+ * everything else stays, in order, for the caller (argv[0] too; everything after "--" stays). *argc is updated. A password in the URL
+ * of a flag is overwritten in argv.
  * On failure: ERR_CONFIG with place and reason ("/etc/…/adwumad.conf:12: threads: …", "environment ADWUMA_THREADS: …", "--threads: …").
  * Warnings (an ADWUMA_ variable that is no setting) are appended to *warnings, one per line, NULL is fine; returned owned in it (buf). */
 struct buf;

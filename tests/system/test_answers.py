@@ -191,6 +191,16 @@ def test_secrets_and_texts_stay_where_they_belong(system, script, tmp_path):
     assert "the-text" not in w.log() and "the-answer" not in w.log()
 
 
+@pytest.mark.parametrize("glue", [" ", "="], ids=["apart", "glued"])
+def test_a_password_in_a_flag_is_struck_from_the_command_line(system, glue):
+    """Anybody on the machine may look with ps."""
+    url = "redis://:p4ssw0rd-of-redis@127.0.0.1:1/0"
+    w = system.worker(wait=False, redis_url=None, flags=f"--redis-url{glue}{url}".split())
+    until(lambda: "127.0.0.1:1" in w.log(), what="it waits for Redis")
+    shown = open(f"/proc/{w.process.pid}/cmdline").read()
+    assert "--redis-url" in shown and "@127.0.0.1:1/0" in shown and "p4ssw0rd" not in shown + w.log()
+
+
 def test_no_core_file(system):
     """It would hold the keys."""
     w = system.worker()
