@@ -662,3 +662,21 @@ def test_the_library_exports_its_header_and_nothing_else():
     exported = {line.split()[-1] for line in symbols.splitlines() if line.split()[1] in "TDBR"}
     exported = {s for s in exported if not s.startswith(("__asan", "__ubsan", "__odr", "__tsan", "_init", "_fini"))}
     assert exported == declared
+
+
+@pytest.mark.release
+def test_what_is_installed_serves_a_producer(system, tmp_path):
+    """make install, and the example of adwuma.h built from what it put there, against both forms of the library."""
+    system.worker()
+    clean = {k: v for k, v in system.env().items() if not k.startswith(("MAKE", "MFLAGS"))}
+    subprocess.run(["make", "-s", "-o", "all", "install", "B=" + BUILD, f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=ROOT, env=clean, check=True)
+    put = {os.path.relpath(os.path.join(folder, f), tmp_path / "usr") for folder, _, files in os.walk(tmp_path / "usr") for f in files}
+    assert put == {"bin/adwuma", "sbin/adwumad", "include/adwuma.h", "lib/libadwuma.a", "lib/libadwuma.so", "lib/libadwuma.so.0", "lib/pkgconfig/adwuma.pc"}
+    with open(tmp_path / "usr/include/adwuma.h", encoding="utf-8") as f:
+        example = "".join(re.findall(r"^ \*   (.*\n)", f.read(), re.M))
+    (tmp_path / "p.c").write_text("#include <adwuma.h>\n#include <stdio.h>\nint main(void)\n{\n" + example + "return 0;\n}\n")
+    env = {**clean, "PKG_CONFIG_LIBDIR": f"{tmp_path}/usr/lib/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": str(tmp_path), "LD_LIBRARY_PATH": f"{tmp_path}/usr/lib"}
+    for libs in ("--libs adwuma", "--static --libs adwuma | sed s/-ladwuma/-l:libadwuma.a/"):
+        build = f"cc -std=c11 -Wall -Wextra -Werror $(pkg-config --cflags adwuma) p.c $(pkg-config {libs}) -o p && ./p"
+        done = subprocess.run(["sh", "-c", build], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and json.loads(done.stdout)["result"]["text"] == "[tw] Good morning", (build, done.stderr)
