@@ -37,6 +37,14 @@ def pytest_collection_modifyitems(config, items):
     items[:] = chosen
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    """What was skipped was not tested, and must not look as if it had been."""
+    report = (yield).get_result()
+    if report.skipped:
+        report.outcome, report.longrepr = "failed", f"skipped: {report.longrepr}"
+
+
 def start(command, **options):
     """Starts a program that dies with us, also where the run of tests is killed."""
     die_with_parent = ctypes.CDLL(None).prctl  # looked up here: after the fork that would not be safe

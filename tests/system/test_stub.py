@@ -789,12 +789,11 @@ def test_unknown_control_requests(api):
 # --- Many at once. --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [500, 4096])
+@pytest.mark.parametrize("n", [500, 3500])  # with what else is open below 4,096, the kernel's own limit
 def test_many_delayed_calls_at_once(api, n):
     """All wait at the same time, in a handful of threads, and none comes early."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < n + 200:
-        pytest.skip(f"this machine allows {hard} open files")
+    assert hard >= n + 200, f"this machine allows {hard} open files"
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     delay_s = 0.5 if n <= 500 else 1.5 * SLOW  # long enough for the last to be sent before the first is answered
     sockets, sent, came = [], {}, {}
