@@ -111,7 +111,8 @@ static bool has_key(const struct settings *s)
 static int check(const struct settings *s, const struct buf *warnings)
 {
 	settings_print(s, stdout);
-	fputs(buf_cstr(warnings), stderr);
+	for (const char *line = buf_cstr(warnings); *line; line += strcspn(line, "\n") + 1)
+		fprintf(stderr, "warning: %.*s\n", (int)strcspn(line, "\n"), line);
 	if (!has_key(s))
 		fputs("warning: no API key is set: jobs will fail with AuthenticationError\n", stderr);
 	return EXIT_DONE;
