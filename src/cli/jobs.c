@@ -241,7 +241,9 @@ static int collect_one(struct work *w, size_t i, int64_t deadline)
 	}
 	if (w->n > 1 && w->form != SHOW_WHOLE && w->form != SHOW_NOTHING)
 		out_line("", 0);
-	say("job %s: no result within %" PRId64 ".%03" PRId64 " s", id, w->timeout_ms / 1000, w->timeout_ms % 1000);
+	say("job %s: no result within %g s; adwuma result %s tells where it is, adwuma stats whether a worker serves "
+	    "its queue",
+	    id, (double)w->timeout_ms / 1000, id);
 	return CLI_TIMED_OUT;
 }
 

@@ -116,7 +116,7 @@ static int unknown_command(const char *name)
 		say("%s: unknown flag in place of a command", name);
 	else
 		say("there is no command '%s'", name);
-	print_overview(stderr);
+	fputs("usage: adwuma COMMAND [--SETTING VALUE]... [OPTION]... [ARGUMENT]...\nMore: adwuma help\n", stderr);
 	return CLI_USAGE;
 }
 
@@ -199,7 +199,8 @@ int main(int argc, char **argv)
 		say("%s", err.msg);
 		rc = CLI_SETTINGS;
 	} else {
-		fputs(buf_cstr(&warnings), stderr);
+		for (const char *line = buf_cstr(&warnings); *line; line += strcspn(line, "\n") + 1)
+			fprintf(stderr, "adwuma: warning: %.*s\n", (int)strcspn(line, "\n"), line);
 		rc = run(&settings, argc, argv);
 	}
 	settings_release(&settings);

@@ -55,6 +55,17 @@ void say(const char *fmt, ...)
 	buf_release(&clean);
 }
 
+/* What to do about it, where the message tells. Error replies of Redis begin with a word in capitals. */
+static const char *hint(const char *message)
+{
+	if (strstr(message, "WRONGTYPE "))
+		return "A key of this queue is not of the type it must be; somebody else wrote it.";
+	if (strstr(message, "NOAUTH ") || strstr(message, "WRONGPASS "))
+		return "ADWUMA_REDIS_PASSWORD or ADWUMA_REDIS_PASSWORD_FILE gives the password, ADWUMA_REDIS_USERNAME "
+		       "the name.";
+	return "Does Redis run there, and let us in? --redis-url or ADWUMA_REDIS_URL name another place.";
+}
+
 static int say_by_code(enum adwuma_code code, const char *message)
 {
 	switch (code) {
@@ -62,8 +73,7 @@ static int say_by_code(enum adwuma_code code, const char *message)
 		say("%s", message);
 		return CLI_USAGE;
 	case ADWUMA_UNREACHABLE:
-		say("%s\n  Does Redis run there, and let us in? --redis-url or ADWUMA_REDIS_URL name another place.",
-		    message);
+		say("%s\n  %s", message, hint(message));
 		return CLI_UNREACHABLE;
 	case ADWUMA_TIMEOUT:
 		say("%s", message);
