@@ -2,18 +2,29 @@
 --
 -- One script, because a job that enters a slot between the look and the striking off would be stranded: nobody would look there again.
 --
--- KEYS  1 workers  2 worker:<id>  3... all its slots
+-- A dead worker is remembered for a day, with the number of its slots: a BLMOVE that it had sent may still be carried out, and would fill a slot
+-- that nobody lists. The keeper looks there again.
+--
+-- KEYS  1 workers  2 worker:<id>  3 gone  4... all its slots
 -- ARGV  1 worker id  2 'expired': only if its lease has run out; else ''
 -- RETURNS how many slots are full (then nothing was done), 0 when it is off the list, -1 when its lease is alive
 local call = redis.call
-if ARGV[2] == 'expired' then
+local expired, day, now = ARGV[2] == 'expired', 86400000, nil
+if expired then
 	local lease, t = call('ZSCORE', KEYS[1], ARGV[1]), call('TIME')
-	if lease and tonumber(lease) >= t[1] * 1000 + math.floor(t[2] / 1000) then return -1 end
+	now = t[1] * 1000 + math.floor(t[2] / 1000)
+	if lease and tonumber(lease) >= now then return -1 end
+	call('ZCARD', KEYS[3])
 end
 local full = 0
-for at = 3, #KEYS, 1000 do full = full + call('EXISTS', unpack(KEYS, at, math.min(at + 999, #KEYS))) end
+for at = 4, #KEYS, 1000 do full = full + call('EXISTS', unpack(KEYS, at, math.min(at + 999, #KEYS))) end
 if full == 0 then
-	call('ZREM', KEYS[1], ARGV[1])
+	local was_listed = call('ZREM', KEYS[1], ARGV[1])
 	call('DEL', KEYS[2])
+	if expired and was_listed == 1 then
+		call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - day)
+		call('ZADD', KEYS[3], now, (#KEYS - 3) .. ' ' .. ARGV[1])
+		call('PEXPIRE', KEYS[3], day)
+	end
 end
 return full

@@ -3,25 +3,26 @@
 -- One script, because a job must never be in two states or in none: emptying its slot, writing its result, reply, audio, dead entry and
 -- counters is one step, and so is leaving ready and entering a slot.
 --
--- KEYS  1 stats  2 workers  3 ready  4 paused  5 delayed  6 dead  7 dead_bytes
+-- KEYS  1 stats  2 workers  3 ready  4 paused  5 delayed  6 dead  7 dead_bytes  8 cancelled
 --       then for each settlement: slot; result where how has R or D; reply where p; stage and audio where a; crashes where c
 --       then the n slots to fill
 -- ARGV  1 worker that claims  2 worker being reaped, or ''  3 '1' when this turn may have been carried out before  4 m  5 n
 --       6 bytes to claim at most  7 dead_max_jobs  8 dead_max_bytes
 --       then for each settlement six: how, identity, outcome, body, number, dead entry
---         how       R result (p: also to its reply list, a: its audio is staged, d: also to dead), L to delayed in `number` ms,
+--         how       R result (p: also to its reply list, a: its audio is staged, d: also to dead, z: was cancelled), L to delayed in `number` ms,
 --                   U to delayed until `number`, D dropped because its id has a result already, B back to ready (c: count a crash for `number` ms), X to dead alone
 --         identity  the payload that the slot must hold, or '#' and its SHA-1 where it is large
 --         outcome   the counter, or ''
 --         body      R the result, L and U the payload to keep, else ''
 --         number    R time to live in ms
--- RETURNS {a letter for each settlement, claim state, payloads...}: payload i is what slot i holds now.
+--         dead entry  for z the id instead, which is struck off cancelled
+-- RETURNS {a letter for each settlement, claim state, whether any id is cancelled 0|1, payloads...}: payload i is what slot i holds now.
 --   letters  1 done (now, or before by this very turn)  f fenced: the slot does not hold that job
 --            d the id has a result already  n (only D) it has none, nothing was done  w a key has a wrong type, nothing was done  s its staged audio is gone, nothing was done
 --   state    '' all n  e ready ran empty  b enough bytes  u worker not listed  p paused  o Redis refuses (out of memory)  a the worker
 --            to be reaped is alive: nothing was done at all
 local call, pcall, byte, sub, find = redis.call, redis.pcall, string.byte, string.sub, string.find
-local stats, workers, ready, delayed, dead, dead_bytes = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7]
+local stats, workers, ready, delayed, dead, dead_bytes, cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local m, n = tonumber(ARGV[4]), tonumber(ARGV[5])
 local repeated = ARGV[3] == '1'
 local now
@@ -41,12 +42,12 @@ call('LLEN', dead)
 if ARGV[2] ~= '' then
 	local lease = call('ZSCORE', workers, ARGV[2])
 	if lease and tonumber(lease) > time_ms() then
-		return {'', 'a'}
+		return {'', 'a', 0}
 	end
 end
 
 -- Where each settlement's keys begin; and whether any result is there already, in one look.
-local first, results, k = {}, {}, 8
+local first, results, k = {}, {}, 9
 for i = 1, m do
 	local how = ARGV[3 + i * 6]
 	first[i] = k
@@ -176,7 +177,10 @@ local function settle(i)
 			call('RENAME', stage, audio)
 			call('PEXPIRE', audio, number)
 		end
-		if not plain and find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
+		if not plain then
+			if find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
+			if find(how, 'z', 2, true) and type_is(cancelled, 'zset') then call('ZREM', cancelled, ARGV[a + 5]) end
+		end
 	elseif kind == 68 then
 		counts.fenced = (counts.fenced or 0) + 1
 		return 'd'
@@ -199,4 +203,4 @@ end
 
 for i = 1, m do letters[i] = settle(i) end
 for outcome, count in pairs(counts) do call('HINCRBY', stats, outcome, count) end
-return {table.concat(letters), state, unpack(claimed)}
+return {table.concat(letters), state, n > 0 and call('EXISTS', cancelled) or 0, unpack(claimed)}

@@ -39,6 +39,7 @@ void keys_init(struct keys *k, const char *prefix, const char *queue)
 	join(k, "paused", "", k->paused);
 	join(k, "stats", "", k->stats);
 	join(k, "cancelled", "", k->cancelled);
+	join(k, "gone", "", k->gone);
 }
 
 static size_t numbered(const struct keys *k, const char *word, const char *worker, unsigned n, char out[KEY_MAX])

@@ -17,7 +17,7 @@ struct keys {
 	char stem[KEY_PREFIX_MAX + QUEUE_NAME_MAX + 8]; /* "adwuma:{Q}:" */
 	size_t stem_len;
 	char ready[KEY_MAX], delayed[KEY_MAX], dead[KEY_MAX], dead_bytes[KEY_MAX], workers[KEY_MAX], paused[KEY_MAX],
-		stats[KEY_MAX], cancelled[KEY_MAX];
+		stats[KEY_MAX], cancelled[KEY_MAX], gone[KEY_MAX];
 };
 
 void keys_init(struct keys *k, const char *prefix, const char *queue);

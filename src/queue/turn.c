@@ -7,7 +7,7 @@
 
 #include "base/digest.h"
 
-#define QUEUE_KEYS 7
+#define QUEUE_KEYS 8
 #define KEYS_PER_SETTLEMENT 5
 /* Payloads longer than this are named by their SHA-1, so that they are not sent back to Redis. */
 #define IDENTITY_BYTES_MAX 1024
@@ -68,6 +68,8 @@ static void add_how(struct turn *t, const struct settlement *s)
 			how[n++] = 'a';
 		if (s->dead)
 			how[n++] = 'd';
+		if (s->cancelled)
+			how[n++] = 'z';
 	}
 	if (s->how == SETTLE_BACK && s->crash_hash)
 		how[n++] = 'c';
@@ -93,7 +95,10 @@ static void add_settlement(struct turn *t, const struct settlement *s)
 	redis_arg_str(&t->args, s->outcome);
 	redis_arg(&t->args, s->body, s->body ? s->body_len : 0);
 	redis_arg_int(&t->args, s->number);
-	redis_arg(&t->args, s->dead, s->dead ? s->dead_len : 0);
+	if (s->cancelled)
+		redis_arg_str(&t->args, s->id);
+	else
+		redis_arg(&t->args, s->dead, s->dead ? s->dead_len : 0);
 }
 
 static size_t count_keys(const struct turn_request *q)
@@ -113,8 +118,8 @@ static size_t count_keys(const struct turn_request *q)
 int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q,
 	       struct error *err)
 {
-	const char *const fixed[QUEUE_KEYS] = {k->stats,   k->workers, k->ready,     k->paused,
-					       k->delayed, k->dead,    k->dead_bytes};
+	const char *const fixed[QUEUE_KEYS] = {k->stats,   k->workers, k->ready,      k->paused,
+					       k->delayed, k->dead,    k->dead_bytes, k->cancelled};
 	size_t name_max = k->stem_len + WORKER_ID_MAX + 160;
 	size_t room = (q->nslots + q->nsettle * (KEYS_PER_SETTLEMENT + 1)) * name_max;
 
@@ -154,6 +159,7 @@ int turn_read(const struct reply *reply, const struct turn_request *q, struct tu
 	if (!letters || !state || (!alive && nletters != q->nsettle) || claimed > q->nslots)
 		return error_set(err, ERR_REFUSED,
 				 "the turn script gave an answer of another shape: is another program using our keys?");
-	*out = (struct turn_answer){letters, (enum claim_state) * state, claimed};
+	*out = (struct turn_answer){letters, (enum claim_state) * state, reply_int(reply_at(reply, 2), 0) != 0,
+				    claimed};
 	return 0;
 }

@@ -44,6 +44,7 @@ struct settlement {
 	int64_t number;	  /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
 	const char *dead; /* NULL: no dead entry */
 	size_t dead_len;
+	bool cancelled;		/* SETTLE_RESULT: id is struck off the cancelled ones; dead is NULL */
 	const char *crash_hash; /* SETTLE_BACK: NULL, or count a crash under this hash */
 };
 
@@ -88,9 +89,10 @@ enum claim_state {
 struct turn_answer {
 	const char *letters; /* one enum settled for each settlement; borrowed from the reply */
 	enum claim_state state;
-	size_t nclaimed; /* payload i: reply_at(reply, TURN_FIRST_PAYLOAD + i) */
+	bool any_cancelled; /* some id is cancelled; told where slots were to be filled */
+	size_t nclaimed;    /* payload i: reply_at(reply, TURN_FIRST_PAYLOAD + i) */
 };
-#define TURN_FIRST_PAYLOAD 2
+#define TURN_FIRST_PAYLOAD 3
 int turn_read(const struct reply *reply, const struct turn_request *q, struct turn_answer *out, struct error *err);
 
 #endif

@@ -15,14 +15,18 @@
 #include "worker/fault_point.h"
 #include "worker/reap.h"
 
-#define ROUND_MAX_MS 1000
-#define DUE_MAX 100 /* jobs moved to ready in one script call */
+#define ROUND_MAX_MS 800 /* a pause holds from one second on */
+#define DUE_MAX 100	 /* jobs moved to ready in one script call */
 #define AUDIT_SLOTS 512
+#define TICK_FIRST_EXPIRED 8
+#define CANCEL_JOBS 256
+#define SWEEP_WORKERS 16 /* looked at in one audit */
 
 struct charge { /* what the keeper knows of one line */
 	struct line *line;
 	bool registered;
-	bool refused; /* told that Redis refuses our commands for this queue */
+	size_t sweep_at; /* which of the gone workers is looked at next */
+	bool refused;	 /* told that Redis refuses our commands for this queue */
 };
 
 struct keeper {
@@ -41,6 +45,7 @@ struct keeper {
 	int64_t reap_from_ms; /* mono: live workers first get a lease time to renew, after Redis or our way to it came back */
 	int64_t audit_from_ms;
 	struct turn turn;
+	struct line_job jobs[CANCEL_JOBS];
 	char host[64];
 };
 
@@ -165,17 +170,19 @@ static void write_tick(struct keeper *k, const struct charge *c, const char *wor
 
 	key_worker(keys, worker, name);
 	redis_args_script(args, k->r, SCRIPT_TICK);
-	redis_arg_int(args, 6);
+	redis_arg_int(args, 7);
 	redis_arg_str(args, keys->workers);
 	redis_arg_str(args, name);
 	redis_arg_str(args, keys->delayed);
 	redis_arg_str(args, keys->ready);
 	redis_arg_str(args, keys->paused);
 	redis_arg_str(args, keys->dead);
+	redis_arg_str(args, keys->cancelled);
 	redis_arg_str(args, worker);
 	redis_arg_int(args, k->ctx->settings->lease_ms);
 	redis_arg_str(args, c->registered ? "renew" : "register");
 	redis_arg_int(args, DUE_MAX);
+	redis_arg_int(args, k->ctx->settings->result_ttl_s * 1000);
 	redis_arg_str(args, "slots");
 	redis_arg_int(args, line_slots(c->line));
 	redis_arg_str(args, "busy");
@@ -198,7 +205,7 @@ static int reap_expired(struct keeper *k, struct charge *c, const struct reply *
 {
 	struct error err = {0};
 
-	for (size_t i = 7; i < reply_count(tick); i++) {
+	for (size_t i = TICK_FIRST_EXPIRED; i < reply_count(tick); i++) {
 		const char *worker = reply_bytes(reply_at(tick, i), NULL);
 		size_t jobs = 0;
 
@@ -243,13 +250,41 @@ static int take_off_again(struct keeper *k, struct charge *c, const char *worker
 	return 0;
 }
 
+/* Which of the jobs that are here are no longer wanted: their calls end now. */
+static int cancel_jobs(struct keeper *k, struct charge *c)
+{
+	struct line_job *jobs = k->jobs;
+	struct redis_args args = {0};
+	struct error err = {0};
+	unsigned from = 0;
+	size_t n;
+	int rc = 0;
+
+	while (rc == 0 && (n = line_jobs(c->line, &from, jobs, CANCEL_JOBS)) > 0) {
+		struct reply *scores = NULL;
+
+		redis_args_clear(&args);
+		redis_arg_str(&args, "ZMSCORE");
+		redis_arg_str(&args, line_keys(c->line)->cancelled);
+		for (size_t i = 0; i < n; i++)
+			redis_arg_str(&args, jobs[i].id);
+		rc = redis_run(k->r, &args, &scores, &err);
+		for (size_t i = 0; rc == 0 && i < n; i++)
+			if (!reply_is_nil(reply_at(scores, i)))
+				line_cancel(c->line, &jobs[i]);
+		reply_free(scores);
+	}
+	redis_args_release(&args);
+	return rc ? trouble(k, c, &err) : 0;
+}
+
 static int tick(struct keeper *k, struct charge *c)
 {
 	char worker[WORKER_ID_MAX + 1], name[KEY_MAX];
 	struct redis_args args = {0};
 	struct reply *reply = NULL;
 	struct error err = {0};
-	int64_t sent_ms = clock_boot_ms(), now, due;
+	int64_t sent_ms = clock_boot_ms(), now, due, cancelled;
 	const char *state;
 	int rc;
 
@@ -283,9 +318,10 @@ static int tick(struct keeper *k, struct charge *c)
 	if (due >= 0)
 		on_due(k, due - now);
 	line_pause(c->line, reply_int(reply_at(reply, 3), 0) != 0);
+	cancelled = reply_int(reply_at(reply, 7), 0);
 	rc = reap_expired(k, c, reply, worker);
 	reply_free(reply);
-	return rc;
+	return rc == 0 && cancelled > 0 ? cancel_jobs(k, c) : rc;
 }
 
 /* Rule: what the own free slots hold, no thread has. The line claims such a slot next, and so adopts the job. */
@@ -317,6 +353,32 @@ static int audit(struct keeper *k, struct charge *c)
 	return 0;
 }
 
+/* Slots that nobody lists: a wait of a worker that was struck off may have been served late. */
+static int sweep(struct keeper *k, struct charge *c)
+{
+	const struct keys *keys = line_keys(c->line);
+	struct reply *gone = NULL;
+	struct error err = {0};
+	int rc = redis_call(k->r, &gone, &err, "ZRANGE %s %lld %lld", keys->gone, (long long)c->sweep_at,
+			    (long long)(c->sweep_at + SWEEP_WORKERS - 1));
+
+	for (size_t i = 0; rc == 0 && i < reply_count(gone); i++) {
+		const char *entry = reply_bytes(reply_at(gone, i), NULL), *worker = entry ? strchr(entry, ' ') : NULL;
+		size_t jobs = 0;
+
+		if (!worker || line_owns(c->line, worker + 1))
+			continue;
+		rc = reap_gone(k->r, &k->turn, keys, k->ctx->settings, line_queue(c->line), worker + 1,
+			       strtol(entry, NULL, 10), &jobs, &err);
+		if (jobs > 0)
+			log_event(LOG_WARN, "jobs found in slots that nobody listed", "queue", line_queue(c->line),
+				  "worker", worker + 1, "jobs", log_int((long long)jobs), NULL);
+	}
+	c->sweep_at = reply_count(gone) == SWEEP_WORKERS ? c->sweep_at + SWEEP_WORKERS : 0;
+	reply_free(gone);
+	return rc ? trouble(k, c, &err) : 0;
+}
+
 static void make_round(struct keeper *k)
 {
 	bool audit_now = clock_mono_ms() >= k->audit_from_ms;
@@ -324,7 +386,7 @@ static void make_round(struct keeper *k)
 	if (audit_now)
 		k->audit_from_ms = clock_mono_ms() + k->ctx->settings->lease_ms;
 	for (size_t i = 0; i < k->ncharges; i++)
-		if (tick(k, &k->charges[i]) || (audit_now && audit(k, &k->charges[i])))
+		if (tick(k, &k->charges[i]) || (audit_now && (audit(k, &k->charges[i]) || sweep(k, &k->charges[i]))))
 			return;
 	k->tries = 0;
 }

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "http/http.h"
 #include "pool/pool.h"
 #include "worker/line_parts.h"
 
@@ -185,6 +186,7 @@ bool line_ended(const struct line *l)
 void line_push_done(struct line *l, struct task *t)
 {
 	t->next = NULL;
+	t->calling = NULL;
 	if (l->done_tail)
 		l->done_tail->next = t;
 	else {
@@ -209,14 +211,48 @@ void line_done(struct line *l, struct task *t)
 		ring(l);
 }
 
-bool line_holds(struct line *l, const struct task *t)
+bool line_begin_call(struct line *l, struct task *t, struct http *http)
 {
 	bool holds;
 
 	pthread_mutex_lock(&l->lock);
 	holds = t->generation == l->generation && t->lease == l->lease && clock_boot_ms() < l->lease_until_ms;
+	if (holds) {
+		t->calling = http;
+		http_unabort(http);
+	}
 	pthread_mutex_unlock(&l->lock);
 	return holds;
+}
+
+size_t line_jobs(struct line *l, unsigned *from, struct line_job *out, size_t max)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&l->lock);
+	for (; n < max && *from < l->nslots; ++*from) {
+		const struct task *t = &l->tasks[*from];
+
+		if (!t->busy || !t->parsed || t->cancelled || !*t->job.id)
+			continue;
+		out[n].slot = *from;
+		memcpy(out[n++].id, t->job.id, sizeof t->job.id);
+	}
+	pthread_mutex_unlock(&l->lock);
+	return n;
+}
+
+void line_cancel(struct line *l, const struct line_job *job)
+{
+	struct task *t = &l->tasks[job->slot];
+
+	pthread_mutex_lock(&l->lock);
+	if (t->busy && t->parsed && strcmp(t->job.id, job->id) == 0) {
+		t->cancelled = true;
+		if (t->calling)
+			http_abort(t->calling);
+	}
+	pthread_mutex_unlock(&l->lock);
 }
 
 void line_renewed(struct line *l, int64_t lease_until_boot_ms)
@@ -236,7 +272,7 @@ void line_hand_back(struct line *l, struct task *t)
 {
 	t->how = SETTLE_BACK;
 	t->outcome = "";
-	t->has_dead = t->audio = false;
+	t->has_dead = t->audio = t->was_cancelled = false;
 	pthread_mutex_lock(&l->lock);
 	line_push_done(l, t);
 	pthread_mutex_unlock(&l->lock);
@@ -299,6 +335,8 @@ void line_pause(struct line *l, bool paused)
 	if (!changed)
 		return;
 	log_event(LOG_INFO, paused ? "queue paused" : "queue resumed", "queue", l->queue->name, NULL);
+	if (paused) /* what waits here must not begin any more */
+		line_hand_back_all(l, stock_empty(l->stock, l->index));
 	ring(l);
 }
 
@@ -359,13 +397,16 @@ void line_free_slot_unsure(struct line *l, unsigned slot)
 
 void line_finish_task(struct line *l, struct task *t)
 {
+	pthread_mutex_lock(&l->lock);
+	t->busy = t->parsed = false;
+	pthread_mutex_unlock(&l->lock);
 	job_release(&t->job);
 	fault_release(&t->fault);
 	buf_trim(&t->body, TASK_KEEP_BYTES);
 	buf_trim(&t->dead, 0);
 	free(t->payload);
 	t->payload = NULL;
-	t->busy = t->parsed = t->bad = false;
+	t->bad = false;
 	pthread_mutex_lock(&l->lock);
 	l->nbusy--;
 	if (t->generation != l->generation && l->nold > 0)
@@ -374,34 +415,45 @@ void line_finish_task(struct line *l, struct task *t)
 	pthread_mutex_unlock(&l->lock);
 }
 
-void task_parse(struct task *t)
+static void parse(struct task *t)
 {
 	const struct settings *s = t->line->ctx->settings;
 
-	if (t->parsed)
-		return;
 	fault_init(&t->fault);
 	t->bad = job_parse(&t->job, t->payload, t->payload_len, t->line->queue->name, (size_t)s->max_job_bytes,
 			   &t->fault) != 0;
+}
+
+void task_parse(struct task *t)
+{
+	if (t->parsed)
+		return;
+	parse(t);
+	pthread_mutex_lock(&t->line->lock);
 	t->parsed = true;
+	pthread_mutex_unlock(&t->line->lock);
 }
 
 /* A payload that was read into a slot becomes a task; takes the reply's string. */
 struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation, struct reply *payload)
 {
 	struct task *t = &l->tasks[slot];
+	bool now;
 
 	t->line = l;
 	t->slot = slot;
 	t->generation = generation;
 	t->next = NULL;
-	t->busy = true;
 	t->payload = reply_steal(payload, &t->payload_len);
-	t->audio = t->has_dead = false;
+	t->audio = t->has_dead = t->was_cancelled = false;
 	t->number = 0;
-	if (t->payload_len <= PARSE_ON_IO_BYTES)
-		task_parse(t);
+	t->cancelled = false;
+	now = t->payload_len <= PARSE_ON_IO_BYTES;
+	if (now)
+		parse(t);
 	pthread_mutex_lock(&l->lock);
+	t->busy = true;
+	t->parsed = now;
 	l->nbusy++;
 	t->lease = l->lease;
 	if (generation != l->generation)

@@ -54,8 +54,9 @@ unsigned line_busy(struct line *l);	   /* claimed and not yet settled */
 
 /* Pool threads. A finished task, with how it is to be settled; takes it. */
 void line_done(struct line *l, struct task *t);
-/* Whether the lease under which the task was claimed surely holds: a call may only begin then. */
-bool line_holds(struct line *l, const struct task *t);
+/* Before a call: false where the lease under which the task was claimed may have run out, and no call may begin. Else http, which an earlier
+ * cancel may have aborted, is fit again, and is what a cancel of this job aborts until line_done(). */
+bool line_begin_call(struct line *l, struct task *t, struct http *http);
 /* The worker id of a generation. */
 void line_worker_id(const struct line *l, unsigned generation, char out[WORKER_ID_MAX + 1]);
 unsigned line_generation(struct line *l);
@@ -68,7 +69,14 @@ void line_lease_lost(struct line *l); /* on to the next generation; it must be r
 void line_lease_lapsed(struct line *l);
 bool line_owns(struct line *l, const char *worker); /* a former id of ours whose jobs still run here */
 void line_pause(struct line *l, bool paused);
-void line_adopt(struct line *l, unsigned slot); /* a free slot was seen full: claim it next */
+/* Jobs that are here and not yet settled, from slot *from on, which moves on. Returns how many, 0 at the end. */
+struct line_job {
+	unsigned slot;
+	char id[JOB_ID_MAX + 1];
+};
+size_t line_jobs(struct line *l, unsigned *from, struct line_job *out, size_t max);
+void line_cancel(struct line *l, const struct line_job *job); /* where it is still here: its call is aborted */
+void line_adopt(struct line *l, unsigned slot);		      /* a free slot was seen full: claim it next */
 size_t line_free_slots(struct line *l, unsigned *out, size_t max, size_t from); /* a snapshot, from the from-th on */
 
 #endif

@@ -229,7 +229,7 @@ static void take_waited(struct line *l)
 		if (!may_claim(l) || stock_crowded(l->stock, l->index))
 			line_hand_back(l, t);
 		else
-			line_hand_out(l, t);
+			line_hand_out(l, t, true, true);
 	}
 	reply_free(reply);
 }

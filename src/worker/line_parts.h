@@ -89,8 +89,8 @@ void line_finish_task(struct line *l, struct task *t);
 
 /* One trip: settles what is done, claims up to want. On failure the turn is kept for the next. */
 void line_take_turn(struct line *l, size_t want);
-/* Gives claimed tasks to the threads, but for duplicates. */
-void line_hand_out(struct line *l, struct task *first);
+/* Gives claimed tasks to the threads, but for duplicates. waited: they came through the wait. any_cancelled: some id of the queue is. */
+void line_hand_out(struct line *l, struct task *first, bool waited, bool any_cancelled);
 
 /* --- line_io.c --- */
 

@@ -64,6 +64,7 @@ static void describe(struct line *l, size_t i, const char *worker, unsigned gene
 		.number = t->how == SETTLE_RESULT ? ttl_ms : t->number,
 		.dead = t->has_dead ? t->dead.ptr : NULL,
 		.dead_len = t->dead.len,
+		.cancelled = t->how == SETTLE_RESULT && t->was_cancelled,
 	};
 	if (t->how == SETTLE_UNTIL) { /* the payload itself, as it is */
 		l->settle[i].body = t->payload;
@@ -113,48 +114,107 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 	line_finish_task(l, t);
 }
 
-/* Of freshly claimed tasks, those whose id has a result already are not called: one EXISTS for all, and single looks only where it hits. */
-static int find_duplicates(struct line *l, struct task *first, struct error *err)
+/* --- The look at what was claimed. --------------------------------------------------------------------------------------- */
+
+/* Adds "command key id..." or "EXISTS result:id..." of all tasks whose id is known. */
+static size_t ask_for_ids(struct line *l, struct task *first, struct redis_args *args, struct buf *names)
 {
-	struct redis_args args = {0};
-	struct reply *reply = NULL;
-	struct buf names = BUF_INIT(TURN_CLAIM_MAX * KEY_MAX);
-	int rc = buf_reserve(&names, TURN_CLAIM_MAX * KEY_MAX - 1) ? 0 : error_set(err, ERR_MEMORY, "out of memory");
 	size_t n = 0;
 
-	redis_arg_str(&args, "EXISTS");
-	for (struct task *t = first; t && rc == 0; t = t->next) {
+	for (struct task *t = first; t; t = t->next) {
 		if (!t->parsed || !*t->job.id)
 			continue;
-		redis_arg(&args, names.ptr + names.len, key_result(&l->keys, t->job.id, names.ptr + names.len));
-		names.len += args.len[args.n - 1];
+		if (names) {
+			redis_arg(args, names->ptr + names->len,
+				  key_result(&l->keys, t->job.id, names->ptr + names->len));
+			names->len += args->len[args->n - 1];
+		} else {
+			redis_arg_str(args, t->job.id);
+		}
 		n++;
 	}
-	if (rc == 0 && n > 0)
-		rc = redis_run(l->a, &args, &reply, err);
-	if (rc == 0 && n > 0 && reply_int(reply, 0) > 0) {
-		for (struct task *t = first; t && rc == 0; t = t->next) {
-			char name[KEY_MAX];
+	return n;
+}
 
-			if (!t->parsed || !*t->job.id)
-				continue;
-			key_result(&l->keys, t->job.id, name);
-			reply_free(reply);
-			reply = NULL;
-			rc = redis_call(l->a, &reply, err, "EXISTS %s", name);
-			if (rc == 0 && reply_int(reply, 0) > 0)
-				t->how = SETTLE_DUPLICATE;
-		}
+/* One that has a result already is not called: single looks, only where the look at all of them has hit. */
+static int find_duplicates(struct line *l, struct task *first, struct error *err)
+{
+	for (struct task *t = first; t; t = t->next) {
+		struct reply *reply = NULL;
+		char name[KEY_MAX];
+
+		if (!t->parsed || !*t->job.id)
+			continue;
+		key_result(&l->keys, t->job.id, name);
+		if (redis_call(l->a, &reply, err, "EXISTS %s", name))
+			return -1;
+		if (reply_int(reply, 0) > 0)
+			t->how = SETTLE_DUPLICATE;
+		reply_free(reply);
 	}
-	reply_free(reply);
+	return 0;
+}
+
+static void mark_cancelled(struct task *first, const struct reply *scores)
+{
+	size_t i = 0;
+
+	for (struct task *t = first; t; t = t->next)
+		if (t->parsed && *t->job.id)
+			t->cancelled = !reply_is_nil(reply_at(scores, i++));
+}
+
+/* What must be known of claimed jobs before they begin, in one trip: whether they have results already, and where asked, which of them are
+ * cancelled and whether the queue is paused (a wait that was begun before the pause is still served). */
+struct look {
+	bool cancelled, pause;
+};
+
+static int look_at(struct line *l, struct task *first, struct look *look, struct error *err)
+{
+	struct redis_args args = {0}, more = {0};
+	struct reply *results = NULL, *scores = NULL, *paused = NULL;
+	struct buf names = BUF_INIT(TURN_CLAIM_MAX * KEY_MAX);
+	int rc = buf_reserve(&names, TURN_CLAIM_MAX * KEY_MAX - 1) ? 0 : error_set(err, ERR_MEMORY, "out of memory");
+	bool known;
+
+	redis_arg_str(&args, "EXISTS");
+	known = rc == 0 && ask_for_ids(l, first, &args, &names) > 0;
+	look->cancelled = look->cancelled && known;
+	redis_arg_str(&more, "ZMSCORE");
+	redis_arg_str(&more, l->keys.cancelled);
+	if (look->cancelled)
+		ask_for_ids(l, first, &more, NULL);
+	if (rc == 0 && known)
+		rc = redis_append(l->a, &args, err);
+	if (rc == 0 && look->cancelled)
+		rc = redis_append(l->a, &more, err);
+	if (rc == 0 && look->pause)
+		rc = redis_appendf(l->a, err, "EXISTS %s", l->keys.paused);
+	if (rc == 0 && known)
+		rc = redis_receive(l->a, &results, err);
+	if (rc == 0 && look->cancelled)
+		rc = redis_receive(l->a, &scores, err);
+	if (rc == 0 && look->pause)
+		rc = redis_receive(l->a, &paused, err);
+	if (rc == 0 && reply_int(results, 0) > 0)
+		rc = find_duplicates(l, first, err);
+	if (reply_count(scores) > 0)
+		mark_cancelled(first, scores);
+	look->pause = reply_int(paused, 0) > 0;
+	reply_free(results);
+	reply_free(scores);
+	reply_free(paused);
 	buf_release(&names);
 	redis_args_release(&args);
+	redis_args_release(&more);
 	return rc;
 }
 
-/* Gives claimed tasks to the threads, but for duplicates, and but for what other hosts may do sooner. */
-void line_hand_out(struct line *l, struct task *first)
+/* Gives claimed tasks to the threads, but for duplicates. waited: they came through the wait, so nothing is known yet but that they are there. */
+void line_hand_out(struct line *l, struct task *first, bool waited, bool any_cancelled)
 {
+	struct look look = {.cancelled = waited || any_cancelled, .pause = waited};
 	struct task *keep = NULL, **tail = &keep;
 	struct error err = {0};
 	size_t n = 0;
@@ -162,8 +222,13 @@ void line_hand_out(struct line *l, struct task *first)
 	for (struct task *t = first; t; t = t->next)
 		t->how = SETTLE_BACK;
 	/* A look that fails only costs the look: the commit refuses a second result. */
-	if (l->a && find_duplicates(l, first, &err) && err.code != ERR_REFUSED)
+	if (l->a && look_at(l, first, &look, &err) && err.code != ERR_REFUSED)
 		line_lose_a(l, &err);
+	if (look.pause && l->a) {
+		line_pause(l, true);
+		line_hand_back_all(l, first);
+		return;
+	}
 	while (first) {
 		struct task *t = first;
 
@@ -223,7 +288,7 @@ static void after_claim(struct line *l, const struct turn_answer *answer, struct
 	}
 	l->refused = answer->state == CLAIM_REFUSED;
 	if (first)
-		line_hand_out(l, first);
+		line_hand_out(l, first, false, answer->any_cancelled);
 }
 
 static void measure(struct line *l, size_t settled)

@@ -228,9 +228,10 @@ static int strike_off(struct reaping *p, unsigned nslots, int64_t *full)
 
 	key_worker(p->k, p->worker, worker);
 	redis_args_script(&args, p->r, SCRIPT_LEAVE);
-	redis_arg_int(&args, 2 + (int64_t)nslots);
+	redis_arg_int(&args, 3 + (int64_t)nslots);
 	redis_arg_str(&args, p->k->workers);
 	redis_arg_str(&args, worker);
+	redis_arg_str(&args, p->k->gone);
 	for (unsigned i = 0; rc == 0 && i < nslots; i++) {
 		char *name = names + (size_t)i * KEY_MAX;
 
@@ -281,6 +282,20 @@ int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const 
 	nslots = reply_int(reply, SLOTS_UNKNOWN);
 	reply_free(reply);
 	rc = empty_and_strike(&p, nslots > 0 && nslots < SLOTS_UNKNOWN ? (unsigned)nslots : SLOTS_UNKNOWN);
+	*jobs = p.jobs;
+	return rc;
+}
+
+int reap_gone(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
+	      const char *worker, int64_t nslots, size_t *jobs, struct error *err)
+{
+	struct reaping p = {.r = r, .turn = turn, .k = k, .s = s, .queue = queue, .worker = worker, .err = err};
+	int rc;
+
+	*jobs = 0;
+	if (strlen(worker) > WORKER_ID_MAX)
+		return 0;
+	rc = reap_slots(&p, nslots > 0 && nslots < SLOTS_UNKNOWN ? (unsigned)nslots : SLOTS_UNKNOWN);
 	*jobs = p.jobs;
 	return rc;
 }

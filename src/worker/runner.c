@@ -159,6 +159,19 @@ static void fail(struct task *t, struct outcome *out, const struct outcome_facts
 			  log_int(facts->attempts), NULL);
 }
 
+/* The producer no longer wants it, so it is not kept in dead either. */
+static void finish_cancelled(struct runner *r, struct task *t, const struct outcome_facts *facts)
+{
+	const char *service = t->job.type->service;
+
+	outcome_clear(&r->out);
+	fault_set(&r->out.fault, "CancelledError", 0, "the job was cancelled");
+	r->out.fault.service = service;
+	r->out.kind = OUTCOME_FAILED;
+	finish(t, &r->out, facts, "cancelled", false);
+	t->was_cancelled = true;
+}
+
 static void retry(struct runner *r, struct task *t, int64_t attempts)
 {
 	t->how = SETTLE_LATER;
@@ -214,6 +227,10 @@ static bool settled_before_call(struct runner *r, struct task *t, struct outcome
 		r->out.fault = t->fault;
 		t->fault = swap;
 		fail(t, &r->out, facts);
+		return true;
+	}
+	if (t->cancelled) {
+		finish_cancelled(r, t, facts);
 		return true;
 	}
 	if (job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
@@ -347,6 +364,14 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 			return;
 		}
 	}
+	/* Where the lease may have run out the job may be running elsewhere: it is not paid for twice. The phase is looked at after the handle was
+	 * made fit again, so that an abort of all calls is not missed. */
+	if (!line_begin_call(t->line, t, r->http) || r->ctx->phase >= PHASE_ABORT) {
+		if (holds(t))
+			unmark_sent(r, t);
+		put_back(t);
+		return;
+	}
 	facts->started_at_ms = clock_real_ms();
 	facts->attempts = attempts;
 	fault_point("call:before");
@@ -354,14 +379,20 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	fault_point("call:after");
 	if (holds(t) && !resp.sent)
 		unmark_sent(r, t);
+	facts->api_ms = resp.elapsed_ms;
+	if (resp.end == HTTP_ABORTED && t->cancelled) {
+		finish_cancelled(r, t, facts);
+		return;
+	}
 	if (resp.end == HTTP_ABORTED && !(holds(t) && resp.sent)) {
 		put_back(t);
 		return;
 	}
-	facts->api_ms = resp.elapsed_ms;
 	api_read(r->ctx->api, &t->job, &resp, &r->out);
 	apply_hold(r, t, &resp);
-	if (r->out.kind == OUTCOME_RETRY && attempts < max_attempts(r, t))
+	if (r->out.kind == OUTCOME_RETRY && t->cancelled)
+		finish_cancelled(r, t, facts);
+	else if (r->out.kind == OUTCOME_RETRY && attempts < max_attempts(r, t))
 		retry(r, t, attempts);
 	else if (r->out.kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
 		put_back(t);
@@ -379,8 +410,7 @@ static void run_task(struct runner *r, struct task *t)
 	task_parse(t);
 	outcome_clear(&r->out);
 	facts.attempts = job_number(&t->job, JOB_ATTEMPT, 0);
-	/* Where the lease may have run out, the job may be running elsewhere: it is not paid for twice. */
-	if (r->ctx->phase >= PHASE_DRAIN || !line_holds(t->line, t)) {
+	if (r->ctx->phase >= PHASE_DRAIN) {
 		put_back(t);
 		return;
 	}

@@ -17,6 +17,7 @@
 
 #define TASK_KEEP_BYTES 2048
 
+struct http;
 struct line;
 
 struct task {
@@ -25,10 +26,12 @@ struct task {
 	unsigned slot;
 	unsigned generation; /* of the worker id it was claimed under */
 	unsigned lease;	     /* the line's count of leases then */
-	bool busy;	     /* claimed and not yet settled */
+	bool busy; /* claimed and not yet settled; with the next, written under the line's lock, because the keeper looks */
 	bool parsed;
-	bool bad;      /* parsed: the job is invalid, fault says why */
-	char *payload; /* owned */
+	_Atomic bool cancelled; /* its producer no longer wants it */
+	struct http *calling;	/* under the line's lock: whose call this job runs in */
+	bool bad;		/* parsed: the job is invalid, fault says why */
+	char *payload;		/* owned */
 	size_t payload_len;
 	struct job job;
 	struct fault fault; /* of an invalid job */
@@ -37,6 +40,7 @@ struct task {
 	enum settle_how how;
 	const char *outcome; /* static */
 	bool audio;
+	bool was_cancelled; /* its result says so */
 	bool has_dead;
 	struct buf body;
 	struct buf dead;

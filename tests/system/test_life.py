@@ -51,7 +51,7 @@ def test_stop_of_a_worker_that_waits_is_at_once(system):
 
 
 @pytest.mark.core
-def test_stop_before_redis_has_read_the_wait(system, wire):
+def test_stop_before_redis_has_read_the_wait(wire, system):
     """CLIENT UNBLOCK overtakes the BLMOVE that it is to end: it is asked again, and the stop does not last as long as the wait."""
     w = system.worker(lease_ms=60000, queues="translate", redis_url="unix://" + wire.path)
     wire.asked.clear()
