@@ -9,7 +9,9 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "settings/settings.h"
 #include "worker/service.h"
 
@@ -48,22 +50,63 @@ static bool stop_came(void)
 	return false;
 }
 
+/* So often while something lasts: the manager is told that it may. */
+#define EXTEND_EVERY_MS 10000
+static struct service *running; /* whose signs of life the manager's watchdog gets; NULL: none yet */
+
+/* Tells the service manager's watchdog that the loops turn, as often as it needs; a stuck loop is not reported, so that it restarts us. */
+static void sign_of_life(void)
+{
+	static int64_t next_ms;
+	int64_t every_ms = notify_watchdog_ms() / 3;
+
+	if (!running || every_ms == 0 || clock_mono_ms() < next_ms)
+		return;
+	if (service_alive(running))
+		notify("WATCHDOG=1");
+	next_ms = clock_mono_ms() + every_ms;
+}
+
+static bool hurry(void)
+{
+	sign_of_life();
+	return stop_came();
+}
+
+/* Waiting for Redis may last: a manager that waits for READY must not give up. */
+static void still_starting(void)
+{
+	static int64_t next_ms;
+
+	if (clock_mono_ms() < next_ms)
+		return;
+	notify("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=waiting for redis");
+	next_ms = clock_mono_ms() + EXTEND_EVERY_MS;
+}
+
 static bool stop_asked_at_start(void)
 {
+	still_starting();
 	stop_seen = stop_seen || stop_came();
 	return stop_seen;
 }
 
 static void run_until_stopped(struct service *service)
 {
-	for (;;) {
-		int sig = sigwaitinfo(&signals, NULL);
+	int64_t watchdog_ms = notify_watchdog_ms();
+	struct timespec limit = {.tv_sec = watchdog_ms / 4000, .tv_nsec = watchdog_ms / 4 % 1000 * 1000000};
 
+	for (;;) {
+		int sig = watchdog_ms > 0 ? sigtimedwait(&signals, NULL, &limit) : sigwaitinfo(&signals, NULL);
+
+		sign_of_life();
 		if (is_stop(sig))
 			return;
-		if (sig == SIGTSTP || sig == SIGCONT)
+		if (sig == SIGTSTP || sig == SIGCONT) {
 			service_quiet(service, sig == SIGTSTP);
-		else if (sig == SIGUSR1)
+			notify(sig == SIGTSTP ? "STATUS=taking no more jobs" : "STATUS=taking jobs");
+		}
+		if (sig == SIGUSR1)
 			service_log(service);
 	}
 }
@@ -139,8 +182,12 @@ static int serve(const struct settings *s, const struct buf *warnings)
 		log_event(LOG_ERROR, "cannot start", "reason", err.msg, NULL);
 		return err.code == ERR_CONFIG ? EXIT_SETTINGS : EXIT_UNREACHABLE;
 	}
+	running = service;
+	notify("READY=1\nSTATUS=taking jobs");
 	run_until_stopped(service);
-	clean = service_stop(service, stop_came);
+	notify("STOPPING=1\nSTATUS=finishing what runs");
+	clean = service_stop(service, hurry);
+	running = NULL;
 	service_free(service);
 	return clean ? EXIT_DONE : EXIT_UNREACHABLE;
 }

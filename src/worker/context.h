@@ -29,6 +29,7 @@ struct context {
 	char base_id[WORKER_ID_MAX - 12]; /* host-pid-random: generations of worker ids are base_id.N */
 	int64_t started_at_ms;
 	_Atomic(enum phase) phase;
+	_Atomic uint64_t reaped; /* jobs of dead workers that the keeper put back or gave up */
 };
 
 #endif

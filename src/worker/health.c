@@ -13,7 +13,7 @@
 
 void health_init(struct health *h)
 {
-	*h = (struct health){.lock = PTHREAD_MUTEX_INITIALIZER};
+	*h = (struct health){.lock = PTHREAD_MUTEX_INITIALIZER, .answered_ms = clock_mono_ms()};
 }
 
 static void tell_lost(const char *where, const char *reason)
@@ -72,6 +72,21 @@ bool health_up(struct health *h)
 	up = h->down == 0;
 	pthread_mutex_unlock(&h->lock);
 	return up;
+}
+
+uint64_t health_reconnects(struct health *h)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&h->lock);
+	n = h->reconnects;
+	pthread_mutex_unlock(&h->lock);
+	return n;
+}
+
+void health_answered(struct health *h)
+{
+	h->answered_ms = clock_mono_ms();
 }
 
 int64_t health_backoff_ms(unsigned tries)

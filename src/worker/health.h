@@ -15,6 +15,7 @@ struct health {
 	bool told;	      /* this loss has been logged */
 	int64_t lost_at_ms;   /* mono; when this loss, or the last one, began */
 	uint64_t reconnects;
+	_Atomic int64_t answered_ms; /* mono; when Redis last did what was asked */
 };
 
 void health_init(struct health *h);
@@ -24,6 +25,8 @@ void health_lost(struct health *h, const char *where, const char *reason, int64_
 void health_still_lost(struct health *h, const char *where, const char *reason);
 void health_back(struct health *h, const char *where);
 bool health_up(struct health *h);
+uint64_t health_reconnects(struct health *h);
+void health_answered(struct health *h); /* Redis did what was asked */
 
 /* How long to wait before the n-th try (from 1) to reconnect: grows to 2 s, with jitter so that a fleet does not come back as one. */
 int64_t health_backoff_ms(unsigned tries);

@@ -20,10 +20,14 @@
 #define AUDIT_SLOTS 512
 #define TICK_FIRST_EXPIRED 8
 #define CANCEL_JOBS 256
-#define SWEEP_WORKERS 16 /* looked at in one audit */
+#define WRITES_MS (3 * ROUND_MAX_MS) /* a probe older than this says nothing */
+#define SWEEP_WORKERS 16	     /* looked at in one audit */
 
 struct charge { /* what the keeper knows of one line */
 	struct line *line;
+	_Atomic int64_t ready, delayed, dead; /* these are read by others */
+	_Atomic bool paused;
+	_Atomic int64_t written_ms; /* mono: when the last probe was written */
 	bool registered;
 	size_t sweep_at; /* which of the gone workers is looked at next */
 	bool refused;	 /* told that Redis refuses our commands for this queue */
@@ -33,6 +37,7 @@ struct keeper {
 	struct context *ctx;
 	pthread_t thread;
 	bool started;
+	_Atomic int64_t turned_ms;
 	pthread_mutex_t lock; /* guards the next three */
 	pthread_cond_t changed;
 	int64_t next_ms; /* mono: when the next round is due at the latest */
@@ -59,6 +64,7 @@ struct keeper *keeper_new(struct context *ctx, struct error *err)
 		return NULL;
 	}
 	k->ctx = ctx;
+	k->turned_ms = clock_mono_ms();
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -215,6 +221,7 @@ static int reap_expired(struct keeper *k, struct charge *c, const struct reply *
 		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker,
 				&jobs, &err))
 			return trouble(k, c, &err);
+		k->ctx->reaped += jobs;
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker",
 				  worker, "jobs", log_int((long long)jobs), NULL);
@@ -278,6 +285,21 @@ static int cancel_jobs(struct keeper *k, struct charge *c)
 	return rc ? trouble(k, c, &err) : 0;
 }
 
+/* A write like those of others, which a full, read-only or failing Redis refuses; readiness goes by it. It leaves nothing behind. */
+static int probe(struct keeper *k, struct charge *c)
+{
+	struct reply *reply = NULL;
+	struct error err = {0};
+
+	if (redis_appendf(k->r, &err, "SET %sprobe 1 PX 1", line_keys(c->line)->stem) ||
+	    redis_receive(k->r, &reply, &err))
+		return trouble(k, c, &err);
+	if (!reply_error(reply))
+		c->written_ms = clock_mono_ms();
+	reply_free(reply);
+	return 0;
+}
+
 static int tick(struct keeper *k, struct charge *c)
 {
 	char worker[WORKER_ID_MAX + 1], name[KEY_MAX];
@@ -317,11 +339,18 @@ static int tick(struct keeper *k, struct charge *c)
 	due = reply_int(reply_at(reply, 2), -1);
 	if (due >= 0)
 		on_due(k, due - now);
-	line_pause(c->line, reply_int(reply_at(reply, 3), 0) != 0);
+	c->paused = reply_int(reply_at(reply, 3), 0) != 0;
+	c->ready = reply_int(reply_at(reply, 4), 0);
+	c->delayed = reply_int(reply_at(reply, 5), 0);
+	c->dead = reply_int(reply_at(reply, 6), 0);
+	health_answered(&k->ctx->health);
+	line_pause(c->line, c->paused);
 	cancelled = reply_int(reply_at(reply, 7), 0);
 	rc = reap_expired(k, c, reply, worker);
 	reply_free(reply);
-	return rc == 0 && cancelled > 0 ? cancel_jobs(k, c) : rc;
+	if (rc == 0 && cancelled > 0)
+		rc = cancel_jobs(k, c);
+	return rc ? rc : probe(k, c);
 }
 
 /* Rule: what the own free slots hold, no thread has. The line claims such a slot next, and so adopts the job. */
@@ -370,6 +399,7 @@ static int sweep(struct keeper *k, struct charge *c)
 			continue;
 		rc = reap_gone(k->r, &k->turn, keys, k->ctx->settings, line_queue(c->line), worker + 1,
 			       strtol(entry, NULL, 10), &jobs, &err);
+		k->ctx->reaped += jobs;
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs found in slots that nobody listed", "queue", line_queue(c->line),
 				  "worker", worker + 1, "jobs", log_int((long long)jobs), NULL);
@@ -414,12 +444,32 @@ static void *keeper_main(void *arg)
 	struct keeper *k = arg;
 
 	while (wait_for_round(k)) {
+		k->turned_ms = clock_mono_ms();
 		if (connect_redis(k) == 0)
 			make_round(k);
 		if (!k->r)
 			next_at(k, clock_mono_ms() + health_backoff_ms(++k->tries));
 	}
 	return NULL;
+}
+
+void keeper_figures(const struct keeper *k, size_t queue, struct keeper_figures *out)
+{
+	const struct charge *c = &k->charges[queue];
+
+	*out = (struct keeper_figures){.ready = c->ready, .delayed = c->delayed, .dead = c->dead, .paused = c->paused};
+}
+
+bool keeper_writes(const struct keeper *k, size_t queue)
+{
+	int64_t written_ms = k->charges[queue].written_ms;
+
+	return written_ms > 0 && clock_mono_ms() - written_ms < WRITES_MS;
+}
+
+int64_t keeper_turned_ms(const struct keeper *k)
+{
+	return k->turned_ms;
 }
 
 int keeper_start(struct keeper *k, struct line **lines, size_t nlines, struct error *err)

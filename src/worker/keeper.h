@@ -22,4 +22,13 @@ struct line_listener keeper_listener(struct keeper *k);
 int keeper_start(struct keeper *k, struct line **lines, size_t nlines, struct error *err);
 void keeper_stop(struct keeper *k); /* ends and joins the thread */
 
+/* What the last round told of a queue, by the index of its line; any thread. */
+struct keeper_figures {
+	int64_t ready, delayed, dead;
+	bool paused;
+};
+void keeper_figures(const struct keeper *k, size_t queue, struct keeper_figures *out);
+bool keeper_writes(const struct keeper *k, size_t queue); /* a real write to the queue went through lately */
+int64_t keeper_turned_ms(const struct keeper *k);	  /* mono: when its loop last turned */
+
 #endif

@@ -39,6 +39,7 @@ struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, st
 	l->stock = stock;
 	l->listener = listener;
 	l->index = queue;
+	l->turned_ms = clock_mono_ms();
 	l->queue = q;
 	l->nslots = nslots;
 	l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -170,6 +171,11 @@ void line_give_up(struct line *l)
 {
 	l->give_up = true;
 	ring(l);
+}
+
+int64_t line_turned_ms(const struct line *l)
+{
+	return l->turned_ms;
 }
 
 bool line_leaving(const struct line *l)

@@ -41,9 +41,10 @@ int line_start(struct line *l, struct error *err);
  * line_give_up (false: Redis could not be reached, jobs are left in their slots for the keeper of another worker). */
 bool line_join(struct line *l);
 void line_give_up(struct line *l);
-bool line_ended(const struct line *l);	 /* line_join will not block */
-bool line_leaving(const struct line *l); /* it takes itself off the list, or has done so */
-void line_wake(struct line *l);		 /* any thread: look again at phase, pause, demand */
+bool line_ended(const struct line *l);	      /* line_join will not block */
+int64_t line_turned_ms(const struct line *l); /* mono: when its loop last turned */
+bool line_leaving(const struct line *l);      /* it takes itself off the list, or has done so */
+void line_wake(struct line *l);		      /* any thread: look again at phase, pause, demand */
 
 const char *line_queue(const struct line *l);
 const struct queue_settings *line_queue_settings(const struct line *l);

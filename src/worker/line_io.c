@@ -382,6 +382,7 @@ void *line_main(void *arg)
 	struct line *l = arg;
 
 	while (!l->give_up) {
+		l->turned_ms = clock_mono_ms();
 		if (!connected(l))
 			continue;
 		if (l->ctx->phase >= PHASE_DRAIN && all_settled(l) && leave(l)) {

@@ -27,6 +27,7 @@ struct line {
 	bool started, clean;
 	int wake_fd;
 	_Atomic bool give_up, leaving, ended;
+	_Atomic int64_t turned_ms; /* mono */
 
 	pthread_mutex_t lock; /* guards until the next blank line */
 	struct task *done_head, *done_tail;

@@ -348,6 +348,7 @@ void line_take_turn(struct line *l, size_t want)
 	}
 	fault_point("turn:after");
 	measure(l, l->nsent);
+	health_answered(&l->ctx->health);
 	l->repeated = false;
 	line_try_at_once(l);
 	for (size_t i = 0; i < q.nsettle; i++)

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "pool/pool.h"
 #include "queue/turn.h"
+#include "worker/admin.h"
 #include "worker/context.h"
 #include "worker/keeper.h"
 #include "worker/line.h"
@@ -58,6 +59,8 @@ struct service {
 	struct pool *pool;
 	struct line *lines[QUEUES_MAX];
 	size_t nlines;
+	struct admin_view view;
+	struct admin *admin;
 	bool http;
 };
 
@@ -166,7 +169,11 @@ static int build(struct service *s, struct error *err)
 	for (size_t i = 0; i < s->nlines; i++)
 		if (line_start(s->lines[i], err))
 			return -1;
-	return keeper_start(s->keeper, s->lines, s->nlines, err);
+	if (keeper_start(s->keeper, s->lines, s->nlines, err))
+		return -1;
+	s->view = (struct admin_view){&s->ctx, s->stock, s->keeper, s->lines, s->nlines};
+	s->admin = admin_start(&s->view, err);
+	return err->code == ERR_NONE ? 0 : -1;
 }
 
 struct service *service_start(const struct settings *settings, bool (*stop_asked)(void), struct error *err)
@@ -197,6 +204,11 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 fail:
 	service_free(s);
 	return NULL;
+}
+
+bool service_alive(const struct service *s)
+{
+	return admin_alive(&s->view);
 }
 
 static void move_on(struct service *s, enum phase phase)
@@ -260,6 +272,8 @@ bool service_stop(struct service *s, bool (*hurry)(void))
 	wait_for_lines(s);
 	for (size_t i = 0; i < s->nlines; i++)
 		clean = line_join(s->lines[i]) && clean;
+	admin_stop(s->admin);
+	s->admin = NULL;
 	keeper_stop(s->keeper);
 	stock_close(s->stock);
 	pool_join(s->pool);

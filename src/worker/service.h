@@ -18,6 +18,7 @@ void service_quiet(struct service *s, bool quiet);
 /* Drains: blocks until all is settled, or drain_timeout_s has passed and what ran was handed back. hurry is asked all the time: when
  * it says true, running calls are cut off at once. Returns whether Redis could be told (else jobs stay in their slots for others). */
 bool service_stop(struct service *s, bool (*hurry)(void));
+bool service_alive(const struct service *s); /* all its loops turn; between start and stop */
 void service_log(struct service *s);
 void service_free(struct service *s);
 
