@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "worker/fault_point.h"
 
 #define PIECE_BYTES (256 * 1024)
 #define HEAD_BYTES 16
@@ -224,6 +225,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 		return AUDIO_FAULT;
 	}
 	memcpy(a->key, key, strlen(key) + 1);
+	fault_point("audio:before");
 	if (side_open(a->side, err))
 		return AUDIO_NO_REDIS;
 	if (redis_call(a->side->r, &reply, err, "STRLEN %s", key)) {
@@ -247,6 +249,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 		side_lose(a->side);
 		return AUDIO_NO_REDIS;
 	}
+	fault_point("audio:after");
 	head = reply_bytes(reply, &len);
 	api_set_audio_head(call, head ? head : "", len);
 	reply_free(reply);
@@ -307,7 +310,9 @@ int audio_stage(struct side *side, const char *key, const struct buf *bytes, int
 		redis_arg(&args, bytes->ptr + at, n);
 		redis_arg_str(&args, at == 0 ? "1" : "0");
 		redis_arg_int(&args, ttl_ms);
+		fault_point("stage:before");
 		rc = redis_run(side->r, &args, &reply, err);
+		fault_point("stage:after");
 		/* A piece that went in twice after a lost reply, or an expired beginning, shows in the length. */
 		if (rc == 0 && reply_int(reply, -1) != (int64_t)(at + n))
 			rc = error_set(err, ERR_LINK, "staged audio has another length than expected");

@@ -275,7 +275,9 @@ static int cancel_jobs(struct keeper *k, struct charge *c)
 		redis_arg_str(&args, line_keys(c->line)->cancelled);
 		for (size_t i = 0; i < n; i++)
 			redis_arg_str(&args, jobs[i].id);
+		fault_point("cancel:before");
 		rc = redis_run(k->r, &args, &scores, &err);
+		fault_point("cancel:after");
 		for (size_t i = 0; rc == 0 && i < n; i++)
 			if (!reply_is_nil(reply_at(scores, i)))
 				line_cancel(c->line, &jobs[i]);
@@ -369,6 +371,7 @@ static int audit(struct keeper *k, struct charge *c)
 			if (redis_appendf(k->r, &err, "EXISTS %s", name))
 				break;
 		}
+		fault_point("audit:before");
 		for (size_t i = 0; i < n && !err.code; i++) {
 			struct reply *reply = NULL;
 

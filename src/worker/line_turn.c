@@ -185,6 +185,7 @@ static int look_at(struct line *l, struct task *first, struct look *look, struct
 	redis_arg_str(&more, l->keys.cancelled);
 	if (look->cancelled)
 		ask_for_ids(l, first, &more, NULL);
+	fault_point("look:before");
 	if (rc == 0 && known)
 		rc = redis_append(l->a, &args, err);
 	if (rc == 0 && look->cancelled)
@@ -197,6 +198,7 @@ static int look_at(struct line *l, struct task *first, struct look *look, struct
 		rc = redis_receive(l->a, &scores, err);
 	if (rc == 0 && look->pause)
 		rc = redis_receive(l->a, &paused, err);
+	fault_point("look:after");
 	if (rc == 0 && reply_int(results, 0) > 0)
 		rc = find_duplicates(l, first, err);
 	if (reply_count(scores) > 0)

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "job/outcome.h"
+#include "worker/fault_point.h"
 
 #define CHUNK_SLOTS 256
 #define SLOTS_UNKNOWN (THREADS_MAX + 256U) /* when the hash is gone: every number that any worker may use */
@@ -121,8 +122,10 @@ static int settle(struct reaping *p, struct settlement *s)
 	struct reply *reply = NULL;
 	int rc = turn_write(p->turn, p->r, p->k, &q, p->err);
 
+	fault_point("reap:before");
 	if (rc == 0)
 		rc = redis_run(p->r, &p->turn->args, &reply, p->err);
+	fault_point("reap:after");
 	if (rc == 0)
 		rc = turn_read(reply, &q, &answer, p->err);
 	if (rc == 0) {
@@ -239,8 +242,10 @@ static int strike_off(struct reaping *p, unsigned nslots, int64_t *full)
 	}
 	redis_arg_str(&args, p->worker);
 	redis_arg_str(&args, p->own ? "" : "expired");
+	fault_point("leave:before");
 	if (rc == 0)
 		rc = redis_run(p->r, &args, &reply, p->err);
+	fault_point("leave:after");
 	if (rc == 0)
 		*full = reply_int(reply, 0);
 	reply_free(reply);

@@ -259,9 +259,12 @@ static int mark_sent(struct runner *r, struct task *t)
 	line_worker_id(t->line, t->generation, worker);
 	key_sent(line_keys(t->line), worker, t->slot, key);
 	sha1_hex(t->payload, t->payload_len, hash);
+	fault_point("mark:before");
 	if (side_open(&r->side, &err) == 0 &&
-	    redis_call(r->side.r, NULL, &err, "SET %s %s PX %lld", key, hash, (long long)SENT_TTL_MS) == 0)
+	    redis_call(r->side.r, NULL, &err, "SET %s %s PX %lld", key, hash, (long long)SENT_TTL_MS) == 0) {
+		fault_point("mark:after");
 		return 0;
+	}
 	side_lose(&r->side);
 	return -1;
 }
@@ -274,6 +277,7 @@ static void unmark_sent(struct runner *r, struct task *t)
 
 	line_worker_id(t->line, t->generation, worker);
 	key_sent(line_keys(t->line), worker, t->slot, key);
+	fault_point("unmark:before");
 	if (side_open(&r->side, &err) || redis_call(r->side.r, NULL, &err, "DEL %s", key))
 		side_lose(&r->side);
 }
