@@ -407,6 +407,11 @@ int64_t job_number(const struct job *job, enum job_field f, int64_t otherwise)
 	return job->field[f].ptr && job->number[f] >= 0 ? job->number[f] : otherwise;
 }
 
+bool job_holds(struct job *job)
+{
+	return strcmp(job_string(job, JOB_IF_UNSURE, "rerun"), "hold") == 0;
+}
+
 /* --- The way back. ------------------------------------------------------------------------------------------------------ */
 
 struct copy {

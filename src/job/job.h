@@ -88,6 +88,8 @@ bool job_has(const struct job *job, enum job_field f);
  * audio_base64 and params, which are decoded here at the first call. */
 const char *job_string(struct job *job, enum job_field f, const char *otherwise);
 int64_t job_number(const struct job *job, enum job_field f, int64_t otherwise);
+/* if_unsure: a request that went out is not sent again. */
+bool job_holds(struct job *job);
 
 /* The payload with "attempt" (and nothing else) set anew, for the way back into delayed. Appends to out. */
 void job_with_attempt(const struct job *job, int64_t attempt, struct buf *out);

@@ -3,6 +3,7 @@
  * See line_parts.h. Here: what is settled and claimed in a trip, and what its answer means. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "job/outcome.h"
 #include "worker/fault_point.h"
 #include "worker/line_parts.h"
 
@@ -82,6 +83,33 @@ static void hold(struct line *l, struct task *t)
 	l->held_until_ms = clock_mono_ms() + RETRY_MS;
 }
 
+/* The answer came, but what it brought is lost, and the request must not go out again: the job fails. */
+static void give_up_held(struct line *l, struct task *t)
+{
+	char worker[WORKER_ID_MAX + 1];
+	struct outcome_facts facts = {.queue = l->queue->name,
+				      .worker = worker,
+				      .attempts = job_number(&t->job, JOB_ATTEMPT, 0) + 1,
+				      .finished_at_ms = clock_real_ms()};
+	struct outcome out;
+
+	line_worker_id(l, t->generation, worker);
+	outcome_init(&out);
+	out.fault.service = t->job.type->service;
+	fault_set(&out.fault, "UnknownOutcomeError", 0,
+		  "the answer came, but Redis lost its audio before the result was written, and the job says hold");
+	buf_clear(&t->body);
+	outcome_result_json(&t->job, &out, &facts, &t->body);
+	outcome_dead_json(&t->job, &out.fault, facts.finished_at_ms, &t->dead);
+	outcome_release(&out);
+	t->outcome = "failed";
+	t->has_dead = true;
+	t->audio = false;
+	pthread_mutex_lock(&l->lock);
+	line_push_done(l, t);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static void after_settled(struct line *l, struct task *t, enum settled letter)
 {
 	switch (letter) {
@@ -90,8 +118,11 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 		return;
 	case SETTLED_STAGE_GONE: /* Redis forgot the staged audio (rolled back): only doing the job again brings it back */
 		log_event(LOG_WARN, "staged audio is gone", "queue", l->queue->name, "job", t->job.id, "then",
-			  "the job is done again", NULL);
-		line_hand_back(l, t);
+			  job_holds(&t->job) ? "the job fails, as it says hold" : "the job is done again", NULL);
+		if (job_holds(&t->job))
+			give_up_held(l, t);
+		else
+			line_hand_back(l, t);
 		return;
 	case SETTLED_NOT_DUPLICATE:
 		stock_put(l->stock, l->index, t, 1);

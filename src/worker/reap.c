@@ -93,7 +93,7 @@ static int judge(struct reaping *p, unsigned slot, struct job *job, bool readabl
 	*give_up = false;
 	if (p->own)
 		return 0;
-	if (readable && strcmp(job_string(job, JOB_IF_UNSURE, "rerun"), "hold") == 0 && was_sent(p, slot, hash, &sent))
+	if (readable && job_holds(job) && was_sent(p, slot, hash, &sent))
 		return -1;
 	if (crashes_so_far(p, hash, &crashes))
 		return -1;

@@ -209,11 +209,6 @@ static int64_t max_attempts(const struct runner *r, const struct task *t)
 	return q->max_attempts > 0 ? q->max_attempts : r->ctx->settings->max_attempts;
 }
 
-static bool holds(struct task *t)
-{
-	return strcmp(job_string(&t->job, JOB_IF_UNSURE, "rerun"), "hold") == 0;
-}
-
 /* --- The steps. --------------------------------------------------------------------------------------------------------- */
 
 /* Jobs that are not to be called at all: bad, too early, too late. True: t is settled. */
@@ -289,7 +284,7 @@ static void apply_hold(struct runner *r, struct task *t, const struct http_respo
 			    (resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 ||
 							    strstr(buf_cstr(&r->out.fault.message), "is locked")));
 
-	if (!holds(t) || !resp->sent || r->out.kind == OUTCOME_SUCCEEDED || nothing_done)
+	if (!job_holds(&t->job) || !resp->sent || r->out.kind == OUTCOME_SUCCEEDED || nothing_done)
 		return;
 	r->out.kind = OUTCOME_FAILED;
 	if (resp->end == HTTP_ANSWERED)
@@ -354,6 +349,18 @@ static bool deliver_audio(struct runner *r, struct task *t)
 	return true;
 }
 
+/* The service ends before Redis took the audio: only doing the job again would bring it back. */
+static void undelivered(struct runner *r, struct task *t, const struct outcome_facts *facts)
+{
+	if (!job_holds(&t->job)) {
+		put_back(t);
+		return;
+	}
+	fault_set(&r->out.fault, "UnknownOutcomeError", 0,
+		  "the answer came, but Redis did not take its audio before the stop, and the job says hold");
+	fail(t, &r->out, facts);
+}
+
 /* Makes the call and judges it. */
 static void call_api(struct runner *r, struct task *t, struct outcome_facts *facts)
 {
@@ -361,7 +368,7 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	struct http_response resp;
 
 	r->call.request.timeout_ms = timeout_ms(r, t);
-	if (holds(t)) {
+	if (job_holds(&t->job)) {
 		r->call.request.fresh_connection = true;
 		if (mark_sent(r, t)) {
 			put_back(t);
@@ -371,7 +378,7 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	/* Where the lease may have run out the job may be running elsewhere: it is not paid for twice. The phase is looked at after the handle was
 	 * made fit again, so that an abort of all calls is not missed. */
 	if (!line_begin_call(t->line, t, r->http) || r->ctx->phase >= PHASE_ABORT) {
-		if (holds(t))
+		if (job_holds(&t->job))
 			unmark_sent(r, t);
 		put_back(t);
 		return;
@@ -381,14 +388,14 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	fault_point("call:before");
 	http_perform(r->http, &r->call.request, &resp);
 	fault_point("call:after");
-	if (holds(t) && !resp.sent)
+	if (job_holds(&t->job) && !resp.sent)
 		unmark_sent(r, t);
 	facts->api_ms = resp.elapsed_ms;
 	if (resp.end == HTTP_ABORTED && t->cancelled) {
 		finish_cancelled(r, t, facts);
 		return;
 	}
-	if (resp.end == HTTP_ABORTED && !(holds(t) && resp.sent)) {
+	if (resp.end == HTTP_ABORTED && !(job_holds(&t->job) && resp.sent)) {
 		put_back(t);
 		return;
 	}
@@ -399,7 +406,7 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	else if (r->out.kind == OUTCOME_RETRY && attempts < max_attempts(r, t))
 		retry(r, t, attempts);
 	else if (r->out.kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
-		put_back(t);
+		undelivered(r, t, facts);
 	else if (r->out.kind == OUTCOME_SUCCEEDED)
 		finish(t, &r->out, facts, "succeeded", false);
 	else

@@ -107,6 +107,21 @@ def test_hold_and_a_dead_worker(system):
     assert system.stub.count() == 2
 
 
+def test_hold_whose_staged_audio_is_lost_is_not_sent_again(system):
+    """What was paid for is lost between the answer and the result; only rerun may pay again."""
+    w = system.worker()
+    for sent, unsure in enumerate(("hold", "rerun"), 1):
+        result = f"adwuma:{{synthesize}}:result:{unsure}"
+        system.redis.set(result, "in the way")
+        system.push("synthesize", {"id": unsure, "text": unsure, "language": "twi", "if_unsure": unsure})
+        until(lambda: w.log().count("wrong type") == sent, what="the result waits")
+        system.redis.delete(*system.redis.keys("adwuma:{synthesize}:stage:*"), result)
+    assert system.result("synthesize", "hold")["error"]["type"] == "UnknownOutcomeError"
+    assert system.result("synthesize", "rerun")["status"] == "succeeded"
+    assert system.stub.count() == 3
+    assert [d["job"]["id"] for d in system.dead("synthesize")] == ["hold"]
+
+
 @pytest.mark.core
 def test_stopped_beyond_its_lease_is_fenced(system):
     """SIGSTOP in a call, another does the job, SIGCONT: one result, and the late one is refused and counted."""
