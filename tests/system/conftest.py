@@ -132,6 +132,7 @@ class Wire:
         self.served = threading.Event()  # cleared: what a waiting BLMOVE is served with is held back
         self.asked = threading.Event()  # cleared: a BLMOVE is held back on its way to Redis
         self.seen = b""  # what was sent to Redis so far, while asked is cleared
+        self.hold_at = None  # bytes on their way to Redis at which the wire is held
         for event in (self.open, self.served, self.asked):
             event.set()
         self.lock = threading.Lock()
@@ -168,6 +169,8 @@ class Wire:
     def carry(self, source, sink, back, waits):
         try:
             while piece := source.recv(1 << 16):
+                if not back and self.hold_at and self.hold_at in piece:
+                    self.open.clear()
                 self.open.wait()
                 if not back and not self.asked.is_set():
                     with self.lock:

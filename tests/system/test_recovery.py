@@ -107,6 +107,22 @@ def test_hold_and_a_dead_worker(system):
     assert system.stub.count() == 2
 
 
+def test_hold_is_not_sent_by_who_lost_the_lease_before_the_mark(wire, system):
+    """The mark comes too late for whoever took the job from us: it was simply done elsewhere."""
+    cut = system.worker(redis_url="unix://" + wire.path, lease_ms=1000)
+    wire.hold_at = b"sent:"
+    system.push("translate", {"id": "a", "text": "x", "if_unsure": "hold"})
+    until(lambda: not wire.open.is_set(), what="the mark is on its way")
+    wire.hold_at = None
+    system.worker(lease_ms=1000)
+    assert system.result("translate", "a", 20)["status"] == "succeeded"
+    wire.open.set()
+    until(lambda: "lease" in cut.log(), what="it has seen what happened")
+    assert system.do("translate", text="next")["status"] == "succeeded"
+    assert cut.stop() == 0
+    assert system.stub.count() == 2
+
+
 def test_hold_whose_staged_audio_is_lost_is_not_sent_again(system):
     """What was paid for is lost between the answer and the result; only rerun may pay again."""
     w = system.worker()
