@@ -16,7 +16,7 @@
 #include "worker/fault_point.h"
 
 #define STAGE_TTL_MS (24LL * 3600 * 1000) /* far longer than any commit can be late */
-#define SENT_TTL_MS (24LL * 3600 * 1000)
+#define SENT_TTL_MS (30LL * 24 * 3600 * 1000) /* far longer than all workers are away */
 #define STAGE_RETRY_MS 200
 
 struct runner {

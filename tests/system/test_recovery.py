@@ -100,6 +100,7 @@ def test_hold_and_a_dead_worker(system):
     w = system.worker(threads=1, lease_ms=1000)
     until(lambda: system.stub.count() == 1, what="it is sent")
     w.kill()
+    assert system.redis.ttl(system.redis.keys("adwuma:{translate}:sent:*")[0]) > 7 * 86400  # nobody may look for days
     system.push("translate", {"id": "fresh", "text": "y", "if_unsure": "hold"})
     system.worker(threads=1, lease_ms=1000)
     assert system.result("translate", "sent", 20)["error"]["type"] == "UnknownOutcomeError"
