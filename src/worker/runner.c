@@ -15,9 +15,9 @@
 #include "worker/audio.h"
 #include "worker/fault_point.h"
 
-#define STAGE_TTL_MS (24LL * 3600 * 1000) /* far longer than any commit can be late */
+#define STAGE_TTL_MS (24LL * 3600 * 1000)     /* far longer than any commit can be late */
 #define SENT_TTL_MS (30LL * 24 * 3600 * 1000) /* far longer than all workers are away */
-#define STAGE_RETRY_MS 200
+#define SIDE_RETRY_MS 200
 
 struct runner {
 	struct context *ctx;
@@ -124,6 +124,20 @@ static void put_back(struct task *t)
 {
 	t->how = SETTLE_BACK;
 	t->outcome = "";
+}
+
+static void nap(void)
+{
+	struct timespec pause = {.tv_nsec = SIDE_RETRY_MS * 1000000L};
+
+	nanosleep(&pause, NULL);
+}
+
+/* Redis cannot be used by this thread, but perhaps by the line: without a pause the job would come round at once, and again. */
+static void put_back_for_redis(struct task *t)
+{
+	nap();
+	put_back(t);
 }
 
 /* The result as it stands in out. counted_as: the outcome in stats. A failed job is kept in dead too, unless it had expired. */
@@ -311,11 +325,9 @@ static bool stage(struct runner *r, struct task *t)
 	line_worker_id(t->line, t->generation, worker);
 	key_stage(line_keys(t->line), worker, t->slot, key);
 	while (audio_stage(&r->side, key, &r->out.audio, STAGE_TTL_MS, &err)) {
-		struct timespec pause = {.tv_nsec = STAGE_RETRY_MS * 1000000L};
-
 		if (r->ctx->phase >= PHASE_ABORT)
 			return false;
-		nanosleep(&pause, NULL);
+		nap();
 	}
 	return true;
 }
@@ -371,7 +383,7 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	if (job_holds(&t->job)) {
 		r->call.request.fresh_connection = true;
 		if (mark_sent(r, t)) {
-			put_back(t);
+			put_back_for_redis(t);
 			return;
 		}
 		/* A mark made after the lease had run out was not seen by whoever took the job. */
@@ -444,7 +456,7 @@ static void run_task(struct runner *r, struct task *t)
 			audio_close(&r->audio);
 			return;
 		case AUDIO_NO_REDIS:
-			put_back(t);
+			put_back_for_redis(t);
 			audio_close(&r->audio);
 			return;
 		case AUDIO_READY:

@@ -246,6 +246,20 @@ def test_a_job_that_came_while_the_lease_was_lost(wire, system):
     system.reconcile("translate", 1)
 
 
+def test_threads_that_get_no_connection_do_not_spin(system):
+    """Redis takes no more clients: the line works, what needs a connection of its own waits."""
+    system.worker(queues="translate")
+    until(lambda: len(system.redis.client_list()) == 4, what="keeper, line and its wait are connected, and we")
+    system.redis.config_set("maxclients", 4)
+    system.push("translate", {"id": "a", "text": "x", "if_unsure": "hold"})
+    until(lambda: system.redis.keys("adwuma:{translate}:slot:*"), what="it is taken")
+    system.redis.config_resetstat()
+    time.sleep(1)  # what is measured is this time
+    assert system.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < 50
+    system.redis.config_set("maxclients", 1000)
+    assert system.result("translate", "a")["status"] == "succeeded"
+
+
 WRONG = ["ready", "delayed", "stats", "dead", "workers"]
 
 
