@@ -39,6 +39,7 @@ end
 call('HLEN', stats)
 call('ZCARD', delayed)
 call('LLEN', dead)
+call('STRLEN', dead_bytes)
 if ARGV[2] ~= '' then
 	local lease = call('ZSCORE', workers, ARGV[2])
 	if lease and tonumber(lease) > time_ms() then

@@ -305,6 +305,19 @@ def test_a_wrong_type_loses_nothing(system, key):
     until(lambda: system.results("translate") == 21, 20, "all are done")
 
 
+def test_a_wrong_type_beside_dead_does_not_cut_a_turn_short(system):
+    """Scripts are not rolled back: what is refused is refused before the first write, and counted in full afterwards."""
+    w = system.worker()
+    system.redis.lpush("adwuma:{translate}:dead", "{}")
+    system.redis.lpush("adwuma:{translate}:dead_bytes", "in the way")
+    system.push("translate", {"id": "a", "text": ""})
+    until(lambda: "WRONGTYPE" in w.log(), what="it is told")
+    assert not system.results("translate") and system.redis.llen("adwuma:{translate}:dead") == 1
+    system.redis.delete("adwuma:{translate}:dead_bytes")
+    system.result("translate", "a")
+    assert system.stats("translate") == {"failed": 1}
+
+
 def test_stop_while_redis_is_hung(system):
     """A stop must not wait for ever for a Redis that does not answer: the job waits in its slot, and another worker does it."""
     system.push("translate", {"id": "a", "text": "x stub(hang,times=1)"})
