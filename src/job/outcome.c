@@ -9,6 +9,7 @@
 
 #define RESULT_MAX (1UL << 30) /* responses and audio are bounded by settings; this only stops runaways */
 #define KEEP_BYTES 4096
+#define OWN_MAX (16 * 1024) /* bytes of a string of the job's that stands in its result */
 #define BACKOFF_MAX_MS 60000
 #define RETRY_AFTER_MAX_MS 3600000
 #define RETRY_AFTER_JITTER_MAX_MS 5000
@@ -52,22 +53,31 @@ static void int_or_null(struct buf *out, int64_t n, bool there)
 		buf_lit(out, "null");
 }
 
+/* A string of the job's, unchecked where the job is bad: longer ones, and what strict readers refuse, are left out with the lead before them. */
+static bool add_own(struct buf *out, const char *lead, struct span v)
+{
+	struct buf plain = BUF_INIT(OWN_MAX);
+	bool fit = v.ptr && json_span_type(v) == JSON_STRING && json_span_string(v, &plain) && !plain.failed;
+
+	if (fit) {
+		buf_str_add(out, lead);
+		buf_json_string(out, buf_cstr(&plain), plain.len);
+	}
+	buf_release(&plain);
+	return fit;
+}
+
 static void add_type(const struct job *job, struct buf *out)
 {
-	struct span v = job->field[JOB_TYPE];
-
 	if (job->type)
 		buf_json_cstr(out, job->type->name);
-	else if (v.ptr && json_span_type(v) == JSON_STRING)
-		buf_add(out, v.ptr, v.len);
-	else
+	else if (!add_own(out, "", job->field[JOB_TYPE]))
 		buf_lit(out, "null");
 }
 
 void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts,
 			 struct buf *out)
 {
-	struct span trace = job->field[JOB_TRACEPARENT];
 	int64_t enqueued = job_number(job, JOB_ENQUEUED_AT_MS, -1);
 
 	buf_lit(out, "{\"id\":\"");
@@ -95,10 +105,7 @@ void outcome_result_json(const struct job *job, const struct outcome *o, const s
 	buf_json_double(out, facts->api_ms, 3);
 	buf_lit(out, ",\"cached\":false,\"worker\":");
 	buf_json_cstr(out, facts->worker);
-	if (trace.ptr && json_span_type(trace) == JSON_STRING) {
-		buf_lit(out, ",\"traceparent\":");
-		buf_add(out, trace.ptr, trace.len);
-	}
+	add_own(out, ",\"traceparent\":", job->field[JOB_TRACEPARENT]);
 	buf_char(out, '}');
 }
 

@@ -55,6 +55,15 @@ def test_each_field_of_a_wrong_kind_is_named(system):
         system.reconcile(queue, sum(1 for b in bad if b[0] == queue))
 
 
+def test_what_strict_readers_refuse_does_not_reach_the_result(system):
+    system.worker()
+    for field in ("traceparent", "type"):
+        for i, value in enumerate(('"\\ud800"', '"' + "x" * 17_000 + '"')):
+            system.push("translate", '{"id":"%s%d","text":"x","%s":%s}' % (field, i, field, value))
+            r = system.result("translate", f"{field}{i}")
+            assert r["error"]["type"] == "InvalidJobError" and r.get(field) is None, ascii(r)
+
+
 def test_null_is_absent_and_borders_are_taken(system):
     system.worker()
     now = int(time.time() * 1000)

@@ -130,7 +130,7 @@ static const struct {
 } odd[] = {
 	{"{\"id\":\"a\"}", "null", NULL},
 	{"{\"id\":\"a\",\"type\":7,\"traceparent\":8}", "null", NULL},
-	{"{\"id\":\"a\",\"type\":\"da\\u006ece\",\"traceparent\":\"00-\\\"\"}", "\"da\\u006ece\"", "\"00-\\\"\""},
+	{"{\"id\":\"a\",\"type\":\"da\\u006ece\",\"traceparent\":\"00-\\\"\"}", "\"dance\"", "\"00-\\\"\""},
 	{"{\"id\":\"a\",\"type\":\"\\u0074ranslate\",\"text\":5}", "\"translate\"", NULL},
 	{"{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"\xff\",\"traceparent\":\"\xfe\"}", "\"synthesize\"", NULL},
 	{"{\"id\":\"a\",\"type\":\"\xff\",\"traceparent\":\"00\"}", "null", "\"00\""},
