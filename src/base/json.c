@@ -10,7 +10,8 @@
 
 #include "base/utf8.h"
 
-#define EXPONENT_FAR 1000000000000000 /* no text is as long, so no digits can make up for it */
+#define TREE_VALUES_MAX (1024UL * 1024) /* of some 64 bytes each; a transcript of a day has fewer */
+#define EXPONENT_FAR 1000000000000000	/* no text is as long, so no digits can make up for it */
 
 /* --- The scan. ---------------------------------------------------------------------------------------------------------- */
 
@@ -21,7 +22,7 @@ struct scan {
 	struct span own_key;   /* of the last member at depth 1, */
 	const char *own_value; /* and where its value begins */
 	bool not_utf8, too_deep;
-	size_t depth;
+	size_t depth, values;
 	bool in_object[JSON_DEPTH_MAX + 1]; /* by depth, from 1 */
 };
 
@@ -186,6 +187,7 @@ static bool scan_value(struct scan *s, bool *complete)
 {
 	bool object = *s->p == '{';
 
+	s->values++;
 	*complete = true;
 	if (!object && *s->p != '[')
 		return scan_scalar(s);
@@ -247,23 +249,28 @@ static bool scan_text(struct scan *s)
 	return true;
 }
 
+static enum json_verdict scan_whole(struct scan *s, enum json_type *type)
+{
+	skip_ws(s);
+	if (s->p == s->end)
+		return JSON_BROKEN;
+	if (type)
+		*type = json_span_type((struct span){s->p, (size_t)(s->end - s->p)});
+	if (!scan_text(s))
+		return JSON_BROKEN;
+	skip_ws(s);
+	if (s->p != s->end)
+		return JSON_BROKEN;
+	if (s->too_deep)
+		return JSON_TOO_DEEP;
+	return s->not_utf8 ? JSON_NOT_UTF8 : JSON_OK;
+}
+
 enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, json_member_fn *member, void *ctx)
 {
 	struct scan s = {.p = text, .end = text + len, .member = member, .ctx = ctx};
 
-	skip_ws(&s);
-	if (s.p == s.end)
-		return JSON_BROKEN;
-	if (type)
-		*type = json_span_type((struct span){s.p, (size_t)(s.end - s.p)});
-	if (!scan_text(&s))
-		return JSON_BROKEN;
-	skip_ws(&s);
-	if (s.p != s.end)
-		return JSON_BROKEN;
-	if (s.too_deep)
-		return JSON_TOO_DEEP;
-	return s.not_utf8 ? JSON_NOT_UTF8 : JSON_OK;
+	return scan_whole(&s, type);
 }
 
 /* --- Spans. ------------------------------------------------------------------------------------------------------------- */
@@ -491,14 +498,17 @@ struct json *json_parse(const char *text, size_t len)
 {
 	struct buf copy = BUF_INIT(len * 3 + 1);
 	enum json_verdict verdict;
+	struct scan s = {0};
 	cJSON *tree = NULL;
 
 	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
 		text += 3;
 		len -= 3;
 	}
-	verdict = json_scan(text, len, NULL, NULL, NULL);
-	if (verdict == JSON_BROKEN || verdict == JSON_TOO_DEEP)
+	s.p = text;
+	s.end = text + len;
+	verdict = scan_whole(&s, NULL);
+	if (verdict == JSON_BROKEN || verdict == JSON_TOO_DEEP || s.values > TREE_VALUES_MAX)
 		return NULL;
 	if (verdict == JSON_NOT_UTF8)
 		utf8_repair(&copy, text, len);

@@ -51,7 +51,8 @@ bool json_span_string(struct span v,
 bool json_key_is(struct span key, const char *name); /* unescapes where needed */
 
 /* The tree. json_parse scans first; \u0000 inside strings becomes U+FFFD; bytes that are no UTF-8 become U+FFFD; a BOM before it is
- * skipped. Returns owned (json_free), NULL when it is not JSON, too deep, or has a number longer than 63 characters (cJSON keeps no more).
+ * skipped. Returns owned (json_free), NULL when it is not JSON, too deep, has more than a million values (a tree
+ * takes far more memory than its text), or has a number longer than 63 characters (cJSON keeps no more).
  * Children are borrowed from the root. */
 struct json;
 struct json *json_parse(const char *text, size_t len);

@@ -3,6 +3,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 
@@ -76,6 +77,16 @@ def test_translations(odd, script):
         for content_type in ("application/json", "text/html", None):
             script.says(body, content_type=content_type)
             assert odd.do("translate", text="x", language_pair="a-b-c")["result"] == {"text": text, "source_language": "a", "target_language": "b-c"}
+
+
+@pytest.mark.release
+def test_small_values_in_great_number_do_not_fill_the_memory(system, script):
+    """20 MB that would be a tree of 800."""
+    w = system.worker(KHAYA_BASE_URL=script.url, threads=1)
+    script.says(b"[" + b"0," * 10_000_000 + b"0]")
+    assert system.do("translate", text="x")["error"]["message"].startswith("Unexpected JSON in a success response: [0,0,")
+    peak = int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{w.process.pid}/status", encoding="ascii").read())[1])
+    assert peak < 200 * 1024, peak
 
 
 def test_a_lone_surrogate_does_not_reach_the_result(odd, script):
