@@ -90,6 +90,13 @@ void crew_abort(struct crew *c)
 		http_abort(c->runners[i].http);
 }
 
+void crew_close(void *crew)
+{
+	struct crew *c = crew;
+
+	stock_close(c->stock);
+}
+
 void crew_log(struct crew *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {

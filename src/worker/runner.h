@@ -16,6 +16,7 @@ struct crew;
 struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *err);
 void crew_free(struct crew *c);		       /* after its threads have ended */
 void crew_run(void *crew, unsigned thread_id); /* for the pool: the whole life of one thread */
+void crew_close(void *crew);		       /* likewise, where not all could be started: ends those that were */
 void crew_abort(struct crew *c);	       /* cuts off all running calls */
 void crew_log(struct crew *c);		       /* one log line per thread: what it does, since when */
 

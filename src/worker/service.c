@@ -144,11 +144,6 @@ static void wake_line(void *service, size_t queue)
 	line_wake(s->lines[queue]);
 }
 
-static void close_stock(void *crew_stock)
-{
-	(void)crew_stock;
-}
-
 static int build(struct service *s, struct error *err)
 {
 	const struct settings *settings = s->ctx.settings;
@@ -164,7 +159,7 @@ static int build(struct service *s, struct error *err)
 		if (!s->lines[i])
 			return -1;
 	}
-	if (pool_new(&s->pool, &crew, s->crew, (unsigned)settings->threads, close_stock, err))
+	if (pool_new(&s->pool, &crew, s->crew, (unsigned)settings->threads, crew_close, err))
 		return -1;
 	for (size_t i = 0; i < s->nlines; i++)
 		if (line_start(s->lines[i], err))
@@ -298,6 +293,14 @@ void service_free(struct service *s)
 {
 	if (!s)
 		return;
+	/* After a stop all threads have ended; after a start that failed half-way some run. */
+	for (size_t i = 0; i < s->nlines; i++) {
+		line_give_up(s->lines[i]);
+		line_join(s->lines[i]);
+	}
+	if (s->pool)
+		stock_close(s->stock);
+	pool_join(s->pool);
 	pool_free(s->pool);
 	keeper_free(s->keeper);
 	crew_free(s->crew);

@@ -1,10 +1,11 @@
 """A worker's life and a job's times: signals in full flight, jobs that come due together, jobs that expire while they wait."""
 import base64
 import signal
+import subprocess
 import time
 
 import pytest
-from conftest import SANITIZED, until
+from conftest import BUILD, SANITIZED, until
 
 JOBS = 4000 if not SANITIZED else 800
 
@@ -15,6 +16,13 @@ def jobs(n, text="job", **more):
 
 def delayed(system):
     return system.redis.zrange("adwuma:{translate}:delayed", 0, -1, withscores=True)
+
+
+@pytest.mark.release
+def test_a_start_without_room_for_all_threads_says_so_and_ends(system):
+    command = ["prlimit", f"--as={300 << 20}", BUILD + "/adwumad"]
+    ended = subprocess.run(command, env=system.env(threads=2048), stderr=subprocess.PIPE, text=True, timeout=15, check=False)
+    assert ended.returncode == 69 and "cannot start thread call/" in ended.stderr, ended
 
 
 @pytest.mark.core
