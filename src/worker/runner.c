@@ -393,14 +393,8 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 			put_back_for_redis(t);
 			return;
 		}
-		/* A mark made after the lease had run out was not seen by whoever took the job. */
-		if (!line_holds(t->line, t)) {
-			unmark_sent(r, t);
-			put_back(t);
-			return;
-		}
 	}
-	/* Where the lease may have run out the job may be running elsewhere: it is not paid for twice. The phase is looked at after the handle was
+	/* Where the lease may have run out the job may be running elsewhere, and a mark made after that was not seen by whoever took it. The phase is looked at after the handle was
 	 * made fit again, so that an abort of all calls is not missed. */
 	if (!line_begin_call(t->line, t, r->http) || r->ctx->phase >= PHASE_ABORT) {
 		if (job_holds(&t->job))
