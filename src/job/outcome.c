@@ -109,12 +109,16 @@ void outcome_result_json(const struct job *job, const struct outcome *o, const s
 	buf_char(out, '}');
 }
 
-void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, struct buf *out)
+void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, size_t max_bytes,
+		       struct buf *out)
 {
 	/* Only what was checked whole may stand as JSON. */
-	bool as_json = job->is_utf8 && json_scan(job->payload, job->payload_len, NULL, NULL, NULL) == JSON_OK;
+	bool as_json = job->payload_len <= max_bytes && job->is_utf8 &&
+		       json_scan(job->payload, job->payload_len, NULL, NULL, NULL) == JSON_OK;
 
-	if (as_json) {
+	if (job->payload_len > max_bytes) {
+		buf_printf(out, "{\"job\":null,\"job_bytes\":%zu", job->payload_len);
+	} else if (as_json) {
 		buf_lit(out, "{\"job\":");
 		buf_add(out, job->payload, job->payload_len);
 	} else if (job->is_utf8) {

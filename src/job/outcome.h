@@ -44,8 +44,10 @@ struct outcome_facts {
 /* The whole result object. Appends to out. */
 void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts,
 			 struct buf *out);
-/* {"job":…,"error":…,"died_at_ms":…}: job is the payload itself, or a string, or job_base64. Appends to out. */
-void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, struct buf *out);
+/* {"job":…,"error":…,"died_at_ms":…}: job is the payload itself, or a string, or job_base64; null where the payload alone is over max_bytes,
+ * which no dead list could keep (and Redis itself refuses values of 512 MiB). Appends to out. */
+void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, size_t max_bytes,
+		       struct buf *out);
 
 /* How long to wait before the try after `attempts` were made (>= 1): min(2^(attempts-1) + U(0,1), 60) s; what the server asked for
  * stands instead, up to an hour, with up to a tenth (at most 5 s) more, never less. random01 in [0, 1). */

@@ -88,6 +88,11 @@ const char *line_queue(const struct line *l)
 	return l->queue->name;
 }
 
+const struct settings *line_settings(const struct line *l)
+{
+	return l->ctx->settings;
+}
+
 const struct queue_settings *line_queue_settings(const struct line *l)
 {
 	return l->queue;

@@ -47,6 +47,7 @@ bool line_leaving(const struct line *l);      /* it takes itself off the list, o
 void line_wake(struct line *l);		      /* any thread: look again at phase, pause, demand */
 
 const char *line_queue(const struct line *l);
+const struct settings *line_settings(const struct line *l);
 const struct queue_settings *line_queue_settings(const struct line *l);
 const struct keys *line_keys(const struct line *l);
 size_t line_index(const struct line *l);

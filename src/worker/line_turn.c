@@ -100,7 +100,8 @@ static void give_up_held(struct line *l, struct task *t)
 		  "the answer came, but Redis lost its audio before the result was written, and the job says hold");
 	buf_clear(&t->body);
 	outcome_result_json(&t->job, &out, &facts, &t->body);
-	outcome_dead_json(&t->job, &out.fault, facts.finished_at_ms, &t->dead);
+	outcome_dead_json(&t->job, &out.fault, facts.finished_at_ms, (size_t)l->ctx->settings->dead_max_bytes,
+			  &t->dead);
 	outcome_release(&out);
 	t->outcome = "failed";
 	t->has_dead = true;

@@ -167,7 +167,8 @@ static void finish(struct task *t, const struct outcome *out, const struct outco
 		outcome_result_json(&t->job, out, &facts, &t->body);
 	t->has_dead = keep_dead;
 	if (keep_dead)
-		outcome_dead_json(&t->job, &out->fault, facts.finished_at_ms, &t->dead);
+		outcome_dead_json(&t->job, &out->fault, facts.finished_at_ms,
+				  (size_t)line_settings(t->line)->dead_max_bytes, &t->dead);
 }
 
 static void fail(struct task *t, struct outcome *out, const struct outcome_facts *facts)
@@ -249,7 +250,8 @@ static bool settled_before_call(struct runner *r, struct task *t, struct outcome
 		finish_cancelled(r, t, facts);
 		return true;
 	}
-	if (job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
+	/* Only what was not started expires: a job between two tries has been. */
+	if (facts->attempts == 0 && job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
 		r->out.fault.service = t->job.type->service;
 		fault_set(&r->out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld",
 			  (long long)t->job.number[JOB_EXPIRES_AT_MS]);

@@ -119,6 +119,10 @@ def test_jobs_expire_while_they_wait(system):
     assert system.result("translate", "good")["status"] == "succeeded"
     assert system.redis.llen("adwuma:{translate}:reply:r") == 1
     assert system.stats("translate") == {"succeeded": 2, "expired": 1} and system.stub.count() == 2 and not system.dead("translate")
+    # A job between two tries was started in time.
+    system.push("translate", {"id": "tried", "text": "x stub(status=503,retry_after=1,times=1)", "expires_at_ms": int(time.time() * 1000) + 700})
+    r = system.result("translate", "tried")
+    assert (r["status"], r["attempts"]) == ("succeeded", 2)
     # Both at once: what must not start before it has expired never starts.
     r = system.do("translate", text="x", not_before_ms=now + 2000, expires_at_ms=now + 1000)
     assert r["error"]["type"] == "ExpiredError"

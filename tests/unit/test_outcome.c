@@ -235,7 +235,7 @@ START_TEST(the_payload_is_kept_as_it_can_be)
 	struct buf expected = BUF_INIT(10000);
 
 	ck_assert_int_eq(parse(dead[_i].payload, dead[_i].len), -1);
-	outcome_dead_json(&job, &o.fault, 12345, &out);
+	outcome_dead_json(&job, &o.fault, 12345, SIZE_MAX, &out);
 	json_free(read_out());
 	if (dead[_i].job) {
 		buf_printf(&expected, "{\"job\":%s", dead[_i].job);
@@ -267,16 +267,23 @@ START_TEST(a_deep_payload_is_kept_as_text)
 	buf_char(&payload, '}');
 	ck_assert_int_eq(parse(payload.ptr, payload.len), -1);
 	ck_assert_str_eq(job.id, "a");
-	outcome_dead_json(&job, &o.fault, 1, &out);
+	outcome_dead_json(&job, &o.fault, 1, SIZE_MAX, &out);
 	j = read_out();
 	ck_assert_str_eq(json_text(json_get(j, "job")), payload.ptr);
 	json_free(j);
 	payload.ptr[payload.len - 350] = (char)0xff;
 	ck_assert_int_eq(parse(payload.ptr, payload.len), -1);
-	outcome_dead_json(&job, &o.fault, 1, &out);
+	outcome_dead_json(&job, &o.fault, 1, SIZE_MAX, &out);
 	j = read_out();
 	ck_assert_ptr_nonnull(json_text(json_get(j, "job_base64")));
 	ck_assert_ptr_null(json_get(j, "job"));
+	json_free(j);
+	/* One that no dead list could keep. */
+	buf_clear(&out);
+	outcome_dead_json(&job, &o.fault, 1, payload.len - 1, &out);
+	j = read_out();
+	ck_assert_int_eq(json_type(json_get(j, "job")), JSON_NULL);
+	ck_assert_ptr_nonnull(json_get(j, "job_bytes"));
 	json_free(j);
 	buf_release(&payload);
 }
