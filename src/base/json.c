@@ -458,6 +458,40 @@ bool json_key_is(struct span key, const char *name)
 	return is;
 }
 
+struct copy {
+	const char *name;
+	const char *from; /* what has been copied up to */
+	struct buf *out;
+	bool found;
+};
+
+static void skip_member(void *ctx, struct span key, struct span value)
+{
+	struct copy *c = ctx;
+	const char *end = value.ptr + value.len;
+
+	if (!json_key_is(key, c->name))
+		return;
+	/* The member goes with the comma behind it; a comma that stays at the end is mended by the caller. */
+	buf_add(c->out, c->from, (size_t)(key.ptr - 1 - c->from));
+	while (*end == ' ' || *end == '\n' || *end == '\r' || *end == '\t')
+		end++;
+	c->from = *end == ',' ? end + 1 : end;
+	c->found = true;
+}
+
+bool json_open_without(const char *text, size_t len, const char *name, struct buf *out)
+{
+	struct copy c = {.name = name, .from = text, .out = out};
+	const char *end = text + len;
+
+	json_scan(text, len, NULL, skip_member, &c);
+	while (end[-1] != '}')
+		end--;
+	buf_add(out, c.from, (size_t)(end - 1 - c.from));
+	return c.found;
+}
+
 /* --- The tree. ---------------------------------------------------------------------------------------------------------- */
 
 static const cJSON *raw(const struct json *j)

@@ -49,6 +49,9 @@ bool json_span_has_nul(struct span v); /* a string with an escaped U+0000 */
 bool json_span_string(struct span v,
 		      struct buf *out);		     /* unescapes; appends; false: lone surrogate (nothing appended) */
 bool json_key_is(struct span key, const char *name); /* unescapes where needed */
+/* Appends an object that a scan has passed, without its members of that name and without its closing brace; every other byte stays what it
+ * was, so it may end with a comma. Returns whether there was such a member. */
+bool json_open_without(const char *text, size_t len, const char *name, struct buf *out);
 
 /* The tree. json_parse scans first; \u0000 inside strings becomes U+FFFD; bytes that are no UTF-8 become U+FFFD; a BOM before it is
  * skipped. Returns owned (json_free), NULL when it is not JSON, too deep, has more than a million values (a tree

@@ -414,25 +414,6 @@ bool job_holds(struct job *job)
 
 /* --- The way back. ------------------------------------------------------------------------------------------------------ */
 
-struct copy {
-	const char *from; /* what has been copied up to */
-	struct buf *out;
-};
-
-static void skip_attempt(void *ctx, struct span key, struct span value)
-{
-	struct copy *c = ctx;
-	const char *end = value.ptr + value.len;
-
-	if (!json_key_is(key, "attempt"))
-		return;
-	/* The member goes with the comma behind it; a comma that stays at the end is mended by the caller. */
-	buf_add(c->out, c->from, (size_t)(key.ptr - 1 - c->from));
-	while (*end == ' ' || *end == '\n' || *end == '\r' || *end == '\t')
-		end++;
-	c->from = *end == ',' ? end + 1 : end;
-}
-
 static bool ends_with_comma_or_brace(const struct buf *b, size_t from)
 {
 	size_t i = b->len;
@@ -444,14 +425,9 @@ static bool ends_with_comma_or_brace(const struct buf *b, size_t from)
 
 void job_with_attempt(const struct job *job, int64_t attempt, struct buf *out)
 {
-	struct copy c = {job->payload, out};
-	const char *end = job->payload + job->payload_len;
 	size_t from = out->len;
 
-	json_scan(job->payload, job->payload_len, NULL, skip_attempt, &c);
-	while (end[-1] != '}')
-		end--;
-	buf_add(out, c.from, (size_t)(end - 1 - c.from));
+	json_open_without(job->payload, job->payload_len, "attempt", out);
 	if (!ends_with_comma_or_brace(out, from))
 		buf_char(out, ',');
 	buf_lit(out, "\"attempt\":");
