@@ -10,15 +10,11 @@
 #include <string.h>
 
 #include "adwuma.h"
-#include "base/clock.h"
-#include "base/json.h"
+#include "cli/page.h"
+#include "cli/pick.h"
 #include "cli/slots.h"
 
-#define PIECE_BYTES (1024 * 1024) /* aimed at, for one reply */
-#define PIECE_FIRST 4		  /* elements of the first reply: each may be as large as a job */
-#define PIECE_MAX 1000
 #define SEARCH_MAX 1000000 /* elements of one list; a job beyond counts as unknown */
-#define SLOTS_AT_ONCE 64
 
 struct entry {
 	const char *id;
@@ -43,48 +39,32 @@ static int by_id(const void *a, const void *b)
 	return strcmp(left->id, right->id);
 }
 
-struct member {
-	const char *name;
-	struct span value;
-};
-
-static void keep_last(void *ctx, struct span key, struct span value)
+static void settle(struct sought *job, const struct sought *as, const char *queue, const char *payload, size_t len)
 {
-	struct member *m = ctx;
-
-	if (json_key_is(key, m->name))
-		m->value = value;
-}
-
-static void settle(struct sought *job, const struct sought *as, const char *queue)
-{
-	const char *id = job->id;
-
 	if (job->place != PLACE_UNKNOWN)
 		return;
-	*job = *as;
-	job->id = id;
+	job->place = as->place;
+	job->due_in_ms = as->due_in_ms;
+	memcpy(job->worker, as->worker, sizeof job->worker);
 	snprintf(job->queue, sizeof job->queue, "%s", queue);
+	if (job->keep_payload)
+		buf_add(&job->payload, payload, len);
 }
 
 /* Everyone who is sought under this payload's id becomes `as`, where the place is not known yet. */
 static void mark(const struct search *s, const char *payload, size_t len, const struct sought *as)
 {
-	struct member id = {"id", {0}};
-	struct buf text = BUF_INIT(ADWUMA_ID_MAX);
-	struct entry key = {0}, *found = NULL;
+	struct want want = {"id", {0}};
+	char id[ADWUMA_ID_MAX + 1];
+	struct entry key = {id, NULL}, *found = NULL;
 
-	(void)json_scan(payload, len, NULL, keep_last, &id);
-	if (id.value.ptr && json_span_type(id.value) == JSON_STRING && json_span_string(id.value, &text) &&
-	    !text.failed) {
-		key.id = buf_cstr(&text);
+	(void)pick((struct span){payload, len}, &want, 1);
+	if (pick_text(want.value, id, ADWUMA_ID_MAX))
 		found = bsearch(&key, s->entries, s->n, sizeof key, by_id);
-	}
 	while (found && found > s->entries && by_id(found - 1, &key) == 0)
 		found--;
 	for (; found && found < s->entries + s->n && by_id(found, &key) == 0; found++)
-		settle(found->job, as, s->queue);
-	buf_release(&text);
+		settle(found->job, as, s->queue, payload, len);
 }
 
 static bool all_found(const struct search *s)
@@ -135,30 +115,22 @@ static size_t look_dead(const struct search *s, const struct reply *reply, size_
 	static const struct sought dead = {.place = PLACE_DEAD};
 
 	for (size_t i = 0; i < reply_count(reply); i++) {
-		struct member job = {"job", {0}};
+		struct want job = {"job", {0}};
 		size_t len = 0;
 		const char *entry = reply_bytes(reply_at(reply, i), &len);
 
 		*bytes += len;
 		if (entry)
-			(void)json_scan(entry, len, NULL, keep_last, &job);
+			(void)pick((struct span){entry, len}, &job, 1);
 		if (job.value.ptr)
 			mark(s, job.value.ptr, job.value.len, &dead);
 	}
 	return reply_count(reply);
 }
 
-static size_t next_piece(size_t piece, size_t bytes)
-{
-	size_t fits = bytes ? PIECE_BYTES * piece / bytes : PIECE_MAX;
-	size_t next = fits < piece * 8 ? fits : piece * 8;
-
-	return next < 1 ? 1 : next > PIECE_MAX ? PIECE_MAX : next;
-}
-
 static int search_list(const struct search *s, const char *command, const char *key, piece_fn *look, struct error *err)
 {
-	size_t piece = PIECE_FIRST, at = 0;
+	size_t piece = PAGE_FIRST, at = 0;
 
 	while (at < SEARCH_MAX && !all_found(s)) {
 		struct reply *reply = NULL;
@@ -171,48 +143,34 @@ static int search_list(const struct search *s, const char *command, const char *
 		if (got < piece)
 			return 0;
 		at += got;
-		piece = next_piece(piece, bytes);
+		piece = page_next(piece, bytes);
 	}
 	return 0;
 }
 
 /* --- Slots. ------------------------------------------------------------------------------------------------------- */
 
-static int look_slots(const struct search *s, const char *worker, unsigned from, unsigned to, struct error *err)
+struct holder {
+	const struct search *search;
+	struct sought running;
+};
+
+static bool look_slot(void *ctx, unsigned slot, const char *payload, size_t len)
 {
-	struct sought running = {.place = PLACE_RUNNING};
+	const struct holder *h = ctx;
 
-	snprintf(running.worker, sizeof running.worker, "%s", worker);
-	for (unsigned i = from; i < to; i++) {
-		char slot[KEY_MAX];
-
-		key_slot(&s->keys, worker, i, slot);
-		if (redis_appendf(s->redis, err, "LINDEX %s 0", slot))
-			return -1;
-	}
-	for (unsigned i = from; i < to; i++) {
-		struct reply *reply = NULL;
-		const char *payload;
-		size_t len = 0;
-
-		if (redis_receive(s->redis, &reply, err))
-			return -1;
-		payload = reply_error(reply) ? NULL : reply_bytes(reply, &len);
-		if (payload)
-			mark(s, payload, len, &running);
-		reply_free(reply);
-	}
-	return 0;
+	(void)slot;
+	mark(h->search, payload, len, &h->running);
+	return !all_found(h->search);
 }
 
 static int search_worker(void *ctx, const char *worker, unsigned nslots, struct error *err)
 {
-	const struct search *s = ctx;
+	struct holder h = {.search = ctx, .running = {.place = PLACE_RUNNING}};
 
-	for (unsigned from = 0; from < nslots && !all_found(s); from += SLOTS_AT_ONCE)
-		if (look_slots(s, worker, from, nslots - from < SLOTS_AT_ONCE ? nslots : from + SLOTS_AT_ONCE, err))
-			return -1;
-	return 0;
+	snprintf(h.running.worker, sizeof h.running.worker, "%s", worker);
+	return all_found(h.search) ? 0
+				   : each_held(h.search->redis, &h.search->keys, worker, nslots, look_slot, &h, err);
 }
 
 int locate(struct redis *redis, const char *prefix, const char *queue, struct sought *sought, size_t n,

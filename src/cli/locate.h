@@ -4,9 +4,11 @@
 #ifndef ADWUMA_CLI_LOCATE_H
 #define ADWUMA_CLI_LOCATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "queue/keys.h"
 #include "redis/redis.h"
@@ -20,6 +22,8 @@ struct sought {
 	char queue[QUEUE_NAME_MAX + 1]; /* unless unknown */
 	char worker[WORKER_ID_MAX + 1]; /* running: on which */
 	int64_t due_in_ms;		/* delayed */
+	bool keep_payload;		/* wanted: a copy of the payload, with which it was found */
+	struct buf payload;		/* owned by the caller */
 };
 
 /* Looks in one queue for all whose place is unknown, in one pass over its lists. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -37,22 +38,46 @@ void progress(size_t done, size_t of)
 	progress_shown = true;
 }
 
+/* What a terminal would obey becomes '?', also U+0080 to U+009F. blanks: line breaks and tabs stay. */
+static void clean(struct buf *out, const char *s, size_t n, bool blanks)
+{
+	size_t to = out->len, i = to;
+
+	utf8_repair(out, s, n);
+	while (i < out->len) {
+		unsigned char c = (unsigned char)out->ptr[i++];
+
+		if (c == '\n' || c == '\t' || (c == '\r' && !blanks)) {
+			c = blanks ? c : ' ';
+		} else if (c < 0x20 || c == 0x7f) {
+			c = '?';
+		} else if (c == 0xc2 && (unsigned char)out->ptr[i] < 0xa0) {
+			c = '?';
+			i++;
+		}
+		out->ptr[to++] = (char)c;
+	}
+	buf_cut(out, to);
+}
+
+void clean_line(struct buf *out, const char *s, size_t n)
+{
+	clean(out, s, n, false);
+}
+
 void say(const char *fmt, ...)
 {
 	static char text[SAY_MAX];
-	struct buf clean = BUF_INIT(sizeof text * 3); /* U+FFFD has three bytes */
+	struct buf line = BUF_INIT(sizeof text * 3); /* U+FFFD has three bytes */
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	for (char *c = text; *c; c++)
-		if (((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7f)
-			*c = '?';
-	utf8_repair(&clean, text, strlen(text));
+	clean(&line, text, strlen(text), true);
 	erase_progress();
-	fprintf(stderr, "adwuma: %s\n", clean.failed ? "(no memory to say what is wrong)" : buf_cstr(&clean));
-	buf_release(&clean);
+	fprintf(stderr, "adwuma: %s\n", line.failed ? "(no memory to say what is wrong)" : buf_cstr(&line));
+	buf_release(&line);
 }
 
 /* What to do about it, where the message tells. Error replies of Redis begin with a word in capitals. */
@@ -100,6 +125,15 @@ int say_failure(const struct error *err)
 	if (err->code == ERR_LINK || err->code == ERR_REFUSED)
 		return say_by_code(ADWUMA_UNREACHABLE, err->msg);
 	return say_by_code(err->code == ERR_CONFIG ? ADWUMA_CONFIG : ADWUMA_NO_MEMORY, err->msg);
+}
+
+void show_time(int64_t real_ms, char out[TIME_TEXT_MAX])
+{
+	time_t s = (time_t)(real_ms / 1000);
+	struct tm tm;
+
+	if (real_ms <= 0 || !gmtime_r(&s, &tm) || strftime(out, TIME_TEXT_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(out, TIME_TEXT_MAX, "-");
 }
 
 /* --- Standard output. --------------------------------------------------------------------------------------------- */

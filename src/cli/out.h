@@ -7,8 +7,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "adwuma.h"
+#include "base/buf.h"
 #include "base/err.h"
 
 /* "adwuma: ..." and a newline on standard error. Control characters, which may come from a remote API, are shown as
@@ -25,6 +27,14 @@ void out_escaped_line(const char *data, size_t n);
 void out_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void out_flush(void);
 bool out_is_terminal(void);
+
+/* Appends text as one line for people: control characters and bytes that are no UTF-8 as say() shows them, line breaks
+ * and tabs as spaces. */
+void clean_line(struct buf *out, const char *s, size_t n);
+
+#define TIME_TEXT_MAX 40
+/* "2026-11-25T03:47:11Z", or "-" of no time. */
+void show_time(int64_t real_ms, char out[TIME_TEXT_MAX]);
 
 /* "12 of 200" on standard error, where that is a terminal and results go elsewhere; erased by done == of. */
 void progress(size_t done, size_t of);

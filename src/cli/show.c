@@ -8,42 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/out.h"
-
-/* Decoded text is never longer than the result it stands in, which Redis bounds to 512 MiB. */
-#define TEXT_MAX (1UL << 30)
-
-struct want {
-	const char *name;
-	struct span value;
-};
-
-struct wants {
-	struct want *want;
-	size_t n;
-};
-
-static void collect(void *ctx, struct span key, struct span value)
-{
-	struct wants *w = ctx;
-
-	for (size_t i = 0; i < w->n; i++)
-		if (json_key_is(key, w->want[i].name))
-			w->want[i].value = value;
-}
-
-/* Finds members of an object; those that are absent or null keep ptr NULL. Returns 0, or -1 when v is no object. */
-static int pick(struct span v, struct want *want, size_t n)
-{
-	struct wants w = {want, n};
-	enum json_type type = JSON_NULL;
-
-	if (json_scan(v.ptr, v.len, &type, collect, &w) != JSON_OK || type != JSON_OBJECT)
-		return -1;
-	for (size_t i = 0; i < n; i++)
-		if (want[i].value.ptr && json_span_type(want[i].value) == JSON_NULL)
-			want[i].value = (struct span){0};
-	return 0;
-}
+#include "cli/pick.h"
 
 int result_read(struct result *r, const char *json)
 {
@@ -65,16 +30,6 @@ bool result_succeeded(const struct result *r)
 	       json_key_is((struct span){r->status.ptr + 1, r->status.len - 2}, "succeeded");
 }
 
-/* Leaves out empty when v is no string or does not fit. */
-static void copy_string(struct span v, char out[AUDIO_FACT_MAX + 1])
-{
-	struct buf text = BUF_INIT(AUDIO_FACT_MAX);
-
-	if (v.ptr && json_span_type(v) == JSON_STRING && json_span_string(v, &text) && !text.failed)
-		memcpy(out, buf_cstr(&text), text.len + 1);
-	buf_release(&text);
-}
-
 int result_audio(const struct result *r, struct audio_facts *out)
 {
 	struct want want[] = {{"audio_key", {0}}, {"sha256", {0}}};
@@ -82,24 +37,15 @@ int result_audio(const struct result *r, struct audio_facts *out)
 	*out = (struct audio_facts){0};
 	if (!r->result.ptr || pick(r->result, want, 2))
 		return -1;
-	copy_string(want[0].value, out->key);
-	copy_string(want[1].value, out->sha256);
+	pick_text(want[0].value, out->key, AUDIO_FACT_MAX);
+	pick_text(want[1].value, out->sha256, AUDIO_FACT_MAX);
 	return *out->key ? 0 : -1;
-}
-
-/* The decoded string, or the raw text of another value; "" when absent. */
-static const char *readable(struct span v, struct buf *out)
-{
-	buf_clear(out);
-	if (v.ptr && (json_span_type(v) != JSON_STRING || !json_span_string(v, out)))
-		buf_add(out, v.ptr, v.len);
-	return buf_cstr(out);
 }
 
 static void say_member(const char *label, struct span v, struct buf *text)
 {
 	if (v.ptr && v.len > 0)
-		say("  %s: %s", label, readable(v, text));
+		say("  %s: %s", label, pick_readable(v, text));
 }
 
 /* "job 42 failed: AuthenticationError (401): message", and what else is known. */
@@ -107,15 +53,15 @@ static void say_fault(const char *id, struct span error)
 {
 	struct want want[] = {{"type", {0}},	{"message", {0}},     {"status_code", {0}}, {"code", {0}},
 			      {"details", {0}}, {"activity_id", {0}}, {"retryable", {0}}};
-	struct buf type = BUF_INIT(TEXT_MAX), text = BUF_INIT(TEXT_MAX);
+	struct buf type = BUF_INIT(PICK_TEXT_MAX), text = BUF_INIT(PICK_TEXT_MAX);
 	int64_t status = 0;
 
 	if (!error.ptr || pick(error, want, 7)) {
 		say("job %s failed", id);
 		return;
 	}
-	readable(want[0].value, &type);
-	readable(want[1].value, &text);
+	pick_readable(want[0].value, &type);
+	pick_readable(want[1].value, &text);
 	if (want[2].value.ptr && json_span_int(want[2].value, &status) && status != 0)
 		say("job %s failed: %s (%lld): %s", id, buf_cstr(&type), (long long)status, buf_cstr(&text));
 	else
@@ -133,12 +79,12 @@ static void say_fault(const char *id, struct span error)
 static void show_text(struct span result, bool one_line)
 {
 	struct want want[] = {{"text", {0}}, {"audio_key", {0}}};
-	struct buf text = BUF_INIT(TEXT_MAX);
+	struct buf text = BUF_INIT(PICK_TEXT_MAX);
 	struct span v = result;
 
 	if (result.ptr && pick(result, want, 2) == 0)
 		v = want[0].value.ptr ? want[0].value : want[1].value.ptr ? want[1].value : result;
-	readable(v, &text);
+	pick_readable(v, &text);
 	if (one_line)
 		out_escaped_line(text.ptr, text.len);
 	else

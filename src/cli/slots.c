@@ -4,7 +4,8 @@
 #include "cli/slots.h"
 
 #define WORKERS_MAX 10000
-#define SLOTS_MAX 65536 /* several for each of a worker's threads */
+#define SLOTS_AT_ONCE 64 /* of which each may hold a job of the greatest size */
+#define SLOTS_MAX 65536	 /* several for each of a worker's threads */
 
 int redis_now_ms(struct redis *redis, int64_t *out, struct error *err)
 {
@@ -47,4 +48,42 @@ int each_worker(struct redis *redis, const struct keys *keys, worker_fn *visit, 
 	}
 	reply_free(workers);
 	return rc;
+}
+
+static int read_slots(struct redis *redis, const struct keys *keys, const char *worker, unsigned from, unsigned to,
+		      held_fn *visit, void *ctx, bool *more, struct error *err)
+{
+	for (unsigned i = from; i < to; i++) {
+		char slot[KEY_MAX];
+
+		key_slot(keys, worker, i, slot);
+		if (redis_appendf(redis, err, "LINDEX %s 0", slot))
+			return -1;
+	}
+	for (unsigned i = from; i < to; i++) {
+		struct reply *reply = NULL;
+		const char *payload;
+		size_t len = 0;
+
+		if (redis_receive(redis, &reply, err))
+			return -1;
+		payload = reply_bytes(reply, &len);
+		*more = *more && (!payload || visit(ctx, i, payload, len));
+		reply_free(reply);
+	}
+	return 0;
+}
+
+int each_held(struct redis *redis, const struct keys *keys, const char *worker, unsigned nslots, held_fn *visit,
+	      void *ctx, struct error *err)
+{
+	bool more = true;
+
+	for (unsigned from = 0; from < nslots && more; from += SLOTS_AT_ONCE) {
+		unsigned to = nslots - from < SLOTS_AT_ONCE ? nslots : from + SLOTS_AT_ONCE;
+
+		if (read_slots(redis, keys, worker, from, to, visit, ctx, &more, err))
+			return -1;
+	}
+	return 0;
 }
