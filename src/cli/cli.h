@@ -2,7 +2,7 @@
  *
  * The command line: what main.c, the commands and their helpers share.
  *
- * A command is a row of the table in main.c: which options it takes is a set of bits, the options themselves are one
+ * A command is a row of a table in commands.c: which options it takes is a set of bits, the options themselves are one
  * table in options.c. A command returns its exit code and prints its own complaints, by say().
  *
  * One thread. Results go to standard output through out.c, everything else to standard error. */
@@ -36,6 +36,15 @@ enum cli_option {
 	OPT_TIMESTAMPS,
 	OPT_FORMAT,
 	OPT_OUTPUT,
+	OPT_TYPE,
+	OPT_ERROR,
+	OPT_OLDER_THAN,
+	OPT_NEWER_THAN,
+	OPT_LIMIT,
+	OPT_ALL,
+	OPT_FOR,
+	OPT_REASON,
+	OPT_WATCH,
 	OPT_JSON,
 	CLI_OPTIONS
 };
@@ -52,7 +61,7 @@ struct cli {
 };
 
 struct command {
-	const char *name;
+	const char *name;     /* one word, or two: "dead list" */
 	const char *operands; /* as in the usage line */
 	const char *summary;
 	unsigned options; /* TAKES() */
@@ -67,10 +76,22 @@ struct command {
 int cli_parse(struct cli *cli, int argc, char **argv);
 /* The seconds of a time option in ms. Returns CLI_DONE or CLI_USAGE (told). */
 int cli_time_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_ms, int64_t *out_ms);
+/* The same of an age like 90s, 10m, 2h, 7d. */
+int cli_age_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_ms, int64_t *out_ms);
+/* A number from 1 on. */
+int cli_count(const struct cli *cli, enum cli_option option, int64_t otherwise, int64_t *out);
+/* Whether all operands are ids. Returns CLI_DONE or CLI_USAGE (told). */
+int cli_ids(const struct cli *cli);
 /* Tells that the command was used wrongly, and how it is used. Returns CLI_USAGE. */
 int cli_misused(const struct command *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cli_print_usage(const struct command *command, FILE *to);
 void cli_print_help(const struct command *command, FILE *to);
+
+/* commands.c. The command that words (up to NULL) begin with, and how many of them are its name; NULL when none is. */
+const struct command *command_find(char *const *words, size_t *nwords);
+/* The next command whose name's first of two words this is, after another (NULL: the first); NULL when there is none. */
+const struct command *command_of_group(const char *word, const struct command *after);
+void commands_print(FILE *to); /* one line each */
 
 /* The commands. */
 int cli_translate(const struct cli *cli);
@@ -79,5 +100,13 @@ int cli_synthesize(const struct cli *cli);
 int cli_submit(const struct cli *cli);
 int cli_result(const struct cli *cli);
 int cli_stats(const struct cli *cli);
+int cli_workers(const struct cli *cli);
+int cli_dead_list(const struct cli *cli);
+int cli_dead_show(const struct cli *cli);
+int cli_dead_retry(const struct cli *cli);
+int cli_dead_purge(const struct cli *cli);
+int cli_cancel(const struct cli *cli);
+int cli_pause(const struct cli *cli);
+int cli_resume(const struct cli *cli);
 
 #endif

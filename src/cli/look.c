@@ -26,7 +26,7 @@ int look_connect(struct look *l, const struct cli *cli)
 		error_prefix(&err, "redis_url");
 		return say_failure(&err);
 	}
-	l->redis = redis_open(&l->address, false, &err);
+	l->redis = redis_open(&l->address, l->with_scripts, &err);
 	return l->redis ? CLI_DONE : look_failed(l, &err);
 }
 

@@ -4,12 +4,14 @@
 #ifndef ADWUMA_CLI_LOOK_H
 #define ADWUMA_CLI_LOOK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cli/cli.h"
 #include "redis/redis.h"
 
 struct look {
+	bool with_scripts; /* the caller wants to run the embedded scripts; set before connecting */
 	struct redis *redis;
 	const char *queues[QUEUES_MAX]; /* borrowed: that of --queue, else all of the settings */
 	size_t nqueues;

@@ -4,6 +4,7 @@
  * `--` ends the flags; `-` alone is an operand. Flags that are settings were taken out before (settings_load). */
 #include <ctype.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -11,28 +12,57 @@
 #include "lib/draft.h"
 
 #define TIME_MAX_S 31536000 /* a year */
+#define COUNT_DIGITS_MAX 15
 
 struct option_row {
 	const char *name;
 	char letter;	     /* 0: none */
 	const char *value;   /* how it is called in help; NULL: a switch */
+	bool optional;	     /* the value may be left out; one that follows must begin with a digit */
 	const char *choices; /* words between '|', or NULL */
 	const char *help;
 };
 
 static const struct option_row rows[CLI_OPTIONS] = {
-	[OPT_QUEUE] = {"queue", 'q', "Q", NULL, "the queue; without it the one named like the type, or all `queues`"},
-	[OPT_TIMEOUT] = {"timeout", 0, "S", NULL, "wait so many seconds in all, then exit 75 [300]"},
-	[OPT_WAIT] = {"wait", 0, "S", NULL, "wait so many seconds in all for results that are not there yet [0]"},
-	[OPT_NO_WAIT] = {"no-wait", 0, NULL, NULL, "submit only, and print the id of each job"},
-	[OPT_PAIR] = {"pair", 0, "FROM-TO", NULL, "languages [en-tw]"},
-	[OPT_LANGUAGE] = {"language", 0, "L", NULL, "language of the speech [twi]"},
-	[OPT_SPEAKER] = {"speaker", 0, "S", NULL, "voice; without it the API's own choice"},
-	[OPT_TIMESTAMPS] = {"timestamps", 0, "KIND", "word|segment",
-			    "word or segment: ask for timings (see them with --format json)"},
-	[OPT_FORMAT] = {"format", 0, "F", "text|json", "text, or json: text, language, warnings and timings [text]"},
-	[OPT_OUTPUT] = {"output", 'o', "FILE", NULL, "fetch the audio into FILE; - is standard output"},
-	[OPT_JSON] = {"json", 0, NULL, NULL, "print whole results as JSON, one a line"},
+	[OPT_QUEUE] = {.name = "queue",
+		       .letter = 'q',
+		       .value = "Q",
+		       .help = "the queue; without it the one named like the type, or all `queues`"},
+	[OPT_TIMEOUT] = {.name = "timeout", .value = "S", .help = "wait so many seconds in all, then exit 75 [300]"},
+	[OPT_WAIT] = {.name = "wait",
+		      .value = "S",
+		      .help = "wait so many seconds in all for results that are not there yet [0]"},
+	[OPT_NO_WAIT] = {.name = "no-wait", .help = "submit only, and print the id of each job"},
+	[OPT_PAIR] = {.name = "pair", .value = "FROM-TO", .help = "languages [en-tw]"},
+	[OPT_LANGUAGE] = {.name = "language", .value = "L", .help = "language of the speech [twi]"},
+	[OPT_SPEAKER] = {.name = "speaker", .value = "S", .help = "voice; without it the API's own choice"},
+	[OPT_TIMESTAMPS] = {.name = "timestamps",
+			    .value = "KIND",
+			    .choices = "word|segment",
+			    .help = "word or segment: ask for timings (see them with --format json)"},
+	[OPT_FORMAT] = {.name = "format",
+			.value = "F",
+			.choices = "text|json",
+			.help = "text, or json: text, language, warnings and timings [text]"},
+	[OPT_OUTPUT] = {.name = "output",
+			.letter = 'o',
+			.value = "FILE",
+			.help = "fetch the audio into FILE; - is standard output"},
+	[OPT_TYPE] = {.name = "type", .value = "T", .help = "only jobs of this type, like translate"},
+	[OPT_ERROR] = {.name = "error", .value = "NAME", .help = "only those that died of this error, like APIError"},
+	[OPT_OLDER_THAN] = {.name = "older-than",
+			    .value = "AGE",
+			    .help = "only those that died longer ago: 90s, 10m, 2h, 7d"},
+	[OPT_NEWER_THAN] = {.name = "newer-than", .value = "AGE", .help = "only those that died since then"},
+	[OPT_LIMIT] = {.name = "limit", .letter = 'n', .value = "N", .help = "at most so many"},
+	[OPT_ALL] = {.name = "all", .help = "all of them"},
+	[OPT_FOR] = {.name = "for", .value = "TIME", .help = "no longer than 90s, 10m, 2h, 7d; else until resume"},
+	[OPT_REASON] = {.name = "reason", .value = "TEXT", .help = "why, for those who wonder"},
+	[OPT_WATCH] = {.name = "watch",
+		       .value = "S",
+		       .optional = true,
+		       .help = "again every S seconds [1], with rates, until Ctrl-C"},
+	[OPT_JSON] = {.name = "json", .help = "print JSON: whole objects, one a line"},
 };
 
 /* --- Reading. ----------------------------------------------------------------------------------------------------- */
@@ -89,7 +119,7 @@ static int read_flag(struct cli *cli, int argc, char **argv, int *i)
 				   (int)strcspn(arg, "="), arg); /* the value may be a secret */
 	if (!row->value && glued)
 		return cli_misused(cli->command, "--%s takes no value", row->name);
-	if (row->value) {
+	if (row->value && !(row->optional && !glued && (*i + 1 >= argc || !isdigit((unsigned char)*argv[*i + 1])))) {
 		if (!glued && *i + 1 >= argc)
 			return cli_misused(cli->command, "%s: a value must follow", arg);
 		value = glued ? glued : argv[++*i];
@@ -121,10 +151,14 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 	return CLI_DONE;
 }
 
-/* Whole seconds with up to three decimals; -1 when it is no such number. */
-static int64_t parse_ms(const char *s)
+/* Seconds, or with units what the last character counts, with up to three decimals; -1 when it is no such number. */
+static int64_t parse_ms(const char *s, bool units)
 {
-	int64_t ms = 0, unit = 1000;
+	static const struct {
+		char letter;
+		int64_t seconds;
+	} unit[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+	int64_t ms = 0, part = 1000, times = 1;
 
 	if (!isdigit((unsigned char)*s))
 		return -1;
@@ -134,20 +168,63 @@ static int64_t parse_ms(const char *s)
 			return -1;
 	}
 	if (*s == '.')
-		for (s++; isdigit((unsigned char)*s) && unit > 1; s++)
-			ms += (*s - '0') * (unit /= 10);
-	return *s ? -1 : ms;
+		for (s++; isdigit((unsigned char)*s) && part > 1; s++)
+			ms += (*s - '0') * (part /= 10);
+	for (size_t i = 0; units && *s && i < sizeof unit / sizeof *unit; i++) {
+		if (*s == unit[i].letter) {
+			times = unit[i].seconds;
+			s++;
+			break;
+		}
+	}
+	return *s || ms * times > TIME_MAX_S * 1000LL ? -1 : ms * times;
 }
 
 int cli_time_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_ms, int64_t *out_ms)
 {
 	const char *value = cli->option[option];
-	int64_t ms = value ? parse_ms(value) : otherwise_ms;
+	int64_t ms = value ? parse_ms(value, false) : otherwise_ms;
 
 	if (ms < 0)
 		return cli_misused(cli->command, "--%s must be a number of seconds from 0 to %d, got '%s'",
 				   rows[option].name, TIME_MAX_S, value);
 	*out_ms = ms;
+	return CLI_DONE;
+}
+
+int cli_age_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_ms, int64_t *out_ms)
+{
+	const char *value = cli->option[option];
+	int64_t ms = value ? parse_ms(value, true) : otherwise_ms;
+
+	if (value && ms < 0)
+		return cli_misused(cli->command, "--%s must be a time like 90s, 10m, 2h or 7d, up to 365d, got '%s'",
+				   rows[option].name, value);
+	*out_ms = ms;
+	return CLI_DONE;
+}
+
+int cli_count(const struct cli *cli, enum cli_option option, int64_t otherwise, int64_t *out)
+{
+	const char *value = cli->option[option];
+	size_t digits = value ? strspn(value, "0123456789") : 0;
+
+	*out = otherwise;
+	if (!value)
+		return CLI_DONE;
+	if (digits == 0 || digits > COUNT_DIGITS_MAX || value[digits] || strtoll(value, NULL, 10) < 1)
+		return cli_misused(cli->command, "--%s must be a whole number from 1 on, got '%s'", rows[option].name,
+				   value);
+	*out = strtoll(value, NULL, 10);
+	return CLI_DONE;
+}
+
+int cli_ids(const struct cli *cli)
+{
+	for (size_t i = 0; i < cli->noperands; i++)
+		if (!draft_is_id(cli->operands[i], strlen(cli->operands[i])))
+			return cli_misused(cli->command, "'%s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -",
+					   cli->operands[i], ADWUMA_ID_MAX);
 	return CLI_DONE;
 }
 
@@ -178,6 +255,8 @@ static int usage_word(const struct option_row *row, char *out, size_t out_bytes)
 		snprintf(name, sizeof name, "--%s", row->name);
 	if (!row->value)
 		return snprintf(out, out_bytes, " [%s]", name);
+	if (row->optional)
+		return snprintf(out, out_bytes, " [%s [%s]]", name, row->value);
 	return snprintf(out, out_bytes, " [%s %s]", name, row->choices ? row->choices : row->value);
 }
 

@@ -12,7 +12,6 @@
 #include "cli/out.h"
 #include "cli/show.h"
 #include "lib/client.h"
-#include "lib/draft.h"
 
 #define SLICE_MS 50 /* how long one of several queues is waited on before the next one has its turn */
 
@@ -149,15 +148,6 @@ static int show_rest(struct collection *c)
 	return CLI_DONE;
 }
 
-static int check_ids(const struct cli *cli)
-{
-	for (size_t i = 0; i < cli->noperands; i++)
-		if (!draft_is_id(cli->operands[i], strlen(cli->operands[i])))
-			return cli_misused(cli->command, "'%s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -",
-					   cli->operands[i], ADWUMA_ID_MAX);
-	return CLI_DONE;
-}
-
 static int collect(struct collection *c)
 {
 	struct adwuma_error err = {0};
@@ -187,7 +177,7 @@ int cli_result(const struct cli *cli)
 	int rc = cli_time_ms(cli, OPT_WAIT, 0, &wait_ms);
 
 	if (rc == CLI_DONE)
-		rc = check_ids(cli);
+		rc = cli_ids(cli);
 	if (rc)
 		return rc;
 	c.deadline = clock_mono_ms() + wait_ms;

@@ -1,31 +1,44 @@
 /* SPDX-License-Identifier: MIT
  *
- * stats: what is where now, and how jobs ended. A queue's figures are read one after the other, so they may be a moment
- * apart. */
+ * stats: what is where now, and how jobs ended; with --watch again and again, with rates. A queue's figures are read
+ * one after the other, so they may be a moment apart. */
+#include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/look.h"
 #include "cli/out.h"
 #include "cli/slots.h"
+#include "cli/table.h"
 
 #define SLOTS_AT_ONCE 1000
-#define CELL_MAX 80
-#define LINE_BYTES_MAX 4096
+#define LINE_BYTES_MAX (64 * 1024)
+#define WATCH_MIN_MS 100
+#define WATCH_MS 1000
 
 /* The columns: figures of now, then counters, which are fields of the hash. */
 enum figure { READY, DELAYED, RUNNING, DEAD, WORKERS, FIRST_COUNTER, FIRST_RARE = FIRST_COUNTER + 4 };
 static const char *const names[] = {"ready",  "delayed", "running", "dead",	 "workers", "succeeded",
 				    "failed", "retried", "fenced",  "cancelled", "expired", "cached"};
 #define FIGURES (sizeof names / sizeof *names)
+#define COUNTERS (FIGURES - FIRST_COUNTER)
 
 struct figures {
 	const char *queue;
 	bool paused;
+	struct buf why; /* what stands in the pause */
 	int64_t n[FIGURES];
+	int64_t read_at_us; /* clock_mono_us() */
+	bool rated;	    /* read before, so the rates are known */
+	double per_second[COUNTERS];
 };
 
 /* --- Reading. ----------------------------------------------------------------------------------------------------- */
@@ -118,6 +131,23 @@ static int read_live_workers(struct redis *redis, const struct keys *keys, int64
 	return 0;
 }
 
+/* The value of a pause, where it is a string: people may have put anything there. */
+static int read_pause(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
+{
+	struct reply *reply = NULL;
+	const char *why;
+	size_t len = 0;
+
+	if (redis_appendf(redis, err, "GETRANGE %s 0 1023", keys->paused) || redis_receive(redis, &reply, err))
+		return -1;
+	why = reply_error(reply) ? NULL : reply_bytes(reply, &len);
+	buf_clear(&f->why);
+	if (why)
+		buf_add(&f->why, why, len);
+	reply_free(reply);
+	return 0;
+}
+
 static int read_figures(struct redis *redis, const char *prefix, struct figures *f, struct error *err)
 {
 	struct keys keys;
@@ -131,103 +161,248 @@ static int read_figures(struct redis *redis, const char *prefix, struct figures 
 	    count_running(redis, &keys, &f->n[RUNNING], err) || read_live_workers(redis, &keys, &f->n[WORKERS], err) ||
 	    read_counters(redis, &keys, f, err))
 		return -1;
+	f->read_at_us = clock_mono_us();
 	f->paused = paused > 0;
-	return 0;
+	return f->paused ? read_pause(redis, &keys, f, err) : 0;
+}
+
+/* A counter that has fallen begins anew: somebody deleted it. */
+static void rate(struct figures *f, const struct figures *before)
+{
+	double seconds = (double)(f->read_at_us - before->read_at_us) / 1e6;
+
+	for (size_t i = 0; i < COUNTERS; i++) {
+		int64_t grown = f->n[FIRST_COUNTER + i] - before->n[FIRST_COUNTER + i];
+
+		f->per_second[i] = grown > 0 && seconds > 0 ? (double)grown / seconds : 0;
+	}
+	f->rated = true;
+}
+
+/* Returns an exit code, told. */
+static int read_all(struct look *look, const struct cli *cli, struct figures *f)
+{
+	struct error err = {0};
+
+	for (size_t i = 0; i < look->nqueues; i++) {
+		struct figures before = f[i];
+
+		f[i].queue = look->queues[i];
+		if (read_figures(look->redis, cli->settings->key_prefix, &f[i], &err))
+			return look_failed(look, &err);
+		if (before.queue)
+			rate(&f[i], &before);
+	}
+	return CLI_DONE;
 }
 
 /* --- Printing. ---------------------------------------------------------------------------------------------------- */
 
-static void print_json(const struct figures *f)
+static void print_json(const struct figures *f, bool watched)
 {
 	struct buf line = BUF_INIT(LINE_BYTES_MAX);
 
 	buf_printf(&line, "{\"queue\":\"%s\",\"paused\":%s", f->queue, f->paused ? "true" : "false");
 	for (size_t i = 0; i < FIGURES; i++)
 		buf_printf(&line, ",\"%s\":%" PRId64, names[i], f->n[i]);
-	buf_char(&line, '}');
+	if (f->paused && f->why.len > 0) {
+		buf_lit(&line, ",\"paused_why\":");
+		buf_json_string(&line, f->why.ptr, f->why.len);
+	}
+	if (watched)
+		buf_printf(&line, ",\"at_ms\":%" PRId64 ",\"per_second\":", clock_real_ms());
+	if (watched && !f->rated)
+		buf_lit(&line, "null");
+	for (size_t i = 0; watched && f->rated && i < COUNTERS; i++) {
+		buf_printf(&line, "%s\"%s\":", i ? "," : "{", names[FIRST_COUNTER + i]);
+		buf_json_double(&line, f->per_second[i], 3);
+	}
+	buf_str_add(&line, watched && f->rated ? "}}" : "}");
 	out_line(buf_cstr(&line), line.len);
 	buf_release(&line);
 }
 
-/* Cell `column` of row `row`; row 0 is the head. Column 0 names the queue. */
-static void cell(const struct figures *f, size_t row, size_t column, char out[CELL_MAX])
-{
-	const struct figures *of = row ? &f[row - 1] : NULL;
-
-	if (column == 0)
-		snprintf(out, CELL_MAX, "%s%s", of ? of->queue : "queue", of && of->paused ? " (paused)" : "");
-	else if (of)
-		snprintf(out, CELL_MAX, "%" PRId64, of->n[column - 1]);
-	else
-		snprintf(out, CELL_MAX, "%s", names[column - 1]);
-}
-
-static int width(const struct figures *f, size_t n, size_t column)
-{
-	int widest = 0;
-
-	for (size_t row = 0; row <= n; row++) {
-		char text[CELL_MAX];
-
-		cell(f, row, column, text);
-		if ((int)strlen(text) > widest)
-			widest = (int)strlen(text);
-	}
-	return widest;
-}
-
 /* A rare counter that is zero everywhere would only make the table wider than a terminal. */
-static bool is_idle(const struct figures *f, size_t n, size_t column)
+static bool is_idle(const struct figures *f, size_t n, size_t figure)
 {
 	for (size_t i = 0; i < n; i++)
-		if (f[i].n[column - 1] != 0)
+		if (f[i].n[figure] != 0)
 			return false;
-	return column - 1 >= FIRST_RARE;
+	return figure >= FIRST_RARE;
 }
 
-static void print_table(const struct figures *f, size_t n)
+static void rate_cell(struct table *t, const struct figures *f, size_t figure)
 {
-	bool pretty = out_is_terminal();
-	int widths[FIGURES + 1];
+	if (f->rated)
+		table_cellf(t, "%.1f", f->per_second[figure - FIRST_COUNTER]);
+	else
+		table_cellf(t, "-");
+}
 
-	for (size_t column = 0; column <= FIGURES; column++)
-		widths[column] = pretty ? width(f, n, column) : 0;
-	for (size_t row = 0; row <= n; row++) {
-		if (pretty && row == 0)
-			out_printf("\033[1m");
-		for (size_t column = 0; column <= FIGURES; column++) {
-			char text[CELL_MAX];
+static void queue_cell(struct table *t, const struct figures *f)
+{
+	table_cellf(t, "%s%s", f->queue, f->paused ? " (paused)" : "");
+}
 
-			if (pretty && column > 0 && is_idle(f, n, column))
+/* The figures from number `from` on; as_rates: how they grow. */
+static void print_columns(const struct figures *f, size_t n, size_t from, bool as_rates)
+{
+	struct table t;
+
+	table_open(&t, ~1U);
+	table_column(&t, as_rates ? "per second" : "queue");
+	for (size_t i = from; i < FIGURES; i++)
+		if (!t.pretty || !is_idle(f, n, i))
+			table_column(&t, names[i]);
+	for (size_t q = 0; q < n; q++) {
+		queue_cell(&t, &f[q]);
+		for (size_t i = from; i < FIGURES; i++) {
+			if (t.pretty && is_idle(f, n, i))
 				continue;
-			cell(f, row, column, text);
-			if (column == 0)
-				out_printf("%-*s", widths[column], text);
+			if (as_rates)
+				rate_cell(&t, &f[q], i);
 			else
-				out_printf("%s%*s", pretty ? "  " : "\t", widths[column], text);
+				table_cellf(&t, "%" PRId64, f[q].n[i]);
 		}
-		out_printf("%s\n", pretty && row == 0 ? "\033[0m" : "");
 	}
+	table_close(&t);
+}
+
+/* Where programs read it, the rates stand behind the figures: one line for each queue. */
+static void print_lines(const struct figures *f, size_t n)
+{
+	struct table t;
+
+	table_open(&t, 0);
+	table_column(&t, "queue");
+	for (size_t i = 0; i < FIGURES; i++)
+		table_column(&t, names[i]);
+	for (size_t i = FIRST_COUNTER; i < FIGURES; i++) {
+		char name[40];
+
+		snprintf(name, sizeof name, "%s/s", names[i]);
+		table_column(&t, name);
+	}
+	for (size_t q = 0; q < n; q++) {
+		queue_cell(&t, &f[q]);
+		for (size_t i = 0; i < FIGURES; i++)
+			table_cellf(&t, "%" PRId64, f[q].n[i]);
+		for (size_t i = FIRST_COUNTER; i < FIGURES; i++)
+			rate_cell(&t, &f[q], i);
+	}
+	table_close(&t);
+	out_printf("\n");
+}
+
+static void print_screen(const struct figures *f, size_t n)
+{
+	char now[TIME_TEXT_MAX];
+
+	show_time(clock_real_ms(), now);
+	out_printf("\033[H\033[J%s\n\n", now);
+	print_columns(f, n, 0, false);
+	out_printf("\n");
+	print_columns(f, n, FIRST_COUNTER, true);
+	for (size_t q = 0; q < n; q++) {
+		struct buf why = BUF_INIT(LINE_BYTES_MAX);
+
+		if (f[q].paused)
+			clean_line(&why, buf_cstr(&f[q].why), f[q].why.len);
+		if (f[q].paused)
+			out_printf("\n%s is paused: %s\n", f[q].queue, buf_cstr(&why));
+		buf_release(&why);
+	}
+}
+
+static void print_all(const struct cli *cli, const struct figures *f, size_t n)
+{
+	bool watched = cli->option[OPT_WATCH];
+
+	for (size_t i = 0; cli->option[OPT_JSON] && i < n; i++)
+		print_json(&f[i], watched);
+	if (cli->option[OPT_JSON])
+		return;
+	if (!watched)
+		print_columns(f, n, 0, false);
+	else if (out_is_terminal())
+		print_screen(f, n);
+	else
+		print_lines(f, n);
+}
+
+/* --- Watching. ---------------------------------------------------------------------------------------------------- */
+
+static void leave(int number)
+{
+	(void)number;
+	_exit(CLI_DONE);
+}
+
+/* Ctrl-C ends it where it stands, but for the middle of a print: then right behind it. */
+static void catch_signals(sigset_t *signals)
+{
+	struct sigaction action = {.sa_handler = leave};
+
+	sigemptyset(signals);
+	sigaddset(signals, SIGINT);
+	sigaddset(signals, SIGTERM);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+static void sleep_until(int64_t mono_us)
+{
+	struct timespec at = {.tv_sec = mono_us / 1000000, .tv_nsec = mono_us % 1000000 * 1000};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
+/* Comes back when Redis has gone. Returns the exit code. */
+static int watch(struct look *look, const struct cli *cli, struct figures *f, int64_t every_ms)
+{
+	int64_t next_us = clock_mono_us();
+	sigset_t signals;
+	int rc;
+
+	catch_signals(&signals);
+	while ((rc = read_all(look, cli, f)) == CLI_DONE) {
+		sigprocmask(SIG_BLOCK, &signals, NULL);
+		print_all(cli, f, look->nqueues);
+		out_flush();
+		sigprocmask(SIG_UNBLOCK, &signals, NULL);
+		next_us += every_ms * 1000;
+		if (next_us < clock_mono_us())
+			next_us = clock_mono_us();
+		sleep_until(next_us);
+	}
+	return rc;
 }
 
 int cli_stats(const struct cli *cli)
 {
-	static struct figures figures[QUEUES_MAX];
+	const char *every = cli->option[OPT_WATCH];
+	struct figures *figures;
 	struct look look = {0};
-	struct error err = {0};
-	int rc;
+	int64_t every_ms = WATCH_MS;
+	int rc = every && *every ? cli_time_ms(cli, OPT_WATCH, WATCH_MS, &every_ms) : CLI_DONE;
 
+	if (rc == CLI_DONE && every_ms < WATCH_MIN_MS)
+		rc = cli_misused(cli->command, "--watch: at least 0.1 seconds");
+	if (rc)
+		return rc;
 	look_choose_queues(&look, cli);
-	rc = look_connect(&look, cli);
-	for (size_t i = 0; rc == CLI_DONE && i < look.nqueues; i++) {
-		figures[i] = (struct figures){.queue = look.queues[i]};
-		if (read_figures(look.redis, cli->settings->key_prefix, &figures[i], &err))
-			rc = look_failed(&look, &err);
-	}
-	for (size_t i = 0; rc == CLI_DONE && cli->option[OPT_JSON] && i < look.nqueues; i++)
-		print_json(&figures[i]);
-	if (rc == CLI_DONE && !cli->option[OPT_JSON])
-		print_table(figures, look.nqueues);
+	figures = calloc(look.nqueues + 1, sizeof *figures);
+	for (size_t i = 0; figures && i < look.nqueues; i++)
+		figures[i].why = BUF_INIT(LINE_BYTES_MAX);
+	rc = figures ? look_connect(&look, cli) : CLI_JOB_FAILED;
+	if (rc == CLI_DONE && every)
+		rc = watch(&look, cli, figures, every_ms);
+	else if (rc == CLI_DONE && (rc = read_all(&look, cli, figures)) == CLI_DONE)
+		print_all(cli, figures, look.nqueues);
+	for (size_t i = 0; figures && i < look.nqueues; i++)
+		buf_release(&figures[i].why);
+	free(figures);
 	look_close(&look);
 	return rc;
 }

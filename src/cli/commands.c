@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The tables of commands, one for each group. A new command is a row here, a function in the file of its group, and rows
+ * in options.c for what options it brings. */
+#include <stdint.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define WAITING (TAKES(OPT_QUEUE) | TAKES(OPT_TIMEOUT) | TAKES(OPT_NO_WAIT) | TAKES(OPT_JSON))
+#define CHOICE                                                                                                         \
+	(TAKES(OPT_QUEUE) | TAKES(OPT_TYPE) | TAKES(OPT_ERROR) | TAKES(OPT_OLDER_THAN) | TAKES(OPT_NEWER_THAN) |       \
+	 TAKES(OPT_LIMIT))
+
+static const struct command jobs[] = {
+	{"translate", "TEXT...", "translate texts", WAITING | TAKES(OPT_PAIR), 1, SIZE_MAX, cli_translate,
+	 "Each TEXT is one job; - is all of standard input as one text, without its last line break. All\n"
+	 "are submitted, then their translations are printed in this order: one text as it is; of\n"
+	 "several each on one line, with its line breaks as \\n and its backslashes as \\\\, and an empty\n"
+	 "line where a job failed.\n\n"
+	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 75 a result\n"
+	 "did not come in time (the job goes on; see adwuma result).",
+	 "  adwuma translate 'Good morning' 'How are you?'\n"
+	 "  adwuma translate --pair en-ee --json 'Thank you'\n"
+	 "  adwuma translate - < letter.txt > letter.tw.txt"},
+	{"transcribe", "FILE...", "turn speech in audio files into text",
+	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_TIMESTAMPS) | TAKES(OPT_FORMAT), 1, SIZE_MAX, cli_transcribe,
+	 "Each FILE is one job; - is standard input. The files travel through Redis, so the worker may\n"
+	 "be on any machine; they expire there with the time that results live (result_ttl_s). All are\n"
+	 "submitted, then the texts are printed in this order: one text as it is; of several each on one\n"
+	 "line, with its line breaks as \\n and its backslashes as \\\\, and an empty line where a job\n"
+	 "failed.\n\n"
+	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 a file\n"
+	 "cannot be used (then nothing was submitted), 75 a result did not come in time (the job goes\n"
+	 "on; see adwuma result).",
+	 "  adwuma transcribe speech.wav\n"
+	 "  adwuma transcribe --language twi --timestamps word --format json speech.wav"},
+	{"synthesize", "TEXT...", "turn text into speech",
+	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_SPEAKER) | TAKES(OPT_OUTPUT), 1, SIZE_MAX, cli_synthesize,
+	 "Each TEXT is one job; - is all of standard input as one text, without its last line break.\n"
+	 "Without -o the names of the keys are printed that hold the audio in Redis, until their results\n"
+	 "expire. With -o (one TEXT only) the audio is fetched, checked against its checksum, and put in\n"
+	 "FILE's place in one step; a failed job leaves FILE untouched.\n\n"
+	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 FILE cannot\n"
+	 "be written (then nothing was submitted), 75 a result did not come in time (the job goes on;\n"
+	 "see adwuma result).",
+	 "  adwuma synthesize 'Maakye' -o maakye.wav\n"
+	 "  adwuma synthesize --language ewe 'Akpe' -o - | aplay"},
+	{"submit", "[FILE]", "hand in jobs, one JSON object a line", TAKES(OPT_QUEUE), 0, 1, cli_submit,
+	 "Reads jobs from FILE, or from standard input without it or with -, one JSON object on each\n"
+	 "line; empty lines are skipped. Prints the id of each, in order; a job without \"id\" gets one.\n"
+	 "Without --queue a job goes to the queue named like its \"type\" up to the first dot.\n\n"
+	 "A line that is no job is told on standard error with its number, and the others go on. Exit\n"
+	 "code: 0 all were accepted, 1 some lines were not, 69 Redis could not be reached (the ids\n"
+	 "printed so far were accepted).",
+	 "  adwuma submit jobs.jsonl > ids\n"
+	 "  echo '{\"type\":\"translate\",\"text\":\"Good morning\"}' | adwuma submit"},
+};
+
+static const struct command views[] = {
+	{"result", "ID...", "print results, or say where their jobs are",
+	 TAKES(OPT_QUEUE) | TAKES(OPT_WAIT) | TAKES(OPT_JSON), 1, SIZE_MAX, cli_result,
+	 "Prints the result of each ID, in order: its text, the key of its audio, or what else its type\n"
+	 "returns; the whole object with --json. Of several IDs each prints one line, with line breaks\n"
+	 "as \\n and backslashes as \\\\, and an empty line where there is nothing to print. For an ID\n"
+	 "without a result standard error says where the job is: waiting, delayed, running (on which\n"
+	 "worker), dead, or unknown. Looks in all `queues`, or in --queue.\n\n"
+	 "Exit code: 0 all results are there and succeeded, 1 a job failed, 75 none failed but a result\n"
+	 "is not there: its job is under way, or unknown.",
+	 "  adwuma result --wait 60 0193580be2c41f0c9a5d7e3b4a86c2f1\n"
+	 "  adwuma result --json 42 43 44"},
+	{"stats", "", "counts of jobs and outcomes per queue", TAKES(OPT_QUEUE) | TAKES(OPT_WATCH) | TAKES(OPT_JSON), 0,
+	 0, cli_stats,
+	 "One line for each of `queues` (or of --queue): jobs that are ready, delayed, running and dead\n"
+	 "now, live workers, and how many jobs ended in which way since the queue exists. On a terminal\n"
+	 "the columns are aligned, elsewhere they are separated by tabs; with --json each queue is one\n"
+	 "object.\n\n"
+	 "With --watch the same again and again, with rates per second (from the second time on), until\n"
+	 "Ctrl-C: on a terminal in place, elsewhere a block with an empty line behind it, with --json an\n"
+	 "object for each queue.",
+	 "  adwuma stats\n"
+	 "  adwuma stats --json --queue translate\n"
+	 "  adwuma stats --watch 5"},
+	{"workers", "", "who works where on what", TAKES(OPT_QUEUE) | TAKES(OPT_JSON), 0, 0, cli_workers,
+	 "One line for each worker of each of `queues` (or of --queue): where it runs, how many of its\n"
+	 "threads are busy, how long it is up, whether its lease holds (alive, or dead since when), and\n"
+	 "the jobs it has in hand. With --json each is one object; lease_ms is how long the lease still\n"
+	 "holds, below zero how long it has run out.",
+	 "  adwuma workers\n"
+	 "  adwuma workers --json --queue translate"},
+};
+
+static const struct command mending[] = {
+	{"dead list", "[ID...]", "failed jobs", CHOICE | TAKES(OPT_JSON), 0, SIZE_MAX, cli_dead_list,
+	 "The jobs that failed and are kept for a second try, newest first: queue, id, type, error with\n"
+	 "its status, when, and its message. All that fit the IDs and filters, in all `queues` or in\n"
+	 "--queue. On a terminal the columns are aligned, elsewhere they are separated by tabs; with\n"
+	 "--json each is the whole entry as one object.\n\n"
+	 "Exit code: 0, or 1 where an ID is not among them.",
+	 "  adwuma dead list --newer-than 1h\n"
+	 "  adwuma dead list --error APIError --json --limit 100 > dead.jsonl"},
+	{"dead show", "[ID...]", "all that is known of failed jobs", CHOICE | TAKES(OPT_ALL) | TAKES(OPT_JSON), 0,
+	 SIZE_MAX, cli_dead_show,
+	 "Everything about the failed jobs that fit the IDs and filters, newest first: the error in full\n"
+	 "and the job itself; with --json each is one object. A job that is not JSON is shown as a\n"
+	 "string, one that is not even UTF-8 in base64; they have no id, so filters find them.\n\n"
+	 "Exit code: 0, or 1 where an ID is not among them.",
+	 "  adwuma dead show 42\n"
+	 "  adwuma dead show --error InvalidJobError --limit 3 --json"},
+	{"dead retry", "[ID...]", "put failed jobs back into their queues", CHOICE | TAKES(OPT_ALL), 0, SIZE_MAX,
+	 cli_dead_retry,
+	 "Puts the failed jobs that fit the IDs and filters back, oldest first, behind all that wait, with\n"
+	 "their tries counted anew; prints their ids. The old result of each is deleted in the same step,\n"
+	 "so that there can be a new one. Each job moves in one step: it may be stopped at any point and\n"
+	 "run again, also several at once, and no job is lost or doubled. Jobs that fail meanwhile are not\n"
+	 "taken twice.\n\n"
+	 "What cannot run again (no JSON object, or no usable id) is told and stays. Exit code: 0, or 1\n"
+	 "where an ID was not there or something stayed.",
+	 "  adwuma dead retry 43\n"
+	 "  adwuma dead retry --error APIError --newer-than 2h\n"
+	 "  adwuma dead retry --older-than 7d --queue bulk --limit 100 > ids"},
+	{"dead purge", "[ID...]", "delete failed jobs for good", CHOICE | TAKES(OPT_ALL), 0, SIZE_MAX, cli_dead_purge,
+	 "Deletes the failed jobs that fit the IDs and filters, oldest first, and says how many they were.\n"
+	 "Their results stay until they expire.\n\n"
+	 "Exit code: 0, or 1 where an ID was not there.",
+	 "  adwuma dead purge 44\n"
+	 "  adwuma dead purge --older-than 30d\n"
+	 "  adwuma dead purge --all --queue translate"},
+	{"cancel", "ID...", "take jobs back", TAKES(OPT_QUEUE), 1, SIZE_MAX, cli_cancel,
+	 "Tells the workers that these jobs are no longer wanted, in the queues where they are: one that\n"
+	 "waits is not begun, one that is delayed is due at once, a call that runs is aborted. Each then\n"
+	 "has a failed result with CancelledError; adwuma result --wait S waits for it. A queue without\n"
+	 "workers writes no results.\n\n"
+	 "With --queue an id that is not there yet is cancelled in advance, for as long as results live\n"
+	 "(result_ttl_s). Exit code: 0, or 1 where a job has ended already or is unknown.",
+	 "  adwuma cancel 45\n"
+	 "  adwuma cancel --queue translate 7 8 9"},
+	{"pause", "Q...", "let no worker begin jobs of a queue", TAKES(OPT_FOR) | TAKES(OPT_REASON), 1, SIZE_MAX,
+	 cli_pause,
+	 "From a second on no worker begins a job of these queues; what runs comes to its end. It holds\n"
+	 "until adwuma resume, or for the time of --for. A pause that is there already is replaced. Who\n"
+	 "paused, when, and the --reason are kept beside it: adwuma stats --json shows them.",
+	 "  adwuma pause translate --for 10m --reason 'the API is in maintenance'\n"
+	 "  adwuma pause transcribe synthesize"},
+	{"resume", "Q...", "let workers go on after a pause", 0, 1, SIZE_MAX, cli_resume,
+	 "Ends the pause of these queues, and says of each whether there was one.",
+	 "  adwuma resume translate transcribe synthesize"},
+};
+
+static const struct group {
+	const char *title;
+	const struct command *commands;
+	size_t n;
+} groups[] = {
+	{"Jobs", jobs, sizeof jobs / sizeof *jobs},
+	{"Look", views, sizeof views / sizeof *views},
+	{"Mend", mending, sizeof mending / sizeof *mending},
+};
+#define GROUPS (sizeof groups / sizeof *groups)
+
+/* How many words of a command's name stand there: all, or none. */
+static size_t match(const char *name, char *const *words)
+{
+	size_t first = strcspn(name, " ");
+
+	if (!words[0] || strlen(words[0]) != first || strncmp(words[0], name, first) != 0)
+		return 0;
+	if (!name[first])
+		return 1;
+	return words[1] && strcmp(words[1], name + first + 1) == 0 ? 2 : 0;
+}
+
+const struct command *command_find(char *const *words, size_t *nwords)
+{
+	for (size_t g = 0; g < GROUPS; g++) {
+		for (size_t i = 0; i < groups[g].n; i++) {
+			*nwords = match(groups[g].commands[i].name, words);
+			if (*nwords > 0)
+				return &groups[g].commands[i];
+		}
+	}
+	return NULL;
+}
+
+const struct command *command_of_group(const char *word, const struct command *after)
+{
+	size_t n = strlen(word);
+
+	for (size_t g = 0; g < GROUPS; g++) {
+		for (size_t i = 0; i < groups[g].n; i++) {
+			const struct command *command = &groups[g].commands[i];
+
+			if (!after && strncmp(command->name, word, n) == 0 && command->name[n] == ' ')
+				return command;
+			if (command == after)
+				after = NULL;
+		}
+	}
+	return NULL;
+}
+
+void commands_print(FILE *to)
+{
+	for (size_t g = 0; g < GROUPS; g++) {
+		fprintf(to, "%s%s:\n", g ? "\n" : "", groups[g].title);
+		for (size_t i = 0; i < groups[g].n; i++) {
+			const struct command *command = &groups[g].commands[i];
+
+			fprintf(to, "  %-11s %-9s %s\n", command->name, command->operands, command->summary);
+		}
+	}
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cancel, pause, resume: words to the workers, left in Redis. */
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "cli/cli.h"
+#include "cli/locate.h"
+#include "cli/look.h"
+#include "cli/out.h"
+#include "cli/slots.h"
+#include "lib/draft.h"
+
+#define WHY_BYTES_MAX 4096
+#define PAYLOAD_BYTES_MAX (1UL << 30)
+
+/* --- cancel. ------------------------------------------------------------------------------------------------------ */
+
+struct cancelling {
+	const struct cli *cli;
+	struct look look;
+	struct sought *jobs;
+	const char **ended; /* the queue in which a job has its result; NULL: in none */
+	size_t n;
+	int64_t now_ms;
+};
+
+/* Which jobs have their result in this queue. */
+static int find_results(struct cancelling *c, const char *queue, struct error *err)
+{
+	struct keys keys;
+
+	keys_init(&keys, c->cli->settings->key_prefix, queue);
+	for (size_t i = 0; i < c->n; i++) {
+		char name[KEY_MAX];
+
+		key_result(&keys, c->jobs[i].id, name);
+		if (redis_appendf(c->look.redis, err, "EXISTS %s", name))
+			return -1;
+	}
+	for (size_t i = 0; i < c->n; i++) {
+		struct reply *reply = NULL;
+
+		if (redis_receive(c->look.redis, &reply, err))
+			return -1;
+		if (reply_int(reply, 0) > 0)
+			c->ended[i] = queue;
+		reply_free(reply);
+	}
+	return 0;
+}
+
+/* Results last: a job that ends meanwhile is then found there. Twice, since a job may move back behind the look. */
+static int find_jobs(struct cancelling *c, struct error *err)
+{
+	const char *prefix = c->cli->settings->key_prefix;
+
+	for (size_t i = 0; i < 2 * c->look.nqueues; i++)
+		if (locate(c->look.redis, prefix, c->look.queues[i % c->look.nqueues], c->jobs, c->n, err))
+			return -1;
+	for (size_t i = 0; i < c->look.nqueues; i++)
+		if (find_results(c, c->look.queues[i], err))
+			return -1;
+	return redis_now_ms(c->look.redis, &c->now_ms, err);
+}
+
+static int write_down(const struct cancelling *c, const struct keys *keys, const char *id, struct error *err)
+{
+	return redis_call(c->look.redis, NULL, err, "ZADD %s %lld %s", keys->cancelled, (long long)c->now_ms, id);
+}
+
+/* Due at once, if it still waits there: then a worker takes it, sees that it is cancelled, and says so in its result. */
+static int hasten(const struct cancelling *c, const struct keys *keys, const struct sought *job, struct error *err)
+{
+	return redis_call(c->look.redis, NULL, err, "ZADD %s XX 0 %b", keys->delayed, buf_cstr(&job->payload),
+			  job->payload.len);
+}
+
+/* Returns the exit code, told; -1 with *err when Redis failed. */
+static int cancel_one(struct cancelling *c, size_t i, struct error *err)
+{
+	static const char *const was[] = {[PLACE_UNKNOWN] = "not known yet",
+					  [PLACE_WAITING] = "waiting",
+					  [PLACE_DELAYED] = "delayed",
+					  [PLACE_RUNNING] = "running"};
+	const struct sought *job = &c->jobs[i];
+	const char *queue = job->place == PLACE_UNKNOWN ? c->cli->option[OPT_QUEUE] : job->queue;
+	struct keys keys;
+
+	if (c->ended[i]) {
+		say("job %s: it has its result already, in queue %s; nothing to cancel", job->id, c->ended[i]);
+		return CLI_JOB_FAILED;
+	}
+	if (job->place == PLACE_DEAD) {
+		say("job %s: dead in queue %s; nothing to cancel (adwuma dead purge %s deletes it)", job->id, queue,
+		    job->id);
+		return CLI_JOB_FAILED;
+	}
+	if (!queue) {
+		say("job %s: unknown: no job of that id in any of the queues; with --queue it is cancelled in advance",
+		    job->id);
+		return CLI_JOB_FAILED;
+	}
+	keys_init(&keys, c->cli->settings->key_prefix, queue);
+	if (write_down(c, &keys, job->id, err) || (job->place == PLACE_DELAYED && hasten(c, &keys, job, err)))
+		return -1;
+	say("job %s: cancelled in queue %s; it was %s", job->id, queue, was[job->place]);
+	return CLI_DONE;
+}
+
+static int cancel_all(struct cancelling *c)
+{
+	struct error err = {0};
+	int rc = look_connect(&c->look, c->cli);
+
+	if (rc == CLI_DONE && find_jobs(c, &err))
+		return look_failed(&c->look, &err);
+	for (size_t i = 0; i < c->n && (rc == CLI_DONE || rc == CLI_JOB_FAILED); i++) {
+		int one = cancel_one(c, i, &err);
+
+		if (one < 0)
+			rc = look_failed(&c->look, &err);
+		else if (one)
+			rc = one;
+	}
+	return rc;
+}
+
+int cli_cancel(const struct cli *cli)
+{
+	struct cancelling c = {.cli = cli, .n = cli->noperands};
+	int rc = cli_ids(cli);
+
+	if (rc)
+		return rc;
+	c.jobs = calloc(c.n, sizeof *c.jobs);
+	c.ended = calloc(c.n, sizeof *c.ended);
+	for (size_t i = 0; c.jobs && i < c.n; i++)
+		c.jobs[i] = (struct sought){.id = cli->operands[i],
+					    .keep_payload = true,
+					    .payload = BUF_INIT(PAYLOAD_BYTES_MAX)};
+	look_choose_queues(&c.look, cli);
+	if (c.jobs && c.ended) {
+		rc = cancel_all(&c);
+	} else {
+		say("no memory for %zu jobs", c.n);
+		rc = CLI_JOB_FAILED;
+	}
+	for (size_t i = 0; c.jobs && i < c.n; i++)
+		buf_release(&c.jobs[i].payload);
+	free(c.jobs);
+	free(c.ended);
+	look_close(&c.look);
+	return rc;
+}
+
+/* --- pause, resume. ----------------------------------------------------------------------------------------------- */
+
+static int check_queues(const struct cli *cli)
+{
+	for (size_t i = 0; i < cli->noperands; i++)
+		if (!draft_is_queue(cli->operands[i], strlen(cli->operands[i])))
+			return cli_misused(cli->command, "'%s' is no queue name: 1 to %d characters of a-z 0-9 _ . -",
+					   cli->operands[i], QUEUE_NAME_MAX);
+	return CLI_DONE;
+}
+
+/* "maintenance (ama@host, 2026-11-25T03:47:11Z)" */
+static void write_why(const struct cli *cli, struct buf *out)
+{
+	const struct passwd *user = getpwuid(getuid());
+	const char *reason = cli->option[OPT_REASON];
+	char host[256] = "", date[TIME_TEXT_MAX];
+
+	gethostname(host, sizeof host - 1);
+	show_time(clock_real_ms(), date);
+	clean_line(out, reason ? reason : "paused", strlen(reason ? reason : "paused"));
+	if (user)
+		buf_printf(out, " (%s@%s, %s)", user->pw_name, host, date);
+	else
+		buf_printf(out, " (uid %lu@%s, %s)", (unsigned long)getuid(), host, date);
+}
+
+/* A queue's name may be misspelt: then nobody listens. */
+static int hint_at_workers(const struct look *look, const struct keys *keys, const char *queue, struct error *err)
+{
+	struct reply *reply = NULL;
+
+	if (redis_call(look->redis, &reply, err, "ZCARD %s", keys->workers))
+		return -1;
+	if (reply_int(reply, 0) == 0)
+		say("  no worker serves a queue %s now; it holds for those that come", queue);
+	reply_free(reply);
+	return 0;
+}
+
+static int pause_queue(const struct look *look, const struct keys *keys, const char *queue, const struct buf *why,
+		       int64_t for_ms, struct error *err)
+{
+	struct reply *before = NULL;
+	const char *old;
+	int rc;
+
+	if (for_ms > 0)
+		rc = redis_call(look->redis, &before, err, "SET %s %b GET PX %lld", keys->paused, buf_cstr(why),
+				why->len, (long long)for_ms);
+	else
+		rc = redis_call(look->redis, &before, err, "SET %s %b GET", keys->paused, buf_cstr(why), why->len);
+	if (rc)
+		return -1;
+	old = reply_bytes(before, NULL);
+	if (for_ms > 0)
+		say("queue %s: paused for %" PRId64 ".%03" PRId64 " s%s%s", queue, for_ms / 1000, for_ms % 1000,
+		    old ? "; it was paused already: " : "", old ? old : "");
+	else
+		say("queue %s: paused%s%s", queue, old ? "; it was paused already: " : "", old ? old : "");
+	reply_free(before);
+	return hint_at_workers(look, keys, queue, err);
+}
+
+static int resume_queue(const struct look *look, const struct keys *keys, const char *queue, struct error *err)
+{
+	struct reply *reply = NULL;
+
+	if (redis_call(look->redis, &reply, err, "DEL %s", keys->paused))
+		return -1;
+	if (reply_int(reply, 0) > 0)
+		say("queue %s: goes on", queue);
+	else
+		say("queue %s: was not paused", queue);
+	reply_free(reply);
+	return 0;
+}
+
+int cli_pause(const struct cli *cli)
+{
+	struct buf why = BUF_INIT(WHY_BYTES_MAX);
+	struct look look = {0};
+	struct error err = {0};
+	int64_t for_ms = 0;
+	int rc = check_queues(cli);
+
+	if (rc == CLI_DONE)
+		rc = cli_age_ms(cli, OPT_FOR, 0, &for_ms);
+	if (rc == CLI_DONE && cli->option[OPT_FOR] && for_ms == 0)
+		rc = cli_misused(cli->command, "--for 0 would pause nothing");
+	write_why(cli, &why);
+	if (rc == CLI_DONE && why.failed)
+		rc = cli_misused(cli->command, "--reason: at most %d bytes", WHY_BYTES_MAX - 512);
+	if (rc == CLI_DONE)
+		rc = look_connect(&look, cli);
+	for (size_t i = 0; rc == CLI_DONE && i < cli->noperands; i++) {
+		struct keys keys;
+
+		keys_init(&keys, cli->settings->key_prefix, cli->operands[i]);
+		if (pause_queue(&look, &keys, cli->operands[i], &why, for_ms, &err))
+			rc = look_failed(&look, &err);
+	}
+	buf_release(&why);
+	look_close(&look);
+	return rc;
+}
+
+int cli_resume(const struct cli *cli)
+{
+	struct look look = {0};
+	struct error err = {0};
+	int rc = check_queues(cli);
+
+	if (rc == CLI_DONE)
+		rc = look_connect(&look, cli);
+	for (size_t i = 0; rc == CLI_DONE && i < cli->noperands; i++) {
+		struct keys keys;
+
+		keys_init(&keys, cli->settings->key_prefix, cli->operands[i]);
+		if (resume_queue(&look, &keys, cli->operands[i], &err))
+			rc = look_failed(&look, &err);
+	}
+	look_close(&look);
+	return rc;
+}
