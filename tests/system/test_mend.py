@@ -485,11 +485,12 @@ def test_watch_gives_rates_as_json(system, cli):
     first = json.loads(p.stdout.readline())
     assert first["per_second"] is None and first["succeeded"] == 100 and first["at_ms"] > NOW - 600000
     r.hincrby(Q + "stats", "succeeded", 50)
-    grown = 0.0
-    while grown < 49.5:
-        tick = json.loads(p.stdout.readline())
-        grown += tick["per_second"]["succeeded"] * 0.2
-        assert tick["per_second"]["failed"] == 0 and grown < 60
+    grown, tick = 0.0, first
+    while tick["succeeded"] < 150:
+        before, tick = tick, json.loads(p.stdout.readline())
+        grown += tick["per_second"]["succeeded"] * (tick["at_ms"] - before["at_ms"]) / 1000
+        assert tick["per_second"]["failed"] == 0
+    assert 45 < grown < 55
     r.delete(Q + "stats")
     while tick["succeeded"]:
         tick = json.loads(p.stdout.readline())
