@@ -53,6 +53,17 @@ START_TEST(the_last_of_two_counts_and_null_is_absent)
 }
 END_TEST
 
+START_TEST(a_key_is_decoded_once)
+{
+	ck_assert_int_eq(parse("{\"id\":\"a\",\"text\":\"x\",\"\\\\u0069d\":\"b\",\"te\\\\u0078t\":5}"), 0);
+	ck_assert_str_eq(job.id, "a");
+	ck_assert_str_eq(job_string(&job, JOB_TEXT, "?"), "x");
+	/* No escapes: read as such they lead out of a table. */
+	ck_assert_int_eq(parse("{\"id\":\"a\",\"text\":\"x\",\"\\\\&\":1,\"\\\\\":1,\"\\\\u\":1,\"\\\\\\u00ff\":1}"),
+			 0);
+}
+END_TEST
+
 START_TEST(a_bad_number_does_not_shape_the_result)
 {
 	ck_assert_int_eq(parse("{\"id\":\"a\",\"text\":\"x\",\"result_ttl_s\":0}"), -1);
@@ -429,6 +440,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_job_is_read);
 	tcase_add_test(t, the_last_of_two_counts_and_null_is_absent);
+	tcase_add_test(t, a_key_is_decoded_once);
 	tcase_add_test(t, a_bad_number_does_not_shape_the_result);
 	tcase_add_loop_test(t, each_job_is_taken_or_refused_with_the_reason, 0, sizeof jobs / sizeof *jobs);
 	tcase_add_test(t, lengths_are_bounded);
