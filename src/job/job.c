@@ -12,6 +12,7 @@
 #define QUOTE_MAX 60		     /* bytes of the producer's value in a message */
 #define NAME_MAX_BYTES 32	     /* longer keys are none of ours */
 #define ARENA_MAX (1UL << 30)	     /* decoded strings are never longer than the payload, which is bounded */
+#define ATTEMPT_DIGITS 7	     /* of its largest value */
 #define TIME_MAX_MS 9007199254740992 /* 2^53: what every producer's numbers hold exactly */
 
 enum kind { ID, TEXT, NAME, INTEGER, SWITCH, CHOICE, OBJECT };
@@ -333,6 +334,15 @@ static void read_for_result(struct job *job)
 	}
 }
 
+/* What a worker added for the way back does not count: a job that was accepted once must not be refused when it comes again. */
+static size_t producers_bytes(const struct job *job)
+{
+	struct span v = job->field[JOB_ATTEMPT];
+	size_t digits = v.len < ATTEMPT_DIGITS ? v.len : ATTEMPT_DIGITS;
+
+	return job->payload_len - (v.ptr ? sizeof ",\"attempt\":" - 1 + digits : 0);
+}
+
 static int check_whole(struct job *job, enum json_verdict verdict, enum json_type type, size_t max_bytes,
 		       struct fault *fault)
 {
@@ -350,9 +360,9 @@ static int check_whole(struct job *job, enum json_verdict verdict, enum json_typ
 	if (!*job->id)
 		fault_set(fault, "InvalidJobError", 0,
 			  "the job has no usable id: 1 to 128 characters of A-Z a-z 0-9 . _ : -");
-	else if (job->payload_len > max_bytes)
+	else if (producers_bytes(job) > max_bytes)
 		fault_set(fault, "InvalidJobError", 0, "the job has %zu bytes; max_job_bytes allows %zu",
-			  job->payload_len, max_bytes);
+			  producers_bytes(job), max_bytes);
 	else if (verdict == JSON_TOO_DEEP)
 		fault_set(fault, "InvalidJobError", 0, "the job is nested deeper than %d levels", JSON_DEPTH_MAX);
 	else if (verdict == JSON_NOT_UTF8)

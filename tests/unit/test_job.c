@@ -228,6 +228,11 @@ START_TEST(lengths_are_bounded)
 	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"text\":\"%s\"}", "x", 1001, 1020), -1);
 	ck_assert_str_eq(job.id, "a");
 	ck_assert_str_eq(buf_cstr(&fault.message), "the job has 1021 bytes; max_job_bytes allows 1020");
+	/* A worker's own field does not count, however often the job comes back. */
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"text\":\"%s\",\"attempt\":1000000}", "x", 1000, 1020), 0);
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"text\":\"%s\",\"attempt\":9}", "x", 1001, 1020), -1);
+	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"attempt\":1.%s}", "0", 1000, 1000), -1);
+	ck_assert_int_eq(parse_filled("{\"attempt\":%s}", "1", 1, 1), -1);
 	/* A long key is none of ours, whatever it begins with. */
 	ck_assert_int_eq(parse_filled("{\"id\":\"a\",\"\\u0069\\u0064%s\":\"b\"}", "x", 500, 10000), 0);
 	ck_assert_str_eq(job.id, "a");
