@@ -109,25 +109,40 @@ void outcome_result_json(const struct job *job, const struct outcome *o, const s
 	buf_char(out, '}');
 }
 
+static void count(void *ctx, struct span key, struct span value)
+{
+	(void)key;
+	(void)value;
+	++*(size_t *)ctx;
+}
+
+/* Only what can be checked whole may stand as JSON, one level deeper than it was. Checked where it stands, it must be one value. */
+static bool add_as_json(const struct job *job, struct buf *out)
+{
+	size_t from = out->len, members = 0;
+	bool is_json;
+
+	buf_lit(out, "{\"job\":");
+	buf_add(out, job->payload, job->payload_len);
+	buf_char(out, '}');
+	is_json = !out->failed && json_scan(out->ptr + from, out->len - from, NULL, count, &members) == JSON_OK &&
+		  members == 1;
+	buf_cut(out, is_json ? out->len - 1 : from);
+	return is_json;
+}
+
 void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, size_t max_bytes,
 		       struct buf *out)
 {
-	/* Only what was checked whole may stand as JSON. */
-	bool as_json = job->payload_len <= max_bytes && job->is_utf8 &&
-		       json_scan(job->payload, job->payload_len, NULL, NULL, NULL) == JSON_OK;
-
 	if (job->payload_len > max_bytes) {
 		buf_printf(out, "{\"job\":null,\"job_bytes\":%zu", job->payload_len);
-	} else if (as_json) {
-		buf_lit(out, "{\"job\":");
-		buf_add(out, job->payload, job->payload_len);
-	} else if (job->is_utf8) {
-		buf_lit(out, "{\"job\":");
-		buf_json_string(out, job->payload, job->payload_len);
-	} else {
+	} else if (!job->is_utf8) {
 		buf_lit(out, "{\"job_base64\":\"");
 		base64_encode(out, job->payload, job->payload_len);
 		buf_char(out, '"');
+	} else if (!add_as_json(job, out)) {
+		buf_lit(out, "{\"job\":");
+		buf_json_string(out, job->payload, job->payload_len);
 	}
 	buf_lit(out, ",\"error\":");
 	fault_json(fault, out);

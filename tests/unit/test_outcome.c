@@ -289,6 +289,33 @@ START_TEST(a_deep_payload_is_kept_as_text)
 }
 END_TEST
 
+/* An entry is one level deeper than its job, and whoever reads it bounds the depth as we do. */
+START_TEST(an_entry_is_not_too_deep_to_be_read)
+{
+	struct buf payload = BUF_INIT(10000);
+	struct json *j;
+
+	for (int depth = JSON_DEPTH_MAX - 1; depth <= JSON_DEPTH_MAX; depth++) {
+		buf_clear(&payload);
+		buf_lit(&payload, "{\"id\":\"a\",\"type\":\"translate\",\"x\":");
+		for (int i = 1; i < depth; i++)
+			buf_char(&payload, '[');
+		for (int i = 1; i < depth; i++)
+			buf_char(&payload, ']');
+		buf_char(&payload, '}');
+		ck_assert_int_eq(parse(payload.ptr, payload.len), 0);
+		outcome_dead_json(&job, &o.fault, 1, &out);
+		j = read_out();
+		if (depth < JSON_DEPTH_MAX)
+			ck_assert_int_eq(json_type(json_get(j, "job")), JSON_OBJECT);
+		else
+			ck_assert_str_eq(json_text(json_get(j, "job")), payload.ptr);
+		json_free(j);
+	}
+	buf_release(&payload);
+}
+END_TEST
+
 /* --- Delays. ------------------------------------------------------------------------------------------------------------ */
 
 START_TEST(what_the_server_asked_for_is_never_undercut)
@@ -323,6 +350,7 @@ int main(void)
 	tcase_add_test(t, cleared_means_new);
 	tcase_add_loop_test(t, the_payload_is_kept_as_it_can_be, 0, sizeof dead / sizeof *dead);
 	tcase_add_test(t, a_deep_payload_is_kept_as_text);
+	tcase_add_test(t, an_entry_is_not_too_deep_to_be_read);
 	tcase_add_test(t, what_the_server_asked_for_is_never_undercut);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
