@@ -148,18 +148,42 @@ int turn_write(struct turn *t, const struct redis *r, const struct keys *k, cons
 	return t->args.failed || t->names.failed ? error_set(err, ERR_MEMORY, "out of memory") : 0;
 }
 
-int turn_read(const struct reply *reply, const struct turn_request *q, struct turn_answer *out, struct error *err)
+/* A worker takes each payload's memory, and looks at a letter for each settlement: nothing else may pass. */
+static bool has_shape(const struct reply *reply, const struct turn_request *q)
 {
-	size_t nletters = 0, nstate = 0;
+	size_t nletters = 0, nstate = 0, n = reply_count(reply);
 	const char *letters = reply_bytes(reply_at(reply, 0), &nletters);
 	const char *state = reply_bytes(reply_at(reply, 1), &nstate);
-	bool alive = state && *state == CLAIM_VICTIM_ALIVE;
-	size_t claimed = reply_count(reply) < TURN_FIRST_PAYLOAD ? 0 : reply_count(reply) - TURN_FIRST_PAYLOAD;
 
-	if (!letters || !state || (!alive && nletters != q->nsettle) || claimed > q->nslots)
+	if (!letters || !state || nstate > 1 || n < TURN_FIRST_PAYLOAD || n > TURN_FIRST_PAYLOAD + q->nslots)
+		return false;
+	for (size_t i = TURN_FIRST_PAYLOAD; i < n; i++)
+		if (!reply_bytes(reply_at(reply, i), NULL))
+			return false;
+	switch ((enum claim_state) * state) {
+	case CLAIM_FULL:
+	case CLAIM_EMPTY:
+	case CLAIM_BYTES:
+	case CLAIM_UNLISTED:
+	case CLAIM_PAUSED:
+	case CLAIM_REFUSED:
+		return nletters == q->nsettle;
+	case CLAIM_VICTIM_ALIVE:
+		return *q->victim;
+	}
+	return false;
+}
+
+int turn_read(const struct reply *reply, const struct turn_request *q, struct turn_answer *out, struct error *err)
+{
+	if (!has_shape(reply, q))
 		return error_set(err, ERR_REFUSED,
 				 "the turn script gave an answer of another shape: is another program using our keys?");
-	*out = (struct turn_answer){letters, (enum claim_state) * state, reply_int(reply_at(reply, 2), 0) != 0,
-				    claimed};
+	*out = (struct turn_answer){
+		.letters = reply_bytes(reply_at(reply, 0), NULL),
+		.state = (enum claim_state) * reply_bytes(reply_at(reply, 1), NULL),
+		.any_cancelled = reply_int(reply_at(reply, 2), 0) != 0,
+		.nclaimed = reply_count(reply) - TURN_FIRST_PAYLOAD,
+	};
 	return 0;
 }

@@ -209,6 +209,12 @@ static void take_waited(struct line *l)
 	if (!reply)
 		return;
 	fault_point("wait:after");
+	if (!reply_error(reply) && !reply_is_nil(reply) && !reply_bytes(reply, NULL)) {
+		error_set(&err, ERR_LINK, "BLMOVE gave an answer of another shape");
+		lose_b(l, &err);
+		reply_free(reply);
+		return;
+	}
 	l->wait = WAIT_NONE;
 	if (!reply_error(reply))
 		line_well(l);
