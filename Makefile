@@ -1,5 +1,5 @@
 # Adwuma: `make` builds all programs into build/, `make help` lists the targets.
-# A sanitized build goes to a folder of its own: make SAN=address (also undefined, thread). FAULTS=1 compiles fault points in.
+# A sanitized build goes to a folder of its own: make SAN=address (also undefined, thread, fuzzer). FAULTS=1 compiles fault points in.
 
 VERSION := 0.1.0
 CC ?= cc
@@ -10,8 +10,9 @@ PYTHON ?= /usr/bin/python3
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
 PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd
-, := ,
-SAN_FLAGS := $(if $(SAN),-fsanitize=$(if $(filter address,$(SAN)),address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+SAN_address := address,undefined
+SAN_fuzzer := address,undefined,fuzzer-no-link
+SAN_FLAGS := $(if $(SAN),-fsanitize=$(or $(SAN_$(SAN)),$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 HARDEN := -fstack-protector-strong -fPIC $(if $(SAN)$(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
 # Clang would need a linker plugin that Debian's clang does not bring.
 LTO := $(if $(SAN)$(NO_LTO)$(findstring clang,$(CC)),,-flto=auto)
@@ -31,9 +32,10 @@ COMMON := $(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c) $(B)/obj/gen/scripts.o
 LIB_OBJ := $(call obj,$(LIB_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
 PROGRAMS := $(B)/adwumad $(B)/adwuma $(B)/adwuma-stubapi
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench install deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench fuzz fuzz-built install deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -42,6 +44,7 @@ help:
 	@echo "make test       install what is missing, build, run all tests"
 	@echo "make test-unit, make test-system TESTS='-k words'   the two parts alone, or a choice of the second"
 	@echo "make bench      jobs per second beside a bare curl loop"
+	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    DESTDIR= PREFIX=/usr/local"
 	@echo "make clean"
@@ -81,10 +84,13 @@ $(B)/obj/%.o: %.c $(B)/flags
 	@echo CC $<; $(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(B)/tests/%: tests/unit/%.c $(COMMON)
 	@mkdir -p $(@D)
-	@echo LD $@; $(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) -pie -o $@ $^ $(LIBS) $$(pkg-config --libs check)
+	@echo LD $@; $(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) -pie -o $@ $(filter-out %.h,$^) $(LIBS) $$(pkg-config --libs check)
+$(B)/fuzz/%: tests/fuzz/%.c $(COMMON)
+	@mkdir -p $(@D)
+	@echo LD $@; $(CC) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -pie -o $@ $(filter-out %.h,$^) $(LIBS)
 $(B)/bare: $(B)/obj/tests/bench/bare.o
 	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
--include $(wildcard $(addprefix $(B)/,obj/*/*.d obj/*/*/*.d tests/*.d))
+-include $(wildcard $(addprefix $(B)/,obj/*/*.d obj/*/*/*.d tests/*.d fuzz/*.d))
 
 # On a fresh machine the tools come first, so what needs them runs in a make of its own.
 deps:
@@ -109,6 +115,11 @@ bench:
 	scripts/install-deps
 	$(MAKE) all $(B)/bare
 	ADWUMA_BUILD=$(B) scripts/bench
+fuzz:
+	scripts/install-deps fuzz
+	$(MAKE) CC=clang SAN=fuzzer fuzz-built
+fuzz-built: $(FUZZ)
+	ADWUMA_BUILD=$(B) scripts/fuzz $(notdir $(FUZZ))
 lint:
 	scripts/lint
 
