@@ -35,7 +35,7 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench fuzz fuzz-built install deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench fuzz fuzz-built model install deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -45,6 +45,7 @@ help:
 	@echo "make test-unit, make test-system TESTS='-k words'   the two parts alone, or a choice of the second"
 	@echo "make bench      jobs per second beside a bare curl loop"
 	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
+	@echo "make model      the protocol on a model, searched by spin: it holds, and without any one of its rules it breaks"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    DESTDIR= PREFIX=/usr/local"
 	@echo "make clean"
@@ -120,6 +121,9 @@ fuzz:
 	$(MAKE) CC=clang SAN=fuzzer fuzz-built
 fuzz-built: $(FUZZ)
 	ADWUMA_BUILD=$(B) scripts/fuzz $(notdir $(FUZZ))
+model:
+	scripts/install-deps model
+	scripts/model
 lint:
 	scripts/lint
 
