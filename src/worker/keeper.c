@@ -15,8 +15,9 @@
 #include "worker/fault_point.h"
 #include "worker/reap.h"
 
-#define ROUND_MAX_MS 800 /* a pause holds from one second on */
-#define DUE_MAX 100	 /* jobs moved to ready in one script call */
+#define ROUND_MAX_MS 800  /* a pause holds from one second on */
+#define DUE_MAX 100	  /* jobs moved to ready in one script call */
+#define GRACE_MIN_MS 3000 /* longer than any worker's pause before it tries to connect again */
 #define AUDIT_SLOTS 512
 #define TICK_FIRST_EXPIRED 8
 #define CANCEL_JOBS 256
@@ -30,6 +31,7 @@ struct charge { /* what the keeper knows of one line */
 	_Atomic int64_t written_ms; /* mono: when the last probe was written */
 	bool registered;
 	size_t sweep_at; /* which of the gone workers is looked at next */
+	bool late;	 /* told that the lease was renewed late */
 	bool refused;	 /* told that Redis refuses our commands for this queue */
 };
 
@@ -159,6 +161,8 @@ static int connect_redis(struct keeper *k)
 		return -1;
 	}
 	up_ms = k->connected_once ? 0 : redis_uptime_s(k->r) * 1000;
+	if (lease_ms < GRACE_MIN_MS)
+		lease_ms = GRACE_MIN_MS;
 	k->reap_from_ms = clock_mono_ms() + (up_ms < lease_ms ? lease_ms - up_ms : 0);
 	k->connected_once = true;
 	if (k->lost) {
@@ -243,6 +247,9 @@ static void struck_off(struct keeper *k, struct charge *c)
 static void lapsed(struct charge *c)
 {
 	line_lease_lapsed(c->line);
+	if (c->late)
+		return;
+	c->late = true;
 	log_event(LOG_WARN, "lease renewed late", "queue", line_queue(c->line), "then",
 		  "jobs that were waiting here are handed back", NULL);
 }
@@ -328,8 +335,11 @@ static int tick(struct keeper *k, struct charge *c)
 		if (k->ctx->phase < PHASE_DRAIN) /* at the end the line needs no list */
 			struck_off(k, c);
 	} else {
-		if (state && strcmp(state, "late") == 0)
+		/* By our own clock too: an answer that said so may have been lost. */
+		if ((state && strcmp(state, "late") == 0) || line_lease_out(c->line))
 			lapsed(c);
+		else
+			c->late = false;
 		line_renewed(c->line, sent_ms + k->ctx->settings->lease_ms);
 		if (!c->registered && line_leaving(c->line) && take_off_again(k, c, worker)) {
 			reply_free(reply);

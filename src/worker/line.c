@@ -41,7 +41,7 @@ struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, st
 	l->index = queue;
 	l->turned_ms = clock_mono_ms();
 	l->queue = q;
-	l->nslots = nslots;
+	l->nslots = l->wait_slot = nslots;
 	l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	l->free = malloc(nslots * sizeof *l->free);
 	keys_init(&l->keys, ctx->settings->key_prefix, q->name);
@@ -299,6 +299,16 @@ void line_hand_back_all(struct line *l, struct task *t)
 	}
 }
 
+bool line_lease_out(struct line *l)
+{
+	bool out;
+
+	pthread_mutex_lock(&l->lock);
+	out = l->listed && clock_boot_ms() >= l->lease_until_ms;
+	pthread_mutex_unlock(&l->lock);
+	return out;
+}
+
 void line_lease_lost(struct line *l)
 {
 	pthread_mutex_lock(&l->lock);
@@ -365,6 +375,8 @@ void line_adopt(struct line *l, unsigned slot)
 	bool found = false;
 
 	pthread_mutex_lock(&l->lock);
+	if (slot == l->wait_slot)
+		found = l->wait_suspect = true;
 	for (size_t i = 0; i < l->nfree && !found; i++) {
 		if (l->free[i] != slot)
 			continue;
@@ -384,6 +396,9 @@ size_t line_free_slots(struct line *l, unsigned *out, size_t max, size_t from)
 	pthread_mutex_lock(&l->lock);
 	for (size_t i = from; i < l->nfree && n < max; i++)
 		out[n++] = l->free[i];
+	/* A late wait may have filled it before the one that runs. */
+	if (n < max && from <= l->nfree && l->wait_slot < l->nslots)
+		out[n++] = l->wait_slot;
 	pthread_mutex_unlock(&l->lock);
 	return n;
 }
@@ -446,7 +461,7 @@ void task_parse(struct task *t)
 }
 
 /* A payload that was read into a slot becomes a task; takes the reply's string. */
-struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation, struct reply *payload)
+struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation, unsigned lease, struct reply *payload)
 {
 	struct task *t = &l->tasks[slot];
 	bool now;
@@ -454,6 +469,7 @@ struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation,
 	t->line = l;
 	t->slot = slot;
 	t->generation = generation;
+	t->lease = lease;
 	t->next = NULL;
 	t->payload = reply_steal(payload, &t->payload_len);
 	t->audio = t->has_dead = t->was_cancelled = false;
@@ -466,7 +482,6 @@ struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation,
 	t->busy = true;
 	t->parsed = now;
 	l->nbusy++;
-	t->lease = l->lease;
 	if (generation != l->generation)
 		l->nold++;
 	pthread_mutex_unlock(&l->lock);

@@ -66,6 +66,7 @@ unsigned line_generation(struct line *l);
 /* Keeper thread. */
 void line_renewed(struct line *l,
 		  int64_t lease_until_boot_ms); /* the lease of the current generation holds until then */
+bool line_lease_out(struct line *l);		/* by our own clock the lease had run out, whatever Redis told of it */
 void line_lease_lost(struct line *l); /* on to the next generation; it must be registered before anything is claimed */
 /* The lease had run out and could be renewed: somebody may have taken jobs meanwhile, so what has not begun is handed back. Before line_renewed. */
 void line_lease_lapsed(struct line *l);

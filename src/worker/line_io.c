@@ -50,11 +50,36 @@ void line_lose_a(struct line *l, const struct error *err)
 		line_free_slot_unsure(l, l->claim[--l->nclaim]);
 }
 
+/* The wait that used the slot has ended. */
+static unsigned take_wait_slot(struct line *l, bool *suspect)
+{
+	unsigned slot;
+
+	pthread_mutex_lock(&l->lock);
+	slot = l->wait_slot;
+	*suspect = l->wait_suspect;
+	l->wait_slot = l->nslots;
+	l->wait_suspect = false;
+	pthread_mutex_unlock(&l->lock);
+	return slot;
+}
+
+static void free_wait_slot(struct line *l, bool unsure)
+{
+	bool suspect;
+	unsigned slot = take_wait_slot(l, &suspect);
+
+	if (unsure || suspect)
+		line_free_slot_unsure(l, slot);
+	else
+		line_free_slot(l, slot);
+}
+
 static void lose_b(struct line *l, const struct error *err)
 {
 	lose(l, &l->b, &l->b_lost, err->msg);
 	if (l->wait != WAIT_NONE)
-		line_free_slot_unsure(l, l->wait_slot);
+		free_wait_slot(l, true);
 	l->wait = WAIT_NONE;
 	l->empty = false;
 }
@@ -143,6 +168,7 @@ static void begin_wait(struct line *l)
 	if (may)
 		l->wait_slot = l->free[--l->nfree];
 	l->wait_generation = l->generation;
+	l->wait_lease = l->lease;
 	pthread_mutex_unlock(&l->lock);
 	if (!may)
 		return;
@@ -219,16 +245,19 @@ static void take_waited(struct line *l)
 	if (!reply_error(reply))
 		line_well(l);
 	if (reply_error(reply)) {
-		line_free_slot(l, l->wait_slot); /* an error reply: nothing was moved */
+		free_wait_slot(l, false); /* an error reply: nothing was moved */
 		error_set(&err, ERR_LINK, "%s", reply_error(reply));
 		if (reply_passes(reply))
 			lose_b(l, &err);
 		else
 			line_rest(l, &err);
 	} else if (reply_is_nil(reply)) {
-		line_free_slot(l, l->wait_slot);
+		free_wait_slot(l, false);
 	} else {
-		struct task *t = line_begin_task(l, l->wait_slot, l->wait_generation, reply);
+		/* Where the slot held another job already, the audit finds that one when this one is settled. */
+		bool suspect;
+		unsigned slot = take_wait_slot(l, &suspect);
+		struct task *t = line_begin_task(l, slot, l->wait_generation, l->wait_lease, reply);
 
 		l->empty = false;
 		stock_backlog(l->stock, l->index, true);
@@ -300,12 +329,15 @@ static void step(struct line *l)
 {
 	int64_t gather_us = -1, sleep_us = (int64_t)IDLE_POLL_MS * 1000;
 	size_t threads_free = 0, want = 0;
-	bool claim = may_claim(l), resting = is_resting(l), settle;
+	bool claim = may_claim(l), resting = is_resting(l), settle, end;
 
 	retry_held(l);
 	if (claim)
 		want = stock_demand(l->stock, l->index, &threads_free);
-	else if (l->wait == WAIT_PENDING)
+	pthread_mutex_lock(&l->lock);
+	end = !claim || l->wait_suspect;
+	pthread_mutex_unlock(&l->lock);
+	if (end)
 		end_wait(l);
 	pthread_mutex_lock(&l->lock);
 	settle = !resting && settle_now(l, &gather_us);
@@ -332,7 +364,7 @@ static void step(struct line *l)
 		sleep_us = GATHER_US;
 	if (l->held || resting)
 		sleep_us = min64(sleep_us, RETRY_MS * 1000);
-	if (l->wait == WAIT_PENDING && !claim)
+	if (l->wait == WAIT_PENDING && end)
 		sleep_us = min64(sleep_us, UNBLOCK_AGAIN_US);
 	sleep_until_needed(l, sleep_us);
 	if (l->wait != WAIT_NONE)

@@ -44,6 +44,8 @@ struct line {
 	size_t nbusy, nold; /* claimed and unsettled; of these, under former ids */
 	size_t adopt;	    /* so many on top of free are to be claimed whatever the demand */
 	bool paused;
+	unsigned wait_slot; /* nslots: none; where the job will be, should one come */
+	bool wait_suspect;  /* the slot of the wait was seen full: end the wait, and look */
 
 	/* The I/O thread's own. */
 	struct redis *a, *b;
@@ -52,7 +54,7 @@ struct line {
 	int64_t connect_at_ms;
 	int64_t b_client; /* CLIENT ID of b */
 	enum wait_state wait;
-	unsigned wait_slot, wait_generation; /* where the job will be, should one come */
+	unsigned wait_generation, wait_lease; /* under which it was begun */
 	int64_t wait_until_ms;
 	bool empty;		  /* ready had nothing left at the last look */
 	int64_t refused_until_ms; /* no claims until then */
@@ -82,8 +84,9 @@ void line_hand_back_all(struct line *l, struct task *first); /* likewise */
 void line_free_slot(struct line *l, unsigned slot);
 /* Nobody can say what became of it: look into it with the next claim. */
 void line_free_slot_unsure(struct line *l, unsigned slot);
-/* A payload that was read into a slot becomes a task; takes the reply's string. generation: the one under which it was asked for. */
-struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation, struct reply *payload);
+/* A payload that was read into a slot becomes a task; takes the reply's string. generation, lease: under which it was asked for, because a lease that
+ * ran out between request and answer is not the one under which the job may begin. */
+struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation, unsigned lease, struct reply *payload);
 void line_finish_task(struct line *l, struct task *t);
 
 /* --- line_turn.c --- */

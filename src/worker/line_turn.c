@@ -282,7 +282,8 @@ void line_hand_out(struct line *l, struct task *first, bool waited, bool any_can
 	stock_put(l->stock, l->index, keep, n);
 }
 
-static void after_claim(struct line *l, const struct turn_answer *answer, struct reply *reply, unsigned generation)
+static void after_claim(struct line *l, const struct turn_answer *answer, struct reply *reply, unsigned generation,
+			unsigned lease)
 {
 	struct task *first = NULL, **tail = &first;
 	bool asked = l->nclaim > 0;
@@ -292,7 +293,7 @@ static void after_claim(struct line *l, const struct turn_answer *answer, struct
 			line_free_slot(l, l->claim[i]);
 			continue;
 		}
-		*tail = line_begin_task(l, l->claim[i], generation, reply_at(reply, TURN_FIRST_PAYLOAD + i));
+		*tail = line_begin_task(l, l->claim[i], generation, lease, reply_at(reply, TURN_FIRST_PAYLOAD + i));
 		tail = &(*tail)->next;
 	}
 	l->nclaim = 0;
@@ -363,8 +364,12 @@ void line_take_turn(struct line *l, size_t want)
 	struct turn_answer answer = {0};
 	struct reply *reply = NULL;
 	struct error err = {0};
-	unsigned generation = line_generation(l);
+	unsigned generation, lease;
 
+	pthread_mutex_lock(&l->lock);
+	generation = l->generation;
+	lease = l->lease;
+	pthread_mutex_unlock(&l->lock);
 	line_worker_id(l, generation, worker);
 	if (l->nsent == 0)
 		choose_settlements(l);
@@ -388,6 +393,6 @@ void line_take_turn(struct line *l, size_t want)
 	for (size_t i = 0; i < q.nsettle; i++)
 		after_settled(l, l->sent[i], (enum settled)answer.letters[i]);
 	l->nsent = 0;
-	after_claim(l, &answer, reply, generation);
+	after_claim(l, &answer, reply, generation, lease);
 	reply_free(reply);
 }

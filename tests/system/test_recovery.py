@@ -1,5 +1,6 @@
 """Kill, stop, cut and restart: nothing is lost, nothing is answered twice."""
 import base64
+import json
 import signal
 import subprocess
 import threading
@@ -410,6 +411,21 @@ def test_a_job_left_in_an_own_slot_is_adopted(system):
     system.redis.lpush(f"adwuma:{{translate}}:slot:{worker}:77", '{"id":"stray","text":"x"}')
     assert system.result("translate", "stray", 20)["status"] == "succeeded"
     assert w.stop() == 0
+
+
+def test_a_job_in_any_own_slot_is_found(system):
+    """Also in the one that the running wait is to fill, where a wait of a broken connection may have been served late."""
+    system.worker(lease_ms=1000, queues="translate")
+    worker = system.redis.zrange("adwuma:{translate}:workers", 0, -1)[0].decode()
+    until(lambda: any(c["cmd"] == "blmove" for c in system.redis.client_list()), what="it waits")
+    slots = int(system.redis.hget("adwuma:{translate}:worker:" + worker, "slots"))
+    pipe = system.redis.pipeline()
+    for n in range(slots):
+        pipe.rpush(f"adwuma:{{translate}}:slot:{worker}:{n}", json.dumps({"id": f"s{n}", "text": "x"}))
+    pipe.execute()
+    system.reconcile("translate", slots)
+    assert system.stub.count() == slots
+
 
 
 def test_wrong_type_at_a_result_key_waits_and_goes_on(system):
