@@ -159,16 +159,17 @@ static int build(struct service *s, struct error *err)
 		if (!s->lines[i])
 			return -1;
 	}
+	/* Before any thread of ours: an address in use stops the start while there is nothing to end. */
+	s->view = (struct admin_view){&s->ctx, s->stock, s->keeper, s->lines, s->nlines};
+	s->admin = admin_start(&s->view, err);
+	if (err->code != ERR_NONE)
+		return -1;
 	if (pool_new(&s->pool, &crew, s->crew, (unsigned)settings->threads, crew_close, err))
 		return -1;
 	for (size_t i = 0; i < s->nlines; i++)
 		if (line_start(s->lines[i], err))
 			return -1;
-	if (keeper_start(s->keeper, s->lines, s->nlines, err))
-		return -1;
-	s->view = (struct admin_view){&s->ctx, s->stock, s->keeper, s->lines, s->nlines};
-	s->admin = admin_start(&s->view, err);
-	return err->code == ERR_NONE ? 0 : -1;
+	return keeper_start(s->keeper, s->lines, s->nlines, err);
 }
 
 struct service *service_start(const struct settings *settings, bool (*stop_asked)(void), struct error *err)
@@ -293,6 +294,7 @@ void service_free(struct service *s)
 {
 	if (!s)
 		return;
+	admin_stop(s->admin);
 	/* After a stop all threads have ended; after a start that failed half-way some run. */
 	for (size_t i = 0; i < s->nlines; i++) {
 		line_give_up(s->lines[i]);

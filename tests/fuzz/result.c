@@ -126,7 +126,7 @@ static void check_dead(const struct job *job, const struct fault *f)
 	struct members m = {0};
 	int64_t n = -1;
 
-	outcome_dead_json(job, f, 99, &out);
+	outcome_dead_json(job, f, 99, SIZE_MAX, &out);
 	check_json(&out, &m);
 	must(m.n == 3 && json_span_int(member(&m, "died_at_ms"), &n) && n == 99);
 	check_error(member(&m, "error"), f);

@@ -21,6 +21,13 @@ Q = "adwuma:{translate}:"
 NOW = int(time.time() * 1000)
 
 
+@pytest.fixture(autouse=True)
+def now():
+    """Ages count from the beginning of each test, not of the run."""
+    global NOW
+    NOW = int(time.time() * 1000)
+
+
 @pytest.fixture
 def cli(system):
     return Cli(system)

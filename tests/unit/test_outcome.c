@@ -304,7 +304,7 @@ START_TEST(an_entry_is_not_too_deep_to_be_read)
 			buf_char(&payload, ']');
 		buf_char(&payload, '}');
 		ck_assert_int_eq(parse(payload.ptr, payload.len), 0);
-		outcome_dead_json(&job, &o.fault, 1, &out);
+		outcome_dead_json(&job, &o.fault, 1, SIZE_MAX, &out);
 		j = read_out();
 		if (depth < JSON_DEPTH_MAX)
 			ck_assert_int_eq(json_type(json_get(j, "job")), JSON_OBJECT);
