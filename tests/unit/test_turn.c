@@ -17,10 +17,10 @@ static const struct {
 	{"*3\r\n" NONE NONE ":0\r\n", "", 0, 0, 0, CLAIM_FULL},
 	{"*5\r\n$2\r\n1f\r\n$1\r\ne\r\n:1\r\n$1\r\na\r\n" NONE, "", 2, 2, 2, CLAIM_EMPTY},
 	{"*3\r\n" NONE "$1\r\na\r\n:0\r\n", "w", 1, 0, 0, CLAIM_VICTIM_ALIVE},
-	{"*3\r\n" NONE "$1\r\na\r\n:0\r\n", "", 1, 0, SIZE_MAX, 0},	   /* nobody was named */
-	{"*3\r\n$1\r\n1\r\n" NONE ":0\r\n", "", 2, 0, SIZE_MAX, 0},	   /* a letter is missing */
+	{"*3\r\n" NONE "$1\r\na\r\n:0\r\n", "", 1, 0, SIZE_MAX, 0},	 /* nobody was named */
+	{"*3\r\n$1\r\n1\r\n" NONE ":0\r\n", "", 2, 0, SIZE_MAX, 0},	 /* a letter is missing */
 	{"*4\r\n" NONE NONE ":0\r\n$1\r\na\r\n", "", 0, 0, SIZE_MAX, 0}, /* nothing was claimed */
-	{"*4\r\n" NONE NONE ":0\r\n:5\r\n", "", 0, 1, SIZE_MAX, 0},	   /* a payload that is no string */
+	{"*4\r\n" NONE NONE ":0\r\n:5\r\n", "", 0, 1, SIZE_MAX, 0},	 /* a payload that is no string */
 	{"*4\r\n" NONE NONE ":0\r\n$-1\r\n", "", 0, 1, SIZE_MAX, 0},
 	{"*3\r\n" NONE "$1\r\nz\r\n:0\r\n", "", 0, 0, SIZE_MAX, 0}, /* no such state */
 	{"*3\r\n" NONE "$2\r\nee\r\n:0\r\n", "", 0, 0, SIZE_MAX, 0},
