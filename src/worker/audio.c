@@ -78,6 +78,7 @@ static int next_piece(struct audio *a)
 	a->piece_at = 0;
 	if (side_open(a->side, &err) || redis_call(a->side->r, &a->piece, &err, "GETRANGE %s %lld %lld", a->key,
 						   (long long)a->at, (long long)(a->at + PIECE_BYTES - 1))) {
+		a->lost = true;
 		side_lose(a->side);
 		return -1;
 	}

@@ -30,6 +30,7 @@ struct audio {
 	char key[KEY_MAX];
 	struct reply *piece; /* of the Redis string */
 	size_t piece_at;
+	bool lost;	  /* a piece could not be had from Redis: nothing is wrong with the job */
 	struct buf bytes; /* decoded from the job */
 	struct http_body_source source;
 };

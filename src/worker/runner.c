@@ -387,6 +387,7 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 {
 	int64_t attempts = job_number(&t->job, JOB_ATTEMPT, 0) + 1;
 	struct http_response resp;
+	bool audio_lost;
 
 	r->call.request.timeout_ms = timeout_ms(r, t);
 	if (job_holds(&t->job)) {
@@ -409,14 +410,16 @@ static void call_api(struct runner *r, struct task *t, struct outcome_facts *fac
 	fault_point("call:before");
 	http_perform(r->http, &r->call.request, &resp);
 	fault_point("call:after");
-	if (job_holds(&t->job) && !resp.sent)
+	/* Redis was lost in the middle of the audio: the request never went out whole, and that is no try of the job's. */
+	audio_lost = resp.end == HTTP_BODY_FAILED && r->audio.lost;
+	if (job_holds(&t->job) && (!resp.sent || audio_lost))
 		unmark_sent(r, t);
 	facts->api_ms = resp.elapsed_ms;
 	if (resp.end == HTTP_ABORTED && t->cancelled) {
 		finish_cancelled(r, t, facts);
 		return;
 	}
-	if (resp.end == HTTP_ABORTED && !(job_holds(&t->job) && resp.sent)) {
+	if (audio_lost || (resp.end == HTTP_ABORTED && !(job_holds(&t->job) && resp.sent))) {
 		put_back(t);
 		return;
 	}

@@ -246,6 +246,24 @@ def test_a_job_that_came_while_the_lease_was_lost(wire, system):
     system.reconcile("translate", 1)
 
 
+@pytest.mark.parametrize("unsure", ["rerun", "hold"])
+def test_lost_while_audio_is_read_costs_no_try(wire, system, unsure):
+    """The audio comes from Redis piece by piece while it is sent; its loss is none of the job's, which has only one try."""
+    key = "adwuma:{transcribe}:audio:long"
+    system.redis.set(key, b"RIFF\0\0\0\0WAVEfmt " + bytes(600_000), ex=600)
+    system.worker(redis_url="unix://" + wire.path)
+    wire.hold_at = b"\r\n262144\r\n"  # the second piece is asked for
+    system.push("transcribe", {"id": "a", "audio_key": key, "max_attempts": 1, "if_unsure": unsure})
+    until(lambda: not wire.open.is_set(), what="the second piece is asked for")
+    wire.hold_at = None
+    system.redis.client_kill_filter(_type="normal", skipme=True)
+    wire.open.set()
+    result = system.result("transcribe", "a", 20)
+    assert result["status"] == "succeeded" and result["attempts"] == 1, result
+    assert system.stub.count() == 1
+    assert not system.redis.keys("*:sent:*") or unsure == "hold"
+
+
 def test_threads_that_get_no_connection_do_not_spin(system):
     """Redis takes no more clients: the line works, what needs a connection of its own waits."""
     system.worker(queues="translate")
