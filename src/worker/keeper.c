@@ -50,6 +50,7 @@ struct keeper {
 	bool lost, connected_once;
 	unsigned tries;
 	int64_t reap_from_ms; /* mono: live workers first get a lease time to renew, after Redis or our way to it came back */
+	int64_t reap_until_ms; /* mono: others' jobs are put back until then, lest our own leases run out meanwhile */
 	int64_t audit_from_ms;
 	struct turn turn;
 	struct line_job jobs[CANCEL_JOBS];
@@ -223,12 +224,16 @@ static int reap_expired(struct keeper *k, struct charge *c, const struct reply *
 		    clock_mono_ms() < k->reap_from_ms)
 			continue;
 		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker,
-				&jobs, &err))
+				k->reap_until_ms, &jobs, &err))
 			return trouble(k, c, &err);
 		k->ctx->reaped += jobs;
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker",
 				  worker, "jobs", log_int((long long)jobs), NULL);
+		if (clock_mono_ms() >= k->reap_until_ms) {
+			next_at(k, 0);
+			break;
+		}
 	}
 	return 0;
 }
@@ -411,7 +416,7 @@ static int sweep(struct keeper *k, struct charge *c)
 		if (!worker || line_owns(c->line, worker + 1))
 			continue;
 		rc = reap_gone(k->r, &k->turn, keys, k->ctx->settings, line_queue(c->line), worker + 1,
-			       strtol(entry, NULL, 10), &jobs, &err);
+			       strtol(entry, NULL, 10), k->reap_until_ms, &jobs, &err);
 		k->ctx->reaped += jobs;
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs found in slots that nobody listed", "queue", line_queue(c->line),
@@ -426,6 +431,7 @@ static void make_round(struct keeper *k)
 {
 	bool audit_now = clock_mono_ms() >= k->audit_from_ms;
 
+	k->reap_until_ms = clock_mono_ms() + k->ctx->settings->lease_ms / 4;
 	if (audit_now)
 		k->audit_from_ms = clock_mono_ms() + k->ctx->settings->lease_ms;
 	for (size_t i = 0; i < k->ncharges; i++)

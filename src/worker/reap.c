@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * See reap.h. Slots are looked at in chunks: one EXISTS tells that most are empty; only the full ones are read. */
+ * See reap.h. Slots are looked at in chunks: one trip tells which are full, and only those are read. */
 #include "worker/reap.h"
 
 #include <stdlib.h>
@@ -24,33 +24,31 @@ struct reaping {
 	const char *queue;
 	const char *worker;
 	bool own;
-	bool alive; /* it is not dead after all */
+	bool alive;	  /* it is not dead after all */
+	int64_t until_ms; /* mono */
 	size_t jobs;
 	struct error *err;
 };
 
-/* EXISTS over slots from..to; how many are full, -1 on error. */
-static int64_t count_full(struct reaping *p, unsigned from, unsigned to)
+/* Which of the slots from..to are full, by one trip. */
+static int look_for_full(struct reaping *p, unsigned from, unsigned to, bool full[CHUNK_SLOTS])
 {
-	struct redis_args args = {0};
-	struct reply *reply = NULL;
-	char *names = malloc((size_t)(to - from) * KEY_MAX);
-	int64_t full = -1;
+	char name[KEY_MAX];
 
-	redis_arg_str(&args, "EXISTS");
-	for (unsigned i = from; names && i < to; i++) {
-		char *name = names + (size_t)(i - from) * KEY_MAX;
-
-		redis_arg(&args, name, key_slot(p->k, p->worker, i, name));
+	for (unsigned i = from; i < to; i++) {
+		key_slot(p->k, p->worker, i, name);
+		if (redis_appendf(p->r, p->err, "EXISTS %s", name))
+			return -1;
 	}
-	if (!names)
-		error_set(p->err, ERR_MEMORY, "out of memory");
-	else if (redis_run(p->r, &args, &reply, p->err) == 0)
-		full = reply_int(reply, 0);
-	reply_free(reply);
-	redis_args_release(&args);
-	free(names);
-	return full;
+	for (unsigned i = from; i < to; i++) {
+		struct reply *reply = NULL;
+
+		if (redis_receive(p->r, &reply, p->err))
+			return -1;
+		full[i - from] = reply_int(reply, 0) > 0;
+		reply_free(reply);
+	}
+	return 0;
 }
 
 /* How often a worker died with this very payload in a slot, this time included. */
@@ -206,17 +204,28 @@ static int reap_slot(struct reaping *p, unsigned slot)
 	return rc;
 }
 
+static bool ends_early(const struct reaping *p)
+{
+	return p->alive || clock_mono_ms() >= p->until_ms;
+}
+
+/* At least one job, so that it comes to an end however late it is. */
 static int reap_slots(struct reaping *p, unsigned nslots)
 {
-	for (unsigned from = 0; from < nslots && !p->alive; from += CHUNK_SLOTS) {
+	for (unsigned from = 0; from < nslots; from += CHUNK_SLOTS) {
 		unsigned to = from + CHUNK_SLOTS < nslots ? from + CHUNK_SLOTS : nslots;
-		int64_t full = count_full(p, from, to);
+		bool full[CHUNK_SLOTS];
 
-		if (full < 0)
+		if (look_for_full(p, from, to, full))
 			return -1;
-		for (unsigned i = from; full > 0 && i < to && !p->alive; i++)
+		for (unsigned i = from; i < to; i++) {
+			if (!full[i - from])
+				continue;
 			if (reap_slot(p, i))
 				return -1;
+			if (ends_early(p))
+				return 0;
+		}
 	}
 	return 0;
 }
@@ -258,7 +267,7 @@ static int empty_and_strike(struct reaping *p, unsigned nslots)
 {
 	int64_t full = 1;
 
-	for (int tries = 0; full > 0 && tries < LEAVE_TRIES; tries++) {
+	for (int tries = 0; full > 0 && (tries == 0 || !ends_early(p)) && tries < LEAVE_TRIES; tries++) {
 		if (reap_slots(p, nslots))
 			return -1;
 		if (p->alive)
@@ -266,13 +275,20 @@ static int empty_and_strike(struct reaping *p, unsigned nslots)
 		if (strike_off(p, nslots, &full))
 			return -1;
 	}
-	return full > 0 ? error_set(p->err, ERR_LINK, "slots of %s do not stay empty", p->worker) : 0;
+	return full > 0 && !ends_early(p) ? error_set(p->err, ERR_LINK, "slots of %s do not stay empty", p->worker) : 0;
 }
 
 int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
-		const char *worker, size_t *jobs, struct error *err)
+		const char *worker, int64_t until_ms, size_t *jobs, struct error *err)
 {
-	struct reaping p = {.r = r, .turn = turn, .k = k, .s = s, .queue = queue, .worker = worker, .err = err};
+	struct reaping p = {.r = r,
+			    .turn = turn,
+			    .k = k,
+			    .s = s,
+			    .queue = queue,
+			    .worker = worker,
+			    .until_ms = until_ms,
+			    .err = err};
 	struct reply *reply = NULL;
 	char name[KEY_MAX];
 	int64_t nslots;
@@ -292,9 +308,16 @@ int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const 
 }
 
 int reap_gone(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
-	      const char *worker, int64_t nslots, size_t *jobs, struct error *err)
+	      const char *worker, int64_t nslots, int64_t until_ms, size_t *jobs, struct error *err)
 {
-	struct reaping p = {.r = r, .turn = turn, .k = k, .s = s, .queue = queue, .worker = worker, .err = err};
+	struct reaping p = {.r = r,
+			    .turn = turn,
+			    .k = k,
+			    .s = s,
+			    .queue = queue,
+			    .worker = worker,
+			    .until_ms = until_ms,
+			    .err = err};
 	int rc;
 
 	*jobs = 0;
@@ -308,7 +331,8 @@ int reap_gone(struct redis *r, struct turn *turn, const struct keys *k, const st
 int reap_own(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *worker,
 	     unsigned nslots, struct error *err)
 {
-	struct reaping p = {.r = r, .turn = turn, .k = k, .s = s, .worker = worker, .own = true, .err = err};
+	struct reaping p = {
+		.r = r, .turn = turn, .k = k, .s = s, .worker = worker, .own = true, .until_ms = INT64_MAX, .err = err};
 
 	return empty_and_strike(&p, nslots);
 }

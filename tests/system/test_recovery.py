@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import BUILD, SANITIZED, start, until
+from conftest import BUILD, SANITIZED, System, Wire, start, until
 
 WAV = b"RIFF\0\0\0\0WAVE"
 JOBS = 10_000 if not SANITIZED else 1_500
@@ -461,3 +461,27 @@ def test_1000_jobs_under_valgrind(system, tmp_path):
     p.terminate()
     assert p.wait(60) == 0, open(log).read()[-4000:]
     system.reconcile("translate", 1001, without_id=1)
+
+
+def test_a_large_dead_worker_does_not_cost_the_keeper_its_own_lease(tmp_path, stub, server):
+    """Each job of a dead worker takes a few trips. Far from Redis many of them take longer than a lease, and others would then empty the keeper's own slots."""
+    class Far(Wire):
+        def loses(self):
+            time.sleep(0.005)
+            return False
+
+    wire, system, dead = Far(tmp_path, server.socket), System(tmp_path, stub, server), "gone-1-aaaaaaaa.0"
+    try:
+        w = system.worker(redis_url="unix://" + wire.path, queues="translate")
+        pipe = system.redis.pipeline(transaction=False)
+        pipe.hset("adwuma:{translate}:worker:" + dead, "slots", 300)
+        for i in range(300):
+            pipe.rpush(f"adwuma:{{translate}}:slot:{dead}:{i}", json.dumps({"id": f"{i}", "text": f"left behind {i}"}))
+        pipe.zadd("adwuma:{translate}:workers", {dead: 1})
+        pipe.execute()
+        until(lambda: system.results("translate") == 300, 40, "all are done")
+        until(lambda: system.redis.zscore("adwuma:{translate}:workers", dead) is None, 10, "it is struck off")
+        assert stub.count() == 300 and "lease" not in w.log(), w.log()[-2000:]
+    finally:
+        system.finish()
+        wire.stop()
