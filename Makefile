@@ -7,6 +7,8 @@ CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTHON ?= /usr/bin/python3
+# Most system tests wait for something: many at a time, but fewer where a sanitizer makes them work.
+TEST_JOBS ?= $(if $(SAN),4,8)
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
 PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd
@@ -108,7 +110,7 @@ test-unit: $(UNIT)
 	@test -n "$(UNIT)" || { echo "no unit tests found" >&2; exit 1; }
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 test-system: all
-	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -rs -n 4 $(if $(SAN),-m "not release") $(TESTS) tests/system
+	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -rs -n $(TEST_JOBS) $(if $(SAN),-m "not release") $(TESTS) tests/system
 demo:
 	scripts/install-deps
 	$(MAKE) all
