@@ -7,17 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum sort { NUMBER, STATUS, BODY, RETRY_AFTER, MANNER, PRESET };
+#include "base/digest.h"
+
+enum sort { NUMBER, STATUS, BODY, LITERAL, LINE, MANNER, PRESET };
 
 static const struct row {
 	const char *name;
 	enum sort sort;
-	size_t where;
-	int value; /* MANNER: which; PRESET: body, with status 200 */
+	size_t where; /* NUMBER, LINE */
+	int value;    /* MANNER: which; PRESET: body, with status 200 */
 } rows[] = {
 	{"status", STATUS, 0, 0},
 	{"body", BODY, 0, 0},
-	{"retry_after", RETRY_AFTER, 0, 0},
+	{"body64", LITERAL, 0, 0},
+	{"type", LINE, offsetof(struct directives, type), 0},
+	{"retry_after", LINE, offsetof(struct directives, retry_after), 0},
 	{"delay", NUMBER, offsetof(struct directives, delay_ms), 0},
 	{"body_delay", NUMBER, offsetof(struct directives, body_delay_ms), 0},
 	{"dribble", NUMBER, offsetof(struct directives, dribble_ms), 0},
@@ -42,6 +46,8 @@ const char *directives_help(void)
 {
 	return "  status=N        answer with this status\n"
 	       "  body=KIND       and this body: e1 e2 e3 html text empty json broken challenge stopped\n"
+	       "  body64=BASE64   or with these very bytes; an empty value: none\n"
+	       "  type=MIME       with this Content-Type\n"
 	       "  retry_after=T   with this Retry-After header; an HTTP date may have its comma\n"
 	       "  delay=MS        before the answer     body_delay=MS  in the middle of the body\n"
 	       "  dribble=MS      before each byte      times=N        only for the first N calls with this input\n"
@@ -60,6 +66,27 @@ static bool set_body(struct directives *d, const char *name)
 	return false;
 }
 
+/* Decoded here only to see that it can be. */
+static bool set_literal(struct directives *d, const char *base64, size_t len)
+{
+	struct buf decoded = BUF_INIT(len);
+	bool good = base64_decode(&decoded, base64, len);
+
+	buf_release(&decoded);
+	d->body = BODY_LITERAL;
+	d->literal = base64;
+	d->literal_len = len;
+	return good;
+}
+
+static void set_line(struct directives *d, const struct row *row, const char *value)
+{
+	struct directives_line line = {.given = true};
+
+	snprintf(line.text, sizeof line.text, "%s", value);
+	memcpy((char *)d + row->where, &line, sizeof line);
+}
+
 static bool apply(struct directives *d, const struct row *row, const char *value)
 {
 	char *end;
@@ -74,9 +101,10 @@ static bool apply(struct directives *d, const struct row *row, const char *value
 		return !*end && n >= 200 && n <= 599;
 	case BODY:
 		return set_body(d, value);
-	case RETRY_AFTER:
-		snprintf(d->retry_after, sizeof d->retry_after, "%s", value);
-		d->has_retry_after = true;
+	case LITERAL: /* is not copied: see parse_one */
+		return false;
+	case LINE:
+		set_line(d, row, value);
 		return true;
 	case MANNER:
 		d->manner = (enum httpd_manner)row->value;
@@ -89,20 +117,28 @@ static bool apply(struct directives *d, const struct row *row, const char *value
 	return false;
 }
 
+static const struct row *find_row(const char *name, size_t n)
+{
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (strlen(rows[i].name) == n && memcmp(rows[i].name, name, n) == 0)
+			return &rows[i];
+	return NULL;
+}
+
 static bool parse_one(struct directives *d, const char *text, size_t len)
 {
 	const char *equals = memchr(text, '=', len);
-	size_t n = equals ? (size_t)(equals - text) : len;
-	char value[sizeof d->retry_after] = "";
+	size_t n = equals ? (size_t)(equals - text) : len, value_len = equals ? len - n - 1 : 0;
+	const struct row *row = find_row(text, n);
+	char value[DIRECTIVES_LINE_MAX + 1] = "";
 
-	if (equals && len - n - 1 >= sizeof value)
+	if (row && row->sort == LITERAL)
+		return equals && set_literal(d, equals + 1, value_len);
+	if (!row || value_len >= sizeof value)
 		return false;
 	if (equals)
-		memcpy(value, equals + 1, len - n - 1);
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-		if (strlen(rows[i].name) == n && memcmp(rows[i].name, text, n) == 0)
-			return apply(d, &rows[i], value);
-	return false;
+		memcpy(value, equals + 1, value_len);
+	return apply(d, row, value);
 }
 
 /* The comma between two directives; that of an HTTP date (Wed, 21 Oct …) has a blank and a digit behind it, and no

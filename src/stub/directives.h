@@ -26,19 +26,29 @@ enum wrong_body {
 	BODY_BROKEN,
 	BODY_CHALLENGE,
 	BODY_STOPPED,
+	BODY_LITERAL, /* the directive brings it along */
+};
+
+#define DIRECTIVES_LINE_MAX 127
+
+/* The value of a header. */
+struct directives_line {
+	char text[DIRECTIVES_LINE_MAX + 1];
+	bool given;
 };
 
 struct directives {
 	int status; /* 0: none asked for */
 	enum wrong_body body;
-	char retry_after[128];
-	bool has_retry_after;
+	const char *literal; /* of BODY_LITERAL: good base64, borrowed from what was parsed */
+	size_t literal_len;
+	struct directives_line retry_after, type;
 	int64_t delay_ms, body_delay_ms, dribble_ms;
 	enum httpd_manner manner;
 	int64_t times; /* 0: always */
 };
 
-/* Adds what text says to *d. False with *bad set to the part that is not understood (borrowed from text). */
+/* Adds what text says to *d, which then borrows from text. False with *bad set to the part that is not understood (borrowed from text). */
 bool directives_parse(struct directives *d, const char *text, size_t len, const char **bad);
 /* Finds stub(...) in text: the inside, or NULL. */
 const char *directives_find(const char *text, size_t *len);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/json.h"
 #include "stub/speech.h"
 
@@ -189,6 +190,7 @@ static void service_fault(struct httpd_answer *a, int status)
 		"{\"error\":{\"code\":\"SYSTEM_ERROR\",\"message\":\"An unexpected error occurred.\",\"details\":[]}}");
 }
 
+/* body is none that the directive would bring along. */
 static void send_wrong(struct httpd_answer *a, int status, enum wrong_body body)
 {
 	a->status = status;
@@ -229,8 +231,29 @@ static void send_wrong(struct httpd_answer *a, int status, enum wrong_body body)
 		buf_lit(&a->body, "{\"unexpected\": [1, 2, 3]}");
 		break;
 	case BODY_EMPTY:
+	case BODY_LITERAL:
 		break;
 	}
+}
+
+static void set_type(struct httpd_answer *a, const char *type)
+{
+	size_t i = 0;
+
+	while (i < a->nheaders && strcmp(a->headers[i].name, "Content-Type") != 0)
+		i++;
+	if (i == a->nheaders)
+		httpd_add_header(a, "Content-Type", type);
+	else
+		snprintf(a->headers[i].value, sizeof a->headers[i].value, "%s", type);
+}
+
+/* What the directives ask for in place of the right answer. */
+static void send_asked(struct httpd_answer *a, const struct directives *d)
+{
+	send_wrong(a, d->status ? d->status : 200, d->body);
+	if (d->body == BODY_LITERAL)
+		base64_decode(&a->body, d->literal, d->literal_len);
 }
 
 /* --- The services. ----------------------------------------------------------------------------------------- */
@@ -460,13 +483,16 @@ static void serve(struct stub *s, struct asked *q, const struct route *route)
 	q->a->body_delay_ms = d.body_delay_ms;
 	q->a->dribble_ms = d.dribble_ms;
 	q->a->manner = d.manner;
-	if (d.has_retry_after)
-		httpd_add_header(q->a, "Retry-After", d.retry_after);
-	strip_marker(&q->language);
-	if (d.status || d.body)
-		send_wrong(q->a, d.status ? d.status : 200, d.body);
-	else
+	if (d.retry_after.given)
+		httpd_add_header(q->a, "Retry-After", d.retry_after.text);
+	if (d.status || d.body) {
+		send_asked(q->a, &d);
+	} else {
+		strip_marker(&q->language);
 		route->serve(q);
+	}
+	if (d.type.given)
+		set_type(q->a, d.type.text);
 }
 
 void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)

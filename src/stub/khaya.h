@@ -15,6 +15,7 @@ struct stub {
 	size_t nkeys;
 	int64_t delay_ms;	      /* of every answer whose directives ask for no delay */
 	struct directives everywhere; /* asked for by flag or control request */
+	char *everywhere_list;	      /* what it borrows from; NULL: a flag, or nothing */
 	int64_t everywhere_seen;      /* calls since then that met it */
 	struct calls *calls;
 };

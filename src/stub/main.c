@@ -40,10 +40,31 @@ static int64_t query_number(const struct httpd_request *r, const char *name, int
 	return value && *value ? strtoll(value, NULL, 10) : otherwise;
 }
 
+static void set_fault(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
+{
+	struct directives d = {0};
+	size_t len;
+	const char *body = httpd_body(r, &len), *bad = "out of memory";
+	char *list = strndup(body, len);
+
+	if (list && directives_parse(&d, list, strlen(list), &bad)) {
+		free(s->everywhere_list);
+		s->everywhere_list = list;
+		s->everywhere = d;
+		s->everywhere_seen = 0;
+		buf_lit(&a->body, "{}");
+		return;
+	}
+	a->status = 400;
+	buf_lit(&a->body, "{\"not_understood\":");
+	buf_json_cstr(&a->body, bad);
+	buf_char(&a->body, '}');
+	free(list);
+}
+
 static void control(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
 {
-	const char *path = httpd_path(r), *method = httpd_method(r), *body, *bad;
-	size_t len;
+	const char *path = httpd_path(r), *method = httpd_method(r);
 
 	a->status = 200;
 	httpd_add_header(a, "Content-Type", "application/json");
@@ -55,19 +76,7 @@ static void control(struct stub *s, const struct httpd_request *r, struct httpd_
 	} else if (strcmp(path, "/_stub/stats") == 0 && strcmp(method, "GET") == 0) {
 		calls_stats(s->calls, &a->body);
 	} else if (strcmp(path, "/_stub/fault") == 0 && strcmp(method, "PUT") == 0) {
-		struct directives d = {0};
-
-		body = httpd_body(r, &len);
-		if (directives_parse(&d, body, len, &bad)) {
-			s->everywhere = d;
-			s->everywhere_seen = 0;
-			buf_lit(&a->body, "{}");
-		} else {
-			a->status = 400;
-			buf_lit(&a->body, "{\"not_understood\":");
-			buf_json_cstr(&a->body, bad);
-			buf_char(&a->body, '}');
-		}
+		set_fault(s, r, a);
 	} else {
 		a->status = 404;
 		buf_lit(&a->body, "{}");
@@ -173,5 +182,6 @@ int main(int argc, char **argv)
 	sigwait(&stop, &sig);
 	httpd_stop(server);
 	calls_free(stub.calls);
+	free(stub.everywhere_list);
 	return 0;
 }

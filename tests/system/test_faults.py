@@ -1,7 +1,13 @@
 """What the API does wrong, and what becomes of the job."""
+import base64
 import time
 
 import pytest
+
+
+def given(body):
+    return "body64=" + base64.b64encode(body).decode()
+
 
 # directives, type, status, attempts, retryable, part of the message; max_attempts is 2 and Retry-After 0 where it is retried
 FAULTS = [
@@ -27,6 +33,8 @@ FAULTS = [
     ("broken_json", "APIError", 200, 1, False, "Expected a JSON response"),
     ("status=200,body=json", "APIError", 200, 1, False, "Unexpected JSON"),
     ("status=200,body=e1", "APIError", 200, 1, False, "An unexpected error occurred."),
+    (given(b'{"error":{"code":"C","message":"of our own, (so)"}}') + ",type=application/json,status=409", "APIError", 409, 1, False, "of our own, (so)"),
+    (given(b"<title>A page</title>") + ",status=507", "APIError", 507, 1, False, "HTTP 507: A page"),
     ("reset", "APIError", 0, 1, True, "Transport error: "),
     ("close", "APIError", 0, 1, True, "Transport error: "),
     ("truncate", "APIError", 0, 1, True, "Transport error: "),
@@ -51,6 +59,17 @@ def test_each_fault_has_its_error(system):
     assert system.stub.count() == len(FAULTS) + retried  # not one call that is not explained
     assert len(system.dead("translate")) == len(FAULTS)
     assert system.do("translate", text="fine")["status"] == "succeeded"
+
+
+def test_a_given_body_is_what_the_job_gets(system):
+    """Right answers too: whatever the stub is told to say is what is read."""
+    system.worker()
+    audio = bytes(range(256))
+    right = [("translate", given('"Me ho yɛ."'.encode()) + ",type=application/json", {}), ("synthesize", given(audio) + ",type=audio/wav", {"language": "twi", "output": "base64"})]
+    for type_, list_, more in right:
+        r = system.do(type_, text=f"stub({list_})", **more)
+        assert r["status"] == "succeeded", r
+        assert r["result"]["text"] == "Me ho yɛ." if type_ == "translate" else base64.b64decode(r["result"]["audio_base64"]) == audio
 
 
 def test_details_and_activity_id(system):

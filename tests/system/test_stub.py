@@ -1,6 +1,7 @@
 """The stub API by itself: what it answers, what it does wrong when asked to, and what it tells about its calls.
 
 Other tests believe what the stub says, so everything here is looked at from outside, at the wire where that matters. Only the standard library."""
+import base64
 import hashlib
 import http.client
 import io
@@ -432,6 +433,44 @@ def test_retry_after_is_given_as_it_is(api, value):
         a = api.translate(X_Stub=directives)
         assert (a.status, (a.headers["Retry-After"] or "").strip()) == (503, value)
     assert api.translate(X_Stub="status=503").headers["Retry-After"] is None
+
+
+def given(body, *more):
+    return ",".join(["body64=" + base64.b64encode(body).decode(), *more])
+
+
+@pytest.mark.parametrize("body", [b"x", b'{"error":{"code":"A,B)","message":"m"}}', bytes(range(256)), "\u0190te s\u025bn?".encode(), b""])
+def test_a_given_body_arrives_as_it_is(api, body):
+    """In every place where directives are taken, under the status and the type that are given with it."""
+    list_ = given(body, "status=418", "type=text/x-given; charset=utf-8")
+    audio = api.synthesize("x").body
+    assert api.fault(list_).status == 200
+    everywhere = [api.translate(), api.transcribe(audio), api.synthesize()]
+    assert api.fault(b"").status == 200 and api.translate().status == 200
+    for a in (*everywhere, api.translate(f"x stub({list_})"), api.synthesize(f"stub({list_}) x"), api.translate("x", f"en-tw stub({list_})"),
+              api.transcribe(audio, f"twi stub({list_})"), api.translate(X_Stub=list_)):
+        assert (a.status, a.type, a.body) == (418, "text/x-given; charset=utf-8", body)
+    a = api.translate(X_Stub=given(body))
+    assert (a.status, a.type, a.body) == (200, None, body)
+
+
+def test_a_given_body_by_flag_and_of_any_size(start):
+    assert start("--fault", given(b"by flag", "status=503")).translate().body == b"by flag"
+    api, large = start(), os.urandom(1 << 20)
+    assert api.fault(given(large)).status == 200
+    assert api.translate().body == large
+
+
+def test_a_type_goes_with_any_body(api):
+    for list_, body in (("type=a/b", b'"[tw] Hello"'), ("status=504,body=text,type=a/b", b"upstream connect error")):
+        a = api.translate(X_Stub=list_)
+        assert (a.headers.get_all("Content-Type"), a.body) == (["a/b"], body)
+
+
+@pytest.mark.parametrize("value", ["=x", "=eA", "=e A=", "=eA=\t", "=====", "=eA==e", "", "=eA-_"])
+def test_what_is_no_base64_is_told(api, value):
+    assert api.fault("status=503,body64" + value).status == 400
+    assert api.translate(X_Stub="body64" + value).status == 400 and api.translate().status == 200
 
 
 # --- Directives at the wire. ----------------------------------------------------------------------------------------------
