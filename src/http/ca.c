@@ -20,6 +20,15 @@ void ca_release(void)
 	ca_store = NULL;
 }
 
+int ca_check(const char *file, struct error *err)
+{
+	X509_STORE *store = X509_STORE_new();
+	int good = store ? X509_STORE_load_locations(store, file, NULL) : 0;
+
+	X509_STORE_free(store);
+	return good == 1 ? 0 : error_set(err, ERR_CONFIG, "%s holds no certificate in PEM form", file);
+}
+
 int ca_attach(void *ssl_ctx)
 {
 	int rc = 0;

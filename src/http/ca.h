@@ -10,6 +10,8 @@
 /* file: PEM bundle. Loaded at the first use, so that a service that speaks plain http does not pay for it. */
 void ca_init(const char *file);
 void ca_release(void);
+/* Whether file can become a store: 0 or -1. Keeps nothing. */
+int ca_check(const char *file, struct error *err);
 /* For CURLOPT_SSL_CTX_FUNCTION's ssl_ctx. 0, or -1 when the bundle cannot be read. Any thread. */
 int ca_attach(void *ssl_ctx);
 

@@ -106,6 +106,11 @@ int http_global_init(const struct http_options *options, struct error *err)
 	return 0;
 }
 
+int http_check_ca_file(const char *file, struct error *err)
+{
+	return ca_check(file, err);
+}
+
 void http_global_release(void)
 {
 	curl_share_cleanup(global.share);

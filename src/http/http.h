@@ -29,6 +29,8 @@ struct http_options {
 /* Once, from main before threads (also sets up the share object and the CA store), and once at the end. */
 int http_global_init(const struct http_options *options, struct error *err);
 void http_global_release(void);
+/* Whether file would do as ca_file. Any time. */
+int http_check_ca_file(const char *file, struct error *err);
 
 /* headers: "Name: value" strings ended by NULL, copied; refused where one holds a line break. url: copied; checked. Returns owned.
  * https_only false also lets http pass. */

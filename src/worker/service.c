@@ -45,9 +45,17 @@ static int check_api_url(const struct settings *s, const char *url, struct error
 	return t ? 0 : -1;
 }
 
+/* The system's bundle is not looked at: it may be away where no https is spoken. */
+static int check_ca_file(const struct settings *s, const char *file, struct error *err)
+{
+	(void)s;
+	return http_check_ca_file(file, err);
+}
+
 const struct settings_rule service_rules[] = {{"redis_url", check_redis_url},
 					      {"khaya_base_url", check_api_url},
 					      {"taskingai_host", check_api_url},
+					      {"api_ca_file", check_ca_file},
 					      {0}};
 
 struct service {

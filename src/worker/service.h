@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "settings/settings.h"
 
-/* What makes redis_url and khaya_base_url usable, for settings_load. */
+/* What makes addresses and the CA file usable, for settings_load. */
 extern const struct settings_rule service_rules[];
 
 struct service;

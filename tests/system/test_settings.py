@@ -77,6 +77,22 @@ def test_file_refused_with_line(tmp_path, text, message):
     assert done.returncode == 78 and f"{conf}" in done.stderr and message in done.stderr, done.stderr
 
 
+def test_a_ca_file_without_a_certificate_stops_the_start(tmp_path):
+    """Every job would fail later; what is in the file does not matter."""
+    bundle = tmp_path / "ca.pem"
+    pem = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+    for text in ("", "words\n", pem.format("bm8gY2VydGlmaWNhdGU="), pem.format("x"), pem.format("").replace("CERTIFICATE", "PRIVATE KEY")):
+        bundle.write_text(text)
+        for check in ([], ["--check"]):
+            done = run(*check, "--api-ca-file", str(bundle))
+            assert done.returncode == 78 and f": {bundle} holds no certificate" in done.stderr, (text, done.stderr)
+    with open("/etc/ssl/certs/ca-certificates.crt", encoding="utf-8") as f:
+        bundle.write_text(f.read().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+    assert checked("--api-ca-file", str(bundle))[0]["api_ca_file"] == str(bundle)
+    bundle.write_text("# a comment\n" + bundle.read_text())
+    checked("--api-ca-file", str(bundle))
+
+
 def test_unknown_environment_is_a_warning():
     _, err = checked(ADWUMA_PORT="tcp://1", KHAYA_SOMETHING="x", PORT="y")
     assert "ADWUMA_PORT" in err and "KHAYA_SOMETHING" not in err
