@@ -256,6 +256,9 @@ static int apply_environment(struct loading *l, struct error *err)
 		snprintf(file_name, sizeof file_name, "%s_FILE", name);
 		value = getenv(name);
 		path = rows[i].secret ? getenv(file_name) : NULL;
+		if (value && *value && path && *path)
+			return error_set(err, ERR_CONFIG, "environment %s and %s: both are set; one of them must go",
+					 name, file_name);
 		snprintf(place, sizeof place, "environment %s", value && *value ? name : file_name);
 		if (value && *value) {
 			if (apply(l, &rows[i], value, place, err))

@@ -221,13 +221,16 @@ def test_secrets_that_cannot_be_headers_are_refused(tmp_path):
     assert checked(KHAYA_API_KEY_FILE=secret)[0]["khaya_api_key"] == "***"
 
 
-def test_the_value_beats_its_file(tmp_path, system, script):
+def test_a_secret_given_in_both_ways_stops_the_start(tmp_path):
+    """Which one is meant, nobody can know; and a file that is not read may as well be missing."""
     secret = tmp_path / "secret"
-    secret.write_text("from-the-file\n")
-    script.says("x")
-    system.worker(KHAYA_BASE_URL=script.url, KHAYA_API_KEY="from-the-value", KHAYA_API_KEY_FILE=secret)
-    system.do("translate", text="x")
-    assert script.requests[0][1]["Ocp-Apim-Subscription-Key"] == "from-the-value"
+    secret.write_text("hush\n")
+    for name in ("KHAYA_API_KEY", "TASKINGAI_API_KEY", "ADWUMA_REDIS_PASSWORD"):
+        for path in (secret, "/nonexistent"):
+            done = run("--check", **{name: "hush", name + "_FILE": path})
+            assert done.returncode == 78 and f"environment {name} and {name}_FILE: both are set" in done.stderr and "hush" not in done.stderr, done.stderr
+        assert checked(**{name: "", name + "_FILE": secret})[0][name.lower().removeprefix("adwuma_")] == "***"
+        assert checked(**{name: "hush", name + "_FILE": ""})[0][name.lower().removeprefix("adwuma_")] == "***"
 
 
 def test_switches_and_sizes():
