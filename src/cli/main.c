@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "cli/out.h"
+#include "lib/client.h"
 
 #define WARNINGS_MAX (64 * 1024)
 
@@ -144,7 +145,7 @@ int main(int argc, char **argv)
 	rc = answer_about_ourselves(argc, argv);
 	if (rc >= 0)
 		return rc;
-	if (settings_load(&settings, &argc, argv, NULL, &warnings, &err)) {
+	if (settings_load(&settings, &argc, argv, client_rules, &warnings, &err)) {
 		say("%s", err.msg);
 		rc = CLI_SETTINGS;
 	} else {

@@ -124,6 +124,17 @@ static void pause_before(unsigned tries, int64_t left_ms)
 
 /* --- Opening and closing. ----------------------------------------------------------------------------------------- */
 
+static int check_redis_url(const struct settings *s, const char *url, struct error *err)
+{
+	struct redis_address a = {0};
+	int rc = redis_address_parse(&a, url, s->redis_username, s->redis_password, err);
+
+	redis_address_release(&a);
+	return rc;
+}
+
+const struct settings_rule client_rules[] = {{"redis_url", check_redis_url}, {0}};
+
 static const char *either(const char *first, const char *second)
 {
 	return first ? first : second;
@@ -177,7 +188,7 @@ adwuma *adwuma_open(const struct adwuma_options *options, struct adwuma_error *e
 	char *no_flags[] = {NULL};
 	int nflags = 0;
 
-	if (settings_load(&settings, &nflags, no_flags, NULL, NULL, &e) == 0)
+	if (settings_load(&settings, &nflags, no_flags, client_rules, NULL, &e) == 0)
 		c = open_with(options ? options : &none, &settings, &e);
 	settings_release(&settings);
 	if (!c)

@@ -7,6 +7,9 @@
 #include "adwuma.h"
 #include "settings/settings.h"
 
+/* What makes redis_url usable, for settings_load. */
+extern const struct settings_rule client_rules[];
+
 /* As adwuma_open, with settings (copied as far as needed). */
 adwuma *client_open(const struct settings *settings, struct adwuma_error *err);
 

@@ -375,6 +375,14 @@ static int walk_flags(struct loading *l, int *argc, char **argv, const char **co
 
 /* --- All together. ------------------------------------------------------------------------------------------------------- */
 
+/* A flag and a variable bear the setting's name; a line of the file and the default do not. */
+static int tell_place(const char *place, const char *name, struct error *err)
+{
+	if (strncmp(place, "--", 2) == 0 || strncmp(place, "environment ", 12) == 0)
+		return error_prefix(err, "%s", place);
+	return error_prefix(err, "%s: %s", place, name);
+}
+
 static int check_all(struct loading *l, const struct settings_rule *rules, struct error *err)
 {
 	const struct settings_rule *const sets[2] = {settings_checks, rules};
@@ -388,7 +396,7 @@ static int check_all(struct loading *l, const struct settings_rule *rules, struc
 
 			memcpy(&value, (char *)&l->s + row->where, sizeof value);
 			if (value && rule->check(&l->s, value, err))
-				return error_prefix(err, "%s: %s", l->place[row - rows], rule->name);
+				return tell_place(l->place[row - rows], rule->name, err);
 		}
 	return 0;
 }

@@ -49,11 +49,11 @@ WRONG = [
     ([], {"KHAYA_BASE_URL": "http://127.0.0.1:1"}, "allow_http_loopback"), (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://127.0.0.1.example.org"}, "https://"),
     (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://localhost@example.org"}, "https://"),
     (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
-    (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "redis_url"), (["--redis-url", "rediss://x"], {}, "not supported by this version"),
+    (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "rediss://x"], {}, "not supported by this version"),
     (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),
     (["--log-level", "loud"], {}, "debug|info|warn|error"), (["--audio-root", "/nonexistent"], {}, "no directory"), (["--api-ca-file", "/nonexistent"], {}, "cannot read"),
-    (["--config", "/nonexistent"], {}, "/nonexistent: cannot read"), (["--khaya-tts-version", "v2"], {}, "--khaya-tts-version"), (["--admin-listen", "nowhere"], {}, "admin_listen"),
-    (["--max-job-bytes", "1T"], {}, "max_job_bytes"), (["--allow-http-loopback", "maybe"], {}, "on or off"), (["--key-prefix", "a{b"], {}, "key_prefix"),
+    (["--config", "/nonexistent"], {}, "/nonexistent: cannot read"), (["--khaya-tts-version", "v2"], {}, "--khaya-tts-version"), (["--admin-listen", "nowhere"], {}, "--admin-listen: must be"),
+    (["--max-job-bytes", "1T"], {}, "max_job_bytes"), (["--allow-http-loopback", "maybe"], {}, "on or off"), (["--key-prefix", "a{b"], {}, "--key-prefix: must be"),
 ]
 
 
@@ -183,13 +183,25 @@ UNUSABLE = [{"ADWUMA_REDIS_URL": "redis://h:99999/1"}, {"ADWUMA_REDIS_URL": "red
 @pytest.mark.parametrize("env", UNUSABLE)
 def test_an_unusable_address_stops_the_start(env):
     done = run(**env)
-    assert done.returncode == 78 and ("redis_url" in done.stderr or "no URL" in done.stderr or "khaya_base_url" in done.stderr), done.stderr
+    assert done.returncode == 78 and done.stderr.startswith(f"adwumad: environment {next(iter(env))}: "), done.stderr
 
 
 @pytest.mark.parametrize("env", UNUSABLE)
 def test_check_refuses_an_unusable_address(env):
     done = run("--check", **env)
     assert done.returncode == 78 and next(iter(env)) in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("program,argument", [("adwumad", "--check"), ("adwuma", "stats")])
+def test_the_place_is_told_once_by_both_programs(tmp_path, program, argument):
+    conf = tmp_path / "a.conf"
+    conf.write_text("redis_url = redis://h:99999\nkey_prefix = a{b\n")
+    reason = "the port must be a number from 1 to 65535\n"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ADWUMA_", "KHAYA_", "TASKINGAI_"))}
+    for flags, env, place in ((["--redis-url", "redis://h:99999"], {}, "--redis-url: "), ([], {"ADWUMA_REDIS_URL": "redis://h:99999"}, "environment ADWUMA_REDIS_URL: "),
+                              (["--config", str(conf), "--key-prefix", "x"], {}, f"{conf}:1: redis_url: ")):
+        done = subprocess.run([f"{BUILD}/{program}", argument, *flags], env={**clean, **env}, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr) == (78, "", f"{program}: {place}{reason}")
 
 
 def test_odd_files(tmp_path):
