@@ -376,7 +376,10 @@ static int resolve(const char *listen, struct sockaddr_storage *out, struct erro
 		return error_set(err, ERR_CONFIG,
 				 "'%s' is no address to listen on; it must be HOST:PORT, the port at most 65535",
 				 listen);
-	snprintf(host, sizeof host, "%.*s", (int)(colon - listen), listen);
+	if (*listen == '[' && colon[-1] == ']') /* an IPv6 address */
+		snprintf(host, sizeof host, "%.*s", (int)(colon - listen) - 2, listen + 1);
+	else
+		snprintf(host, sizeof host, "%.*s", (int)(colon - listen), listen);
 	rc = getaddrinfo(host, colon + 1, &hints, &found);
 	if (rc)
 		return error_set(err, ERR_CONFIG, "cannot listen on '%s': %s", listen, gai_strerror(rc));
@@ -410,11 +413,12 @@ struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handl
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &attr);
 	h->daemon =
-		MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
-				 MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_CONNECTION_LIMIT,
-				 (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
-				 MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U,
-				 MHD_OPTION_END);
+		MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
+					 (address.ss_family == AF_INET6 ? MHD_USE_DUAL_STACK : 0U),
+				 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+				 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+				 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+				 MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U, MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
 	rc = errno ? errno : EIO;
 	if (info)

@@ -304,11 +304,13 @@ void row_print(const struct row *row, const struct settings *s, FILE *to)
 int row_check_listen(const char *value, struct error *err)
 {
 	const char *colon = value ? strrchr(value, ':') : NULL;
+	bool brackets = value && *value == '['; /* around an IPv6 address */
 	int64_t port;
 
 	if (value && strcmp(value, "off") == 0)
 		return 0;
-	if (!colon || colon == value || parse_int(colon + 1, &port) || port < 0 || port > 65535)
+	if (!colon || colon == value || (brackets && (colon[-1] != ']' || colon - value < 4)) ||
+	    parse_int(colon + 1, &port) || port < 0 || port > 65535)
 		return error_set(err, ERR_CONFIG, "must be HOST:PORT or off, got '%s'", value ? value : "");
 	return 0;
 }

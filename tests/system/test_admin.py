@@ -74,6 +74,23 @@ def test_ready_is_a_real_write_and_health_is_not(durable):
     assert json.loads(get(at + "/status")[1])["redis"]["reconnects"] >= 1
 
 
+def test_an_ipv6_address_stands_in_brackets(system):
+    probe = socket.socket(socket.AF_INET6)
+    try:
+        probe.bind(("::1", 0))
+        there = True
+    except OSError:
+        there = False  # a machine without IPv6: then it must be the binding that fails
+    probe.close()
+    w = system.worker(wait=False, admin_listen="[::1]:0")
+    if there:
+        assert get(admin(w).replace("127.0.0.1", "[::1]") + "/healthz") == (200, "ok\n")
+        until(lambda: system.lists(w), what="worker is listed")
+    else:
+        w.expected = w.process.wait(20)
+        assert w.expected == 78 and "cannot listen on [::1]:0: " in w.log()
+
+
 def test_an_address_in_use(system):
     """The default one is worth a warning, a chosen one stops the start."""
     taken = socket.socket()
