@@ -49,6 +49,7 @@ enum cli_option {
 	CLI_OPTIONS
 };
 #define TAKES(option) (1U << (option))
+#define LOOKS (1U << 31) /* --queue narrows down where it looks, rather than saying where jobs go */
 
 struct command;
 

@@ -8,8 +8,9 @@
 #include "cli/cli.h"
 
 #define WAITING (TAKES(OPT_QUEUE) | TAKES(OPT_TIMEOUT) | TAKES(OPT_NO_WAIT) | TAKES(OPT_JSON))
+#define IN_QUEUE (TAKES(OPT_QUEUE) | LOOKS)
 #define CHOICE                                                                                                         \
-	(TAKES(OPT_QUEUE) | TAKES(OPT_TYPE) | TAKES(OPT_ERROR) | TAKES(OPT_OLDER_THAN) | TAKES(OPT_NEWER_THAN) |       \
+	(IN_QUEUE | TAKES(OPT_TYPE) | TAKES(OPT_ERROR) | TAKES(OPT_OLDER_THAN) | TAKES(OPT_NEWER_THAN) |               \
 	 TAKES(OPT_LIMIT))
 
 static const struct command jobs[] = {
@@ -51,15 +52,15 @@ static const struct command jobs[] = {
 	 "line; empty lines are skipped. Prints the id of each, in order; a job without \"id\" gets one.\n"
 	 "Without --queue a job goes to the queue named like its \"type\" up to the first dot.\n\n"
 	 "A line that is no job is told on standard error with its number, and the others go on. Exit\n"
-	 "code: 0 all were accepted, 1 some lines were not, 69 Redis could not be reached (the ids\n"
-	 "printed so far were accepted).",
+	 "code: 0 all were accepted, 1 some lines were not, 2 FILE cannot be read, 69 Redis could not be\n"
+	 "reached (the ids printed so far were accepted).",
 	 "  adwuma submit jobs.jsonl > ids\n"
 	 "  echo '{\"type\":\"translate\",\"text\":\"Good morning\"}' | adwuma submit"},
 };
 
 static const struct command views[] = {
-	{"result", "ID...", "print results, or say where their jobs are",
-	 TAKES(OPT_QUEUE) | TAKES(OPT_WAIT) | TAKES(OPT_JSON), 1, SIZE_MAX, cli_result,
+	{"result", "ID...", "print results, or say where their jobs are", IN_QUEUE | TAKES(OPT_WAIT) | TAKES(OPT_JSON),
+	 1, SIZE_MAX, cli_result,
 	 "Prints the result of each ID, in order: its text, the key of its audio, or what else its type\n"
 	 "returns; the whole object with --json. Of several IDs each prints one line, with line breaks\n"
 	 "as \\n and backslashes as \\\\, and an empty line where there is nothing to print. For an ID\n"
@@ -69,8 +70,8 @@ static const struct command views[] = {
 	 "is not there: its job is under way, or unknown.",
 	 "  adwuma result --wait 60 0193580be2c41f0c9a5d7e3b4a86c2f1\n"
 	 "  adwuma result --json 42 43 44"},
-	{"stats", "", "counts of jobs and outcomes per queue", TAKES(OPT_QUEUE) | TAKES(OPT_WATCH) | TAKES(OPT_JSON), 0,
-	 0, cli_stats,
+	{"stats", "", "counts of jobs and outcomes per queue", IN_QUEUE | TAKES(OPT_WATCH) | TAKES(OPT_JSON), 0, 0,
+	 cli_stats,
 	 "One line for each of `queues` (or of --queue): jobs that are ready, delayed, running and dead\n"
 	 "now, live workers, and how many jobs ended in which way since the queue exists. On a terminal\n"
 	 "the columns are aligned, elsewhere they are separated by tabs; with --json each queue is one\n"
@@ -81,7 +82,7 @@ static const struct command views[] = {
 	 "  adwuma stats\n"
 	 "  adwuma stats --json --queue translate\n"
 	 "  adwuma stats --watch 5"},
-	{"workers", "", "who works where on what", TAKES(OPT_QUEUE) | TAKES(OPT_JSON), 0, 0, cli_workers,
+	{"workers", "", "who works where on what", IN_QUEUE | TAKES(OPT_JSON), 0, 0, cli_workers,
 	 "One line for each worker of each of `queues` (or of --queue): where it runs, how many of its\n"
 	 "threads are busy, how long it is up, whether its lease holds (alive, or dead since when), and\n"
 	 "the jobs it has in hand. With --json each is one object; lease_ms is how long the lease still\n"
@@ -126,7 +127,7 @@ static const struct command mending[] = {
 	 "  adwuma dead purge 44\n"
 	 "  adwuma dead purge --older-than 30d\n"
 	 "  adwuma dead purge --all --queue translate"},
-	{"cancel", "ID...", "take jobs back", TAKES(OPT_QUEUE), 1, SIZE_MAX, cli_cancel,
+	{"cancel", "ID...", "take jobs back", IN_QUEUE, 1, SIZE_MAX, cli_cancel,
 	 "Tells the workers that these jobs are no longer wanted, in the queues where they are: one that\n"
 	 "waits is not begun, one that is delayed is due at once, a call that runs is aborted. Each then\n"
 	 "has a failed result with CancelledError; adwuma result --wait S waits for it. A queue without\n"

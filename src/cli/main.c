@@ -78,7 +78,7 @@ static int help(char *const *about)
 		}
 	} else if (about[0] && strcmp(about[0], "settings") == 0) {
 		print_settings_help();
-	} else if (about[0]) {
+	} else if (about[0] && strcmp(about[0], "help") != 0) {
 		return unknown_command(about[0]);
 	} else {
 		print_overview(stdout);

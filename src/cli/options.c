@@ -21,13 +21,15 @@ struct option_row {
 	bool optional;	     /* the value may be left out; one that follows must begin with a digit */
 	const char *choices; /* words between '|', or NULL */
 	const char *help;
+	const char *looks; /* help in a command that LOOKS; NULL: the same */
 };
 
 static const struct option_row rows[CLI_OPTIONS] = {
 	[OPT_QUEUE] = {.name = "queue",
 		       .letter = 'q',
 		       .value = "Q",
-		       .help = "the queue; without it the one named like the type, or all `queues`"},
+		       .help = "the queue; without it the one named like the job's type",
+		       .looks = "in this queue; without it in all `queues`"},
 	[OPT_TIMEOUT] = {.name = "timeout", .value = "S", .help = "wait so many seconds in all, then exit 75 [300]"},
 	[OPT_WAIT] = {.name = "wait",
 		      .value = "S",
@@ -289,10 +291,11 @@ void cli_print_help(const struct command *command, FILE *to)
 			continue;
 		snprintf(flag, sizeof flag, "%c%c%s--%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
 			 row->letter ? ", " : "  ", row->name, row->value ? " " : "", row->value ? row->value : "");
-		fprintf(to, "  %-24s  %s\n", flag, row->help);
+		fprintf(to, "  %-24s  %s\n", flag, row->looks && command->options & LOOKS ? row->looks : row->help);
 	}
 	fprintf(to,
 		"  %-24s  where Redis is; this and every other setting: adwuma help settings\n\n"
+		"Exit codes of every command: 0 done, 2 wrong use, 69 Redis cannot be reached, 78 bad settings.\n\n"
 		"Examples:\n%s\n",
 		"    --redis-url URL", command->examples);
 }

@@ -19,7 +19,8 @@ static int usage(FILE *to)
 	fprintf(to,
 		"adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
 		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
-		"                      [--fault LIST] [--no-record]\n\n"
+		"                      [--fault LIST] [--no-record]\n"
+		"       adwuma-stubapi --version\n\n"
 		"  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
 		"  --key KEY            a key that is accepted [every key but 32 zeros]\n"
 		"  --delay MS           answers so late, where the call's directives do not say how late\n"
@@ -161,6 +162,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0)
 		return usage(stdout);
+	if (argc > 1 && strcmp(argv[1], "--version") == 0)
+		return printf("adwuma-stubapi %s\n", ADWUMA_VERSION) < 0;
 	rc = read_flags(argc, argv, &stub, &listen, &record);
 	if (rc)
 		return rc;

@@ -621,6 +621,16 @@ def test_help_is_complete(cli):
         assert page.code == 0 and page.out.startswith("usage: adwuma " + command) and "Examples:\n  " in page.out
         assert cli("help", command).out == page.out
         assert max(len(line) for line in page.lines) <= 120
+        for code in ("0 ", "2 wrong use", "69 Redis cannot be reached", "78 bad settings"):
+            assert code in page.out.split("Exit codes of every command: ")[1], command
+    assert "2 FILE cannot be read" in cli("help", "submit").out
+    assert cli("help", "help").out == overview.out
+    in_jobs, in_looks = "the queue; without it the one named like the job's type", "in this queue; without it in all `queues`"
+    for commands, sentence, other in ((("translate", "transcribe", "synthesize", "submit"), in_jobs, in_looks),
+                                      (("result", "stats", "workers", "dead list", "dead show", "dead retry", "dead purge", "cancel"), in_looks, in_jobs)):
+        for command in commands:
+            page = cli("help", *command.split()).out
+            assert sentence in page and other not in page, command
     settings = cli("help", "settings")
     assert settings.code == 0 and "--redis-url" in settings.out
     # Help does not need what help is about.

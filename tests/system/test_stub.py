@@ -940,6 +940,8 @@ def test_bad_flags(flags, words):
 
 
 def test_help():
+    version = run("--version")
+    assert version.returncode == 0 and re.fullmatch(r"adwuma-stubapi \d+\.\d+\.\d+\n", version.stdout) and version.stderr == ""
     ended = run("--help")
     assert ended.returncode == 0 and ended.stderr == ""
     for word in ("--listen", "--key", "--delay", "--fault", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
