@@ -18,7 +18,7 @@ static bool is_stdin(const char *path)
 	return strcmp(path, "-") == 0;
 }
 
-static const char *shown(const char *path)
+const char *input_shown(const char *path)
 {
 	return is_stdin(path) ? "standard input" : path;
 }
@@ -85,9 +85,9 @@ int input_read_all(const char *path, const char *setting, struct buf *out, struc
 			break;
 	}
 	if (out->failed)
-		error_set(err, ERR_USAGE, "%s has more than %zu bytes (%s)", shown(path), out->max, setting);
+		error_set(err, ERR_USAGE, "%s has more than %zu bytes (%s)", input_shown(path), out->max, setting);
 	else if (got < 0)
-		error_set(err, ERR_USAGE, "%s cannot be read: %s", shown(path), strerror(errno));
+		error_set(err, ERR_USAGE, "%s cannot be read: %s", input_shown(path), strerror(errno));
 	else
 		rc = 0;
 	close_path(fd);
@@ -102,7 +102,7 @@ int lines_open(struct lines *l, const char *path, size_t max_line_bytes, struct 
 
 	if (fd < 0)
 		return -1;
-	*l = (struct lines){.fd = fd, .name = shown(path), .buf = BUF_INIT(max_line_bytes + READ_BYTES)};
+	*l = (struct lines){.fd = fd, .name = input_shown(path), .buf = BUF_INIT(max_line_bytes + READ_BYTES)};
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+const char *input_shown(const char *path); /* its name for messages */
 /* Whether a file can be read, before anything is done that would be in vain without it. ERR_USAGE with the reason. */
 int input_check(const char *path, struct error *err);
 /* All of it into out (empty before), up to out's bound, which comes from that setting. ERR_USAGE with the reason. */

@@ -142,7 +142,8 @@ static int write_transcribe(struct work *w, const char *operand, const char *id,
 	char key[KEY_BYTES_MAX];
 	int rc = CLI_DONE;
 
-	if (input_read_all(operand, "max_audio_bytes", &audio, &err))
+	if (input_read_all(operand, "max_audio_bytes", &audio, &err) ||
+	    (audio.len == 0 && error_set(&err, ERR_USAGE, "%s is empty", input_shown(operand))))
 		rc = usage_failure(w->cli, &err);
 	else if (adwuma_put_audio(w->client, w->queue, id, audio.ptr, audio.len, s->result_ttl_s, key, sizeof key,
 				  &failed))

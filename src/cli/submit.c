@@ -85,6 +85,17 @@ static bool is_blank(const char *line, size_t len)
 	return true;
 }
 
+/* Some editors put a byte order mark before the first line. */
+static void skip_bom(const char **line, size_t *len)
+{
+	static const char bom[3] = {'\xef', '\xbb', '\xbf'};
+
+	if (*len >= sizeof bom && memcmp(*line, bom, sizeof bom) == 0) {
+		*line += sizeof bom;
+		*len -= sizeof bom;
+	}
+}
+
 static int submit_lines(struct batch *b, struct lines *lines)
 {
 	size_t number = 0, len = 0;
@@ -95,7 +106,8 @@ static int submit_lines(struct batch *b, struct lines *lines)
 	while (rc == CLI_DONE) {
 		switch (lines_next(lines, &line, &len, &err)) {
 		case LINE_IS:
-			number++;
+			if (++number == 1)
+				skip_bom(&line, &len);
 			if (!is_blank(line, len))
 				rc = add(b, line, len, number);
 			break;

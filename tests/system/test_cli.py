@@ -212,6 +212,16 @@ def test_files_that_cannot_be_used_are_told_before_anything_is_sent(system, cli,
     assert done.code == 2 and "max_audio_bytes" in done.err and not system.redis.keys("*:ready")
 
 
+def test_audio_that_is_empty_is_told_before_anything_is_submitted(system, cli, tmp_path):
+    good, empty = tmp_path / "good.wav", tmp_path / "empty.wav"
+    good.write_bytes(b"x")
+    empty.write_bytes(b"")
+    for args, name in (([str(empty)], empty), ([str(good), str(empty)], empty), (["/dev/null"], "/dev/null"), (["-"], "standard input")):
+        done = cli("transcribe", "--no-wait", *args, stdin=b"")
+        assert (done.code, done.out, done.err) == (2, "", f"adwuma: transcribe: {name} is empty\n")
+        assert not system.redis.keys("*:ready")
+
+
 def test_output_that_cannot_be_written_is_told_before_anything_is_sent(system, cli, tmp_path):
     for bad in (str(tmp_path / "none" / "x.wav"), str(tmp_path), str(tmp_path) + "/", ""):
         done = cli("synthesize", "x", "-o", bad)
@@ -290,6 +300,15 @@ def test_submit_from_a_file_into_a_queue(system, cli, tmp_path):
     assert [(j["id"], j["n"]) for j in ready] == [(i, n) for n, i in enumerate(done.lines)]
     missing = cli("submit", str(tmp_path / "none"))
     assert missing.code == 2 and "cannot be read" in missing.err
+
+
+def test_submit_skips_a_byte_order_mark(system, cli):
+    bom = b"\xef\xbb\xbf"
+    assert cli("submit", "--queue", "q", stdin=bom + b'{"id":"a"}\r\n{"id":"b"}\n').lines == ["a", "b"]
+    assert system.redis.lrange("adwuma:{q}:ready", 0, -1)[1].startswith(b'{')
+    assert cli("submit", "--queue", "q", stdin=bom + b"\n" + b'{"id":"c"}\n').lines == ["c"]
+    done = cli("submit", "--queue", "q", stdin=b'{"id":"d"}\n' + bom + b'{"id":"e"}\n')  # one in the middle is no mark
+    assert done.code == 1 and done.lines == ["d"] and "line 2" in done.err
 
 
 def test_submit_skips_a_line_that_is_too_long(system, cli):
