@@ -316,20 +316,36 @@ static int finish_run(struct redis *r, struct reply **out, struct error *err)
 	return 0;
 }
 
+/* Redis does not say which key is of a wrong type. Returns -1. */
+static int name_key(struct error *err, const char *key, size_t len)
+{
+	if (err && err->code == ERR_REFUSED && strncmp(err->msg, "WRONGTYPE ", 10) == 0)
+		return error_prefix(err, "%.*s", (int)len, key);
+	return -1;
+}
+
 int redis_run(struct redis *r, struct redis_args *a, struct reply **out, struct error *err)
 {
 	if (redis_append(r, a, err))
 		return -1;
-	return finish_run(r, out, err);
+	if (finish_run(r, out, err) == 0)
+		return 0;
+	return a->n > 1 && strcmp(a->argv[0], "EVALSHA") != 0 ? name_key(err, a->argv[1], a->len[1]) : -1;
 }
 
 int redis_call(struct redis *r, struct reply **out, struct error *err, const char *fmt, ...)
 {
 	va_list ap;
+	const char *space = strchr(fmt, ' '), *key;
 	int rc;
 
 	va_start(ap, fmt);
 	rc = append_va(r, err, fmt, ap);
 	va_end(ap);
-	return rc ? -1 : finish_run(r, out, err);
+	if (rc || finish_run(r, out, err) == 0)
+		return rc;
+	va_start(ap, fmt);
+	key = space && strncmp(space, " %s", 3) == 0 ? va_arg(ap, const char *) : NULL;
+	va_end(ap);
+	return key ? name_key(err, key, strlen(key)) : -1;
 }

@@ -70,7 +70,8 @@ int redis_receive(struct redis *r, struct reply **out, struct error *err);
 /* Reads what has come without waiting; *out NULL when no whole reply is there yet. */
 int redis_poll(struct redis *r, struct reply **out, struct error *err);
 int redis_set_timeout(struct redis *r, int64_t timeout_ms, struct error *err);
-/* One command, one reply; an error reply is ERR_REFUSED with its text, or ERR_LINK for those that pass (reply_passes). */
+/* One command, one reply; an error reply is ERR_REFUSED with its text, or ERR_LINK for those that pass (reply_passes). The
+ * key, which comes first, is named where it is of a wrong type. */
 int redis_run(struct redis *r, struct redis_args *a, struct reply **out, struct error *err);
 int redis_call(struct redis *r, struct reply **out, struct error *err, const char *fmt, ...);
 

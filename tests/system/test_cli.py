@@ -500,6 +500,22 @@ def test_stats_counts_everything(system, cli):
     assert wrong.code == 69 and "WRONGTYPE" in wrong.err and "type it must be" in wrong.err and "--redis-url" not in wrong.err
 
 
+@pytest.mark.parametrize("key,args", [
+    ("ready", ["stats"]), ("delayed", ["stats"]), ("stats", ["stats"]), ("workers", ["stats"]), ("workers", ["workers"]), ("ready", ["result", "x"]), ("dead", ["result", "x"]),
+    ("result:x", ["result", "x"]), ("result:x", ["result", "--wait", "5", "x"]), ("dead", ["dead", "list"]), ("cancelled", ["cancel", "x"]),
+])
+def test_a_key_of_a_wrong_type_is_named(system, cli, key, args):
+    key = "adwuma:{q}:" + key
+    if key.endswith((":ready", ":result:x")):
+        system.redis.set(key, "x")
+    elif key.endswith(":dead"):
+        system.redis.hset(key, "x", "y")
+    else:
+        system.redis.rpush(key, "x")
+    done = cli(*args, "--queue", "q")
+    assert done.code == 69 and f": {key}: WRONGTYPE " in done.err and "type it must be" in done.err, done.err
+
+
 def test_stats_of_real_workers(system, cli):
     system.worker()
     cli("translate", "a", "b", "")
