@@ -330,14 +330,23 @@ static bool stage(struct runner *r, struct task *t)
 {
 	char worker[WORKER_ID_MAX + 1], key[KEY_MAX];
 	struct error err = {0};
+	bool told = false;
 
 	line_worker_id(t->line, t->generation, worker);
 	key_stage(line_keys(t->line), worker, t->slot, key);
 	while (audio_stage(&r->side, key, &r->out.audio, STAGE_TTL_MS, &err)) {
 		if (r->ctx->phase >= PHASE_ABORT)
 			return false;
+		/* That Redis is lost the line tells; a refusal of this very key only we see. */
+		if (!told && err.code == ERR_REFUSED) {
+			log_event(LOG_ERROR, "audio refused", "queue", line_queue(t->line), "job", t->job.id, "reason",
+				  err.msg, "then", "it waits until redis takes it", NULL);
+			told = true;
+		}
 		nap();
 	}
+	if (told)
+		log_event(LOG_INFO, "audio taken", "queue", line_queue(t->line), "job", t->job.id, NULL);
 	return true;
 }
 

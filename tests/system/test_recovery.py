@@ -364,6 +364,21 @@ def test_staged_audio_passes_a_full_redis(system):
     assert not system.redis.keys("adwuma:*stage*")
 
 
+def test_audio_that_redis_refuses_is_told_once(system):
+    """A right that is missing for this kind of key only: nothing else would say why the job does not end."""
+    system.redis.execute_command("ACL", "SETUSER", "w", "on", ">p", "~*", "&*", "+@all")
+    w = system.worker(redis_username="w", redis_password="p")
+    kinds = ["ready", "slot:*", "workers", "worker:*", "delayed", "dead", "result:*", "reply:*", "audio:*", "cancelled", "paused", "stats", "sent:*", "crashes:*"]
+    system.redis.execute_command("ACL", "SETUSER", "w", "resetkeys", *("~*:" + kind for kind in kinds))
+    system.push("synthesize", {"id": "a", "text": "x", "language": "twi"})
+    until(lambda: "audio refused" in w.log(), what="it is told")
+    time.sleep(1)
+    refused = [line for line in w.log().splitlines() if "audio refused" in line]
+    assert len(refused) == 1 and "NOPERM" in refused[0] and "job=a" in refused[0] and "audio taken" not in w.log()
+    system.redis.execute_command("ACL", "SETUSER", "w", "allkeys")
+    assert system.result("synthesize", "a")["status"] == "succeeded" and w.log().count("audio taken") == 1
+
+
 def test_redis_absent_at_start(system):
     system.server.stop()
     w = system.worker(wait=False)
