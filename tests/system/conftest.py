@@ -63,6 +63,13 @@ def until(condition, seconds=10, what="condition"):
         time.sleep(0.005)
 
 
+def every_kind_of_key():
+    """What may stand after adwuma:{Q}: as a pattern, from PROTOCOL.md, whose table a test holds against the code."""
+    with open(ROOT + "/src/queue/PROTOCOL.md", encoding="utf-8") as f:
+        table = f.read().split("\n## Keys of a queue")[1].split("\n## ")[0]
+    return [re.sub("<.*", "*", kind) for kind in re.findall(r"^\| `([a-z_]+(?::[^`]*)?)` \| ", table, re.M)]
+
+
 class RedisServer:
     def __init__(self, folder, *flags):
         self.folder, self.flags = str(folder), ("--port", "0", *flags)  # the last of two counts
