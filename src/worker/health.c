@@ -3,64 +3,93 @@
  * See health.h. The log lines are written outside the lock by whoever made the change that matters. */
 #include "worker/health.h"
 
-#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 2000
+#define STILL_LOST_EVERY_MS 1000 /* connections that fail for reasons that alternate do not fill the log */
 
 void health_init(struct health *h)
 {
 	*h = (struct health){.lock = PTHREAD_MUTEX_INITIALIZER, .answered_ms = clock_mono_ms()};
 }
 
-static void tell_lost(const char *where, const char *reason)
+/* Under the lock: reason is about to be logged. */
+static void told(struct health *h, const char *where, const char *reason)
 {
-	log_event(LOG_WARN, "redis lost", "redis", where, "reason", reason, "then", "waiting and trying again", NULL);
+	h->told = true;
+	snprintf(h->told_where, sizeof h->told_where, "%s", where);
+	h->told_at_ms = clock_mono_ms();
+	snprintf(h->told_reason, sizeof h->told_reason, "%s", reason);
+}
+
+/* Under the lock: it is down for another reason than the one last logged (it came back and wants a password, say). */
+static bool other_reason(const struct health *h, const char *reason)
+{
+	return h->told && strncmp(reason, h->told_reason, sizeof h->told_reason - 1) != 0 &&
+	       clock_mono_ms() - h->told_at_ms >= STILL_LOST_EVERY_MS;
+}
+
+/* Under the lock, which it leaves. */
+static void tell(struct health *h, bool first, const char *where, const char *reason)
+{
+	bool other = other_reason(h, reason);
+
+	if (first || other)
+		told(h, where, reason);
+	pthread_mutex_unlock(&h->lock);
+	if (first || other)
+		log_event(LOG_WARN, first ? "redis lost" : "redis still lost", "redis", where, "reason", reason, "then",
+			  "waiting and trying again", NULL);
 }
 
 void health_lost(struct health *h, const char *where, const char *reason, int64_t opened_ms)
 {
-	bool tell;
+	bool first;
 
 	pthread_mutex_lock(&h->lock);
-	tell = !h->told && opened_ms >= h->lost_at_ms;
-	if (h->down++ == 0)
+	first = !h->told && opened_ms >= h->lost_at_ms;
+	if (h->down++ == 0 && !h->told)
 		h->lost_at_ms = clock_mono_ms();
-	h->told = h->told || tell;
-	pthread_mutex_unlock(&h->lock);
-	if (tell)
-		tell_lost(where, reason);
+	h->returning = false;
+	tell(h, first, where, reason);
 }
 
 void health_still_lost(struct health *h, const char *where, const char *reason)
 {
-	bool tell;
-
 	pthread_mutex_lock(&h->lock);
-	tell = !h->told;
-	h->told = true;
-	pthread_mutex_unlock(&h->lock);
-	if (tell)
-		tell_lost(where, reason);
+	tell(h, !h->told, where, reason);
 }
 
-void health_back(struct health *h, const char *where)
+void health_back(struct health *h)
 {
-	int64_t lost_for_ms = 0;
-	bool tell;
-
 	pthread_mutex_lock(&h->lock);
 	h->reconnects++;
-	tell = --h->down == 0 && h->told;
-	if (tell)
-		lost_for_ms = clock_mono_ms() - h->lost_at_ms;
-	if (h->down == 0)
-		h->told = false;
+	h->returning = --h->down == 0 && h->told;
 	pthread_mutex_unlock(&h->lock);
-	if (tell)
+}
+
+void health_answered(struct health *h)
+{
+	char where[sizeof h->told_where];
+	int64_t lost_for_ms;
+	bool back;
+
+	h->answered_ms = clock_mono_ms();
+	if (!h->returning)
+		return;
+	pthread_mutex_lock(&h->lock);
+	back = h->returning;
+	h->told = h->told && !back;
+	h->returning = false;
+	lost_for_ms = clock_mono_ms() - h->lost_at_ms;
+	memcpy(where, h->told_where, sizeof where);
+	pthread_mutex_unlock(&h->lock);
+	if (back)
 		log_event(LOG_INFO, "redis back", "redis", where, "lost_for_ms", log_int(lost_for_ms), NULL);
 }
 
@@ -69,7 +98,7 @@ bool health_up(struct health *h)
 	bool up;
 
 	pthread_mutex_lock(&h->lock);
-	up = h->down == 0;
+	up = h->down == 0 && !h->returning;
 	pthread_mutex_unlock(&h->lock);
 	return up;
 }
@@ -82,11 +111,6 @@ uint64_t health_reconnects(struct health *h)
 	n = h->reconnects;
 	pthread_mutex_unlock(&h->lock);
 	return n;
-}
-
-void health_answered(struct health *h)
-{
-	h->answered_ms = clock_mono_ms();
 }
 
 int64_t health_backoff_ms(unsigned tries)

@@ -151,7 +151,6 @@ static int trouble(struct keeper *k, struct charge *c, const struct error *err)
 static int connect_redis(struct keeper *k)
 {
 	struct error err = {0};
-	char where[256];
 	int64_t lease_ms = k->ctx->settings->lease_ms, up_ms;
 
 	if (k->r)
@@ -166,10 +165,8 @@ static int connect_redis(struct keeper *k)
 		lease_ms = GRACE_MIN_MS;
 	k->reap_from_ms = clock_mono_ms() + (up_ms < lease_ms ? lease_ms - up_ms : 0);
 	k->connected_once = true;
-	if (k->lost) {
-		redis_address_show(&k->ctx->address, where, sizeof where);
-		health_back(&k->ctx->health, where);
-	}
+	if (k->lost)
+		health_back(&k->ctx->health);
 	k->lost = false;
 	return 0;
 }

@@ -109,13 +109,9 @@ void line_well(struct line *l)
 
 static void found(struct line *l, bool *lost)
 {
-	char where[256];
-
-	if (!*lost)
-		return;
+	if (*lost)
+		health_back(&l->ctx->health);
 	*lost = false;
-	show_address(l, where);
-	health_back(&l->ctx->health, where);
 }
 
 static int open_b(struct line *l, struct error *err)

@@ -131,7 +131,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 		redis_close(r);
 		if (well) {
 			if (told)
-				health_back(&s->ctx.health, where);
+				health_back(&s->ctx.health);
 			return 0;
 		}
 		if (err->code == ERR_REFUSED)

@@ -134,12 +134,14 @@ class Wire:
 
     def __init__(self, folder, to):
         self.path, self.to = f"{folder}/wire.sock", to
-        self.lose_every, self.replies, self.lost = 0, 0, 0
+        self.lose_every, self.replies, self.lost, self.cuts = 0, 0, 0, 0
         self.open = threading.Event()  # cleared: nothing passes
         self.served = threading.Event()  # cleared: what a waiting BLMOVE is served with is held back
         self.asked = threading.Event()  # cleared: a BLMOVE is held back on its way to Redis
         self.seen = b""  # what was sent to Redis so far, while asked is cleared
         self.hold_at = None  # bytes on their way to Redis at which the wire is held
+        self.budgets = iter(())  # how many bytes each new connection carries, to Redis and from it by turns, before it is cut in the middle of one
+        self.age = 0  # raised by forget(): older connections stay open, and nothing passes any more
         for event in (self.open, self.served, self.asked):
             event.set()
         self.lock = threading.Lock()
@@ -163,8 +165,10 @@ class Wire:
                 continue
             self.ends += [near, far]
             waits = threading.Event()  # this connection is one that waits
+            budget = next(self.budgets, None)
             for source, sink, back in ((near, far, False), (far, near, True)):
-                threading.Thread(target=self.carry, args=(source, sink, back, waits), daemon=True).start()
+                limit = budget[1] if budget and budget[0] == back else None
+                threading.Thread(target=self.carry, args=(source, sink, back, waits, self.age, limit), daemon=True).start()
 
     def loses(self):
         with self.lock:
@@ -173,9 +177,28 @@ class Wire:
             self.lost += bool(lost)
             return lost
 
-    def carry(self, source, sink, back, waits):
+    def forget(self):
+        """Both sides think that they are connected, as after a power cut or in front of a firewall that forgot them."""
+        self.age += 1
+
+    def cut(self):
+        for end in self.ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # closed already
+
+    def carry(self, source, sink, back, waits, age, limit):
         try:
             while piece := source.recv(1 << 16):
+                if age < self.age:
+                    continue
+                if limit is not None:
+                    limit -= len(piece)
+                    if limit <= 0:
+                        self.cuts += 1
+                        sink.sendall(piece[:limit or None])
+                        break
                 if not back and self.hold_at and self.hold_at in piece:
                     self.open.clear()
                 self.open.wait()

@@ -169,6 +169,93 @@ def test_is_busy_with_a_script(loaded):
     assert len(lines(loaded.workers[0], "redis lost")) == 1 and "BUSY" in loaded.workers[0].log()
 
 
+def lost_and_back(w, reason, times=1):
+    until(lambda: len(lines(w, "redis back")) == times, what="all connections are back")
+    assert len(lines(w, "redis lost")) == times and reason in lines(w, "redis lost")[-1]
+
+
+def test_cannot_save_and_refuses_writes(tmp_path, stub):
+    """MISCONF: the folder of its dumps is gone."""
+    dumps = tmp_path / "dumps"
+    dumps.mkdir()
+    server = RedisServer(tmp_path, "--dir", str(dumps), "--save", "3600 1000000")
+    s = System(tmp_path, stub, server)
+    try:
+        s.push("translate", *jobs(400, "x stub(delay=20)"))
+        w = s.worker(threads=8)
+        until(lambda: s.results("translate") > 20, what="jobs run")
+        dumps.rmdir()
+        s.redis.bgsave()
+        until(lambda: lines(w, "redis lost"), what="the refusal is seen")
+        seen = s.redis.info("stats")["total_connections_received"]
+        until(lambda: s.redis.info("stats")["total_connections_received"] > seen + 10, what="it is tried again and again")
+        s.redis.config_set("stop-writes-on-bgsave-error", "no")
+        whole(s, 400)
+        lost_and_back(w, "MISCONF")
+    finally:
+        s.finish()
+        server.kill()  # asked to stop, it would want to save
+
+
+def test_wants_another_password(loaded):
+    """NOAUTH: it got a password that this worker does not have, and lost it again."""
+    loaded.redis.config_set("requirepass", "new")
+    loaded.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    until(lambda: "NOAUTH" in loaded.workers[0].log(), what="the refusal is told")
+    other = redis_py.Redis(unix_socket_path=loaded.server.socket, password="new")
+    until(lambda: loaded.stub.stats()["active"] == 0, what="no call runs")
+    other.config_set("requirepass", "")
+    whole(loaded)
+    lost_and_back(loaded.workers[0], "")
+
+
+def test_loads_its_data_for_a_while(tmp_path, stub):
+    """LOADING: it is there, and answers everything with an error."""
+    server = RedisServer(tmp_path, "--save", "3600 1000000")  # saves when it is asked to stop
+    s = System(tmp_path, stub, server)
+    try:
+        s.redis.mset({f"other:{i}": "x" * 100 for i in range(1000)})
+        stub.fault("delay=2")
+        s.push("translate", *jobs(2000))
+        w = s.worker(threads=8, lease_ms=1000)
+        until(lambda: s.results("translate") > 200, what="jobs run")
+        server.stop()
+        until(lambda: lines(w, "redis lost"), what="the loss is seen")
+        server.flags = (*server.flags, "--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024")
+        server.start()
+        assert "LOADING" in "".join(lines(w, "redis still lost"))
+        whole(s, 2000)
+        lost_and_back(w, "")
+    finally:
+        s.finish()
+        server.kill()
+
+
+def test_forgets_its_connections(wire, system):
+    """Half-open: nothing comes, not even an end. Finite waits find it, and what was claimed meanwhile is done."""
+    w = system.worker(threads=4, redis_url="unix://" + wire.path)
+    assert system.do("translate", text="first")["status"] == "succeeded"
+    until(lambda: system.redis.client_list(_type="normal") and "blmove" in str(system.redis.client_list()), what="it waits for jobs")
+    wire.forget()
+    system.push("translate", *jobs(8))
+    system.reconcile("translate", 9)
+    assert system.stub.count() == 9
+    lost_and_back(w, "")
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["to Redis", "from Redis"])
+def test_connections_break_at_any_byte(wire, system, back):
+    """In the middle of a command, of a reply, of a number in it: carried out or not, nothing is lost and nothing done twice."""
+    system.stub.fault("delay=1")
+    system.push("translate", *jobs(12000))
+    system.worker(threads=8, redis_url="unix://" + wire.path)
+    until(lambda: system.results("translate") > 50, what="jobs run")
+    wire.budgets = ((back, 97 * i + (i % 5 > 0) * 60000) for i in range(1, 80))  # 60,000: past the scripts and one turn
+    wire.cut()
+    whole(system, 12000)
+    assert wire.cuts >= 8
+
+
 @pytest.mark.core
 def test_replies_get_lost(wire, system):
     """Claims and commits that were carried out, but nobody was told: repeated, and nothing is done twice."""
