@@ -8,52 +8,36 @@
 #include "base/digest.h"
 
 #define QUEUE_KEYS 8
-#define KEYS_PER_SETTLEMENT 5
 /* Payloads longer than this are named by their SHA-1, so that they are not sent back to Redis. */
 #define IDENTITY_BYTES_MAX 1024
 
-void turn_release(struct turn *t)
-{
-	redis_args_release(&t->args);
-	buf_release(&t->names);
-}
-
-/* Names are put one after the other into a buffer that was reserved whole, so that they do not move. */
-static void add_name(struct turn *t, const char *name, size_t n)
-{
-	size_t at = t->names.len;
-
-	buf_add(&t->names, name, n);
-	redis_arg(&t->args, t->names.ptr + at, n);
-}
-
-static void add_slot(struct turn *t, const struct keys *k, const char *worker, unsigned slot)
+static void add_slot(struct redis_args *args, const struct keys *k, const char *worker, unsigned slot)
 {
 	char name[KEY_MAX];
 
-	add_name(t, name, key_slot(k, worker, slot, name));
+	redis_arg(args, name, key_slot(k, worker, slot, name));
 }
 
-static void add_settlement_keys(struct turn *t, const struct keys *k, const struct settlement *s)
+static void add_settlement_keys(struct redis_args *args, const struct keys *k, const struct settlement *s)
 {
 	char name[KEY_MAX];
 
-	add_slot(t, k, s->worker, s->slot);
+	add_slot(args, k, s->worker, s->slot);
 	if (s->how == SETTLE_RESULT || s->how == SETTLE_DUPLICATE)
-		add_name(t, name, key_result(k, s->id, name));
+		redis_arg(args, name, key_result(k, s->id, name));
 	if (s->how == SETTLE_RESULT) {
 		if (*s->reply)
-			add_name(t, name, key_reply(k, s->reply, name));
+			redis_arg(args, name, key_reply(k, s->reply, name));
 		if (s->audio) {
-			add_name(t, name, key_stage(k, s->worker, s->slot, name));
-			add_name(t, name, key_audio(k, s->id, name));
+			redis_arg(args, name, key_stage(k, s->worker, s->slot, name));
+			redis_arg(args, name, key_audio(k, s->id, name));
 		}
 	}
 	if (s->how == SETTLE_BACK && s->crash_hash)
-		add_name(t, name, key_crashes(k, s->crash_hash, name));
+		redis_arg(args, name, key_crashes(k, s->crash_hash, name));
 }
 
-static void add_how(struct turn *t, const struct settlement *s)
+static void add_how(struct redis_args *args, const struct settlement *s)
 {
 	static const char letters[] = {[SETTLE_RESULT] = 'R', [SETTLE_LATER] = 'L',	[SETTLE_UNTIL] = 'U',
 				       [SETTLE_BACK] = 'B',   [SETTLE_DUPLICATE] = 'D', [SETTLE_DEAD] = 'X'};
@@ -73,32 +57,32 @@ static void add_how(struct turn *t, const struct settlement *s)
 	}
 	if (s->how == SETTLE_BACK && s->crash_hash)
 		how[n++] = 'c';
-	add_name(t, how, n);
+	redis_arg(args, how, n);
 }
 
-static void add_identity(struct turn *t, const struct settlement *s)
+static void add_identity(struct redis_args *args, const struct settlement *s)
 {
 	char hash[1 + SHA1_HEX_LEN + 1] = "#";
 
 	if (s->payload_len <= IDENTITY_BYTES_MAX && (s->payload_len == 0 || s->payload[0] != '#')) {
-		redis_arg(&t->args, s->payload, s->payload_len);
+		redis_arg(args, s->payload, s->payload_len);
 		return;
 	}
 	sha1_hex(s->payload, s->payload_len, hash + 1);
-	add_name(t, hash, sizeof hash - 1);
+	redis_arg(args, hash, sizeof hash - 1);
 }
 
-static void add_settlement(struct turn *t, const struct settlement *s)
+static void add_settlement(struct redis_args *args, const struct settlement *s)
 {
-	add_how(t, s);
-	add_identity(t, s);
-	redis_arg_str(&t->args, s->outcome);
-	redis_arg(&t->args, s->body, s->body ? s->body_len : 0);
-	redis_arg_int(&t->args, s->number);
+	add_how(args, s);
+	add_identity(args, s);
+	redis_arg_str(args, s->outcome);
+	redis_arg(args, s->body, s->body ? s->body_len : 0);
+	redis_arg_int(args, s->number);
 	if (s->cancelled)
-		redis_arg_str(&t->args, s->id);
+		redis_arg_str(args, s->id);
 	else
-		redis_arg(&t->args, s->dead, s->dead ? s->dead_len : 0);
+		redis_arg(args, s->dead, s->dead ? s->dead_len : 0);
 }
 
 static size_t count_keys(const struct turn_request *q)
@@ -115,37 +99,29 @@ static size_t count_keys(const struct turn_request *q)
 	return n;
 }
 
-int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q,
-	       struct error *err)
+void turn_write(struct redis_args *args, const struct redis *r, const struct keys *k, const struct turn_request *q)
 {
 	const char *const fixed[QUEUE_KEYS] = {k->stats,   k->workers, k->ready,      k->paused,
 					       k->delayed, k->dead,    k->dead_bytes, k->cancelled};
-	size_t name_max = k->stem_len + WORKER_ID_MAX + 160;
-	size_t room = (q->nslots + q->nsettle * (KEYS_PER_SETTLEMENT + 1)) * name_max;
 
-	t->names.max = room + 1;
-	buf_clear(&t->names);
-	if (!buf_reserve(&t->names, room + 1))
-		return error_set(err, ERR_MEMORY, "out of memory");
-	redis_args_script(&t->args, r, SCRIPT_TURN);
-	redis_arg_int(&t->args, (int64_t)count_keys(q));
+	redis_args_script(args, r, SCRIPT_TURN);
+	redis_arg_int(args, (int64_t)count_keys(q));
 	for (size_t i = 0; i < QUEUE_KEYS; i++)
-		redis_arg_str(&t->args, fixed[i]);
+		redis_arg_str(args, fixed[i]);
 	for (size_t i = 0; i < q->nsettle; i++)
-		add_settlement_keys(t, k, &q->settle[i]);
+		add_settlement_keys(args, k, &q->settle[i]);
 	for (size_t i = 0; i < q->nslots; i++)
-		add_slot(t, k, q->worker, q->slots[i]);
-	redis_arg_str(&t->args, q->worker);
-	redis_arg_str(&t->args, q->victim);
-	redis_arg_str(&t->args, q->repeated ? "1" : "0");
-	redis_arg_int(&t->args, (int64_t)q->nsettle);
-	redis_arg_int(&t->args, (int64_t)q->nslots);
-	redis_arg_int(&t->args, TURN_BYTES_MAX);
-	redis_arg_int(&t->args, q->dead_max_jobs);
-	redis_arg_int(&t->args, q->dead_max_bytes);
+		add_slot(args, k, q->worker, q->slots[i]);
+	redis_arg_str(args, q->worker);
+	redis_arg_str(args, q->victim);
+	redis_arg_str(args, q->repeated ? "1" : "0");
+	redis_arg_int(args, (int64_t)q->nsettle);
+	redis_arg_int(args, (int64_t)q->nslots);
+	redis_arg_int(args, TURN_BYTES_MAX);
+	redis_arg_int(args, q->dead_max_jobs);
+	redis_arg_int(args, q->dead_max_bytes);
 	for (size_t i = 0; i < q->nsettle; i++)
-		add_settlement(t, &q->settle[i]);
-	return t->args.failed || t->names.failed ? error_set(err, ERR_MEMORY, "out of memory") : 0;
+		add_settlement(args, &q->settle[i]);
 }
 
 /* A worker takes each payload's memory, and looks at a letter for each settlement: nothing else may pass. */

@@ -3,8 +3,7 @@
  * A turn: the one script call that settles jobs and claims new ones (src/lua/turn.lua). There is one way for a job to end, and this is it:
  * commits, retries, hand-backs, reaping and give-ups are all settlements.
  *
- * Ownership: a struct turn keeps memory between calls; what a settlement points to is borrowed until the turn was sent. One thread at a
- * time. Pure: sending is the caller's. */
+ * Ownership: what a settlement points to is borrowed until the turn is written. Pure: sending is the caller's. */
 #ifndef ADWUMA_QUEUE_TURN_H
 #define ADWUMA_QUEUE_TURN_H
 
@@ -59,15 +58,8 @@ struct turn_request {
 	int64_t dead_max_jobs, dead_max_bytes;
 };
 
-struct turn {
-	struct redis_args args;
-	struct buf names;
-};
-void turn_release(struct turn *t);
-
-/* Writes the command into t->args, ready for redis_append. */
-int turn_write(struct turn *t, const struct redis *r, const struct keys *k, const struct turn_request *q,
-	       struct error *err);
+/* Writes the command, ready for redis_append. */
+void turn_write(struct redis_args *args, const struct redis *r, const struct keys *k, const struct turn_request *q);
 
 enum settled {
 	SETTLED_DONE = '1',

@@ -7,6 +7,8 @@
 #include "redis/redis.h"
 
 const char *redis_script_sha(const struct redis *r, enum redis_script s);
-void redis_args_resolve(struct redis_args *a);
+#define REDIS_HEAD_MAX 32
+/* The line that stands before the arguments. Returns its length. */
+size_t redis_args_head(const struct redis_args *a, char out[REDIS_HEAD_MAX]);
 
 #endif

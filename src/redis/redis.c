@@ -227,10 +227,12 @@ int redis_set_timeout(struct redis *r, int64_t timeout_ms, struct error *err)
 
 int redis_append(struct redis *r, struct redis_args *a, struct error *err)
 {
-	if (a->failed)
-		return error_set(err, ERR_MEMORY, "out of memory");
-	redis_args_resolve(a);
-	if (redisAppendCommandArgv(r->c, (int)a->n, a->argv, a->len) == REDIS_OK)
+	char head[REDIS_HEAD_MAX];
+
+	if (a->text.failed)
+		return error_set(err, ERR_MEMORY, "out of memory, or a command longer than Redis reads");
+	if (redisAppendFormattedCommand(r->c, head, redis_args_head(a, head)) == REDIS_OK &&
+	    redisAppendFormattedCommand(r->c, a->text.ptr, a->text.len) == REDIS_OK)
 		return 0;
 	return link_error(r, err);
 }
@@ -330,7 +332,7 @@ int redis_run(struct redis *r, struct redis_args *a, struct reply **out, struct 
 		return -1;
 	if (finish_run(r, out, err) == 0)
 		return 0;
-	return a->n > 1 && strcmp(a->argv[0], "EVALSHA") != 0 ? name_key(err, a->argv[1], a->len[1]) : -1;
+	return a->key_len > 0 ? name_key(err, a->text.ptr + a->key_at, a->key_len) : -1;
 }
 
 int redis_call(struct redis *r, struct reply **out, struct error *err, const char *fmt, ...)

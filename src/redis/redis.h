@@ -44,18 +44,18 @@ int redis_fd(const struct redis *r);
 int64_t redis_opened_ms(const struct redis *r); /* clock_mono_ms when the connection was made */
 int64_t redis_uptime_s(const struct redis *r);	/* of the server when the connection was made */
 
-/* A command under construction. Values are copied when it is sent. An argument whose pointer is NULL is the number in
- * the digits of the same index. Running out of memory is kept in failed, and told by redis_append. */
+#define REDIS_COMMAND_BYTES_MAX (1UL << 30) /* Redis reads no longer one (client-query-buffer-limit) */
+
+/* A command under construction; all zero is an empty one. Values are copied. Running out of memory, or a command that is too long, is kept
+ * and told by redis_append. */
 struct redis_args {
-	const char **argv;
-	size_t *len;
-	char (*digits)[24];
-	size_t n, cap;
-	bool failed;
+	struct buf text; /* the arguments, each with its length before it */
+	size_t n;
+	size_t key_at, key_len; /* in text: the first key, for error messages; none where key_len is 0 */
 };
 void redis_args_release(struct redis_args *a); /* also of one all zero */
 void redis_args_clear(struct redis_args *a);
-void redis_arg(struct redis_args *a, const char *s, size_t n); /* borrowed until sent */
+void redis_arg(struct redis_args *a, const char *s, size_t n);
 void redis_arg_str(struct redis_args *a, const char *s);
 void redis_arg_int(struct redis_args *a, int64_t n);
 

@@ -52,7 +52,7 @@ struct keeper {
 	int64_t reap_from_ms; /* mono: live workers first get a lease time to renew, after Redis or our way to it came back */
 	int64_t reap_until_ms; /* mono: others' jobs are put back until then, lest our own leases run out meanwhile */
 	int64_t audit_from_ms;
-	struct turn turn;
+	struct redis_args turn;
 	struct line_job jobs[CANCEL_JOBS];
 	char host[64];
 };
@@ -83,7 +83,7 @@ void keeper_free(struct keeper *k)
 	if (!k)
 		return;
 	redis_close(k->r);
-	turn_release(&k->turn);
+	redis_args_release(&k->turn);
 	pthread_cond_destroy(&k->changed);
 	pthread_mutex_destroy(&k->lock);
 	free(k);

@@ -77,7 +77,7 @@ void line_free(struct line *l)
 		close(l->wake_fd);
 	redis_close(l->a);
 	redis_close(l->b);
-	turn_release(&l->turn);
+	redis_args_release(&l->turn);
 	free(l->free);
 	pthread_mutex_destroy(&l->lock);
 	free(l);

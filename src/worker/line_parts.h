@@ -68,7 +68,7 @@ struct line {
 	bool repeated; /* sent was sent before, and no reply came */
 	unsigned claim[TURN_CLAIM_MAX];
 	size_t nclaim;
-	struct turn turn;
+	struct redis_args turn;
 	struct settlement settle[TURN_SETTLE_MAX];
 	char old_worker[TURN_SETTLE_MAX][WORKER_ID_MAX + 1];
 	double jobs_per_ms;

@@ -149,20 +149,18 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 /* --- The look at what was claimed. --------------------------------------------------------------------------------------- */
 
 /* Adds "command key id..." or "EXISTS result:id..." of all tasks whose id is known. */
-static size_t ask_for_ids(struct line *l, struct task *first, struct redis_args *args, struct buf *names)
+static size_t ask_for_ids(struct line *l, struct task *first, struct redis_args *args, bool results)
 {
+	char name[KEY_MAX];
 	size_t n = 0;
 
 	for (struct task *t = first; t; t = t->next) {
 		if (!t->parsed || !*t->job.id)
 			continue;
-		if (names) {
-			redis_arg(args, names->ptr + names->len,
-				  key_result(&l->keys, t->job.id, names->ptr + names->len));
-			names->len += args->len[args->n - 1];
-		} else {
+		if (results)
+			redis_arg(args, name, key_result(&l->keys, t->job.id, name));
+		else
 			redis_arg_str(args, t->job.id);
-		}
 		n++;
 	}
 	return n;
@@ -206,19 +204,18 @@ static int look_at(struct line *l, struct task *first, struct look *look, struct
 {
 	struct redis_args args = {0}, more = {0};
 	struct reply *results = NULL, *scores = NULL, *paused = NULL;
-	struct buf names = BUF_INIT(TURN_CLAIM_MAX * KEY_MAX);
-	int rc = buf_reserve(&names, TURN_CLAIM_MAX * KEY_MAX - 1) ? 0 : error_set(err, ERR_MEMORY, "out of memory");
 	bool known;
+	int rc = 0;
 
 	redis_arg_str(&args, "EXISTS");
-	known = rc == 0 && ask_for_ids(l, first, &args, &names) > 0;
+	known = ask_for_ids(l, first, &args, true) > 0;
 	look->cancelled = look->cancelled && known;
 	redis_arg_str(&more, "ZMSCORE");
 	redis_arg_str(&more, l->keys.cancelled);
 	if (look->cancelled)
-		ask_for_ids(l, first, &more, NULL);
+		ask_for_ids(l, first, &more, false);
 	fault_point("look:before");
-	if (rc == 0 && known)
+	if (known)
 		rc = redis_append(l->a, &args, err);
 	if (rc == 0 && look->cancelled)
 		rc = redis_append(l->a, &more, err);
@@ -239,7 +236,6 @@ static int look_at(struct line *l, struct task *first, struct look *look, struct
 	reply_free(results);
 	reply_free(scores);
 	reply_free(paused);
-	buf_release(&names);
 	redis_args_release(&args);
 	redis_args_release(&more);
 	return rc;
@@ -379,8 +375,8 @@ void line_take_turn(struct line *l, size_t want)
 	q.nsettle = l->nsent;
 	q.nslots = l->nclaim;
 	fault_point("turn:before");
-	if (turn_write(&l->turn, l->a, &l->keys, &q, &err) || redis_run(l->a, &l->turn.args, &reply, &err) ||
-	    turn_read(reply, &q, &answer, &err)) {
+	turn_write(&l->turn, l->a, &l->keys, &q);
+	if (redis_run(l->a, &l->turn, &reply, &err) || turn_read(reply, &q, &answer, &err)) {
 		reply_free(reply);
 		turn_failed(l, &err);
 		return;

@@ -18,7 +18,7 @@
 
 struct reaping {
 	struct redis *r;
-	struct turn *turn;
+	struct redis_args *turn;
 	const struct keys *k;
 	const struct settings *s;
 	const char *queue;
@@ -118,11 +118,11 @@ static int settle(struct reaping *p, struct settlement *s)
 				 .dead_max_bytes = p->s->dead_max_bytes};
 	struct turn_answer answer = {0};
 	struct reply *reply = NULL;
-	int rc = turn_write(p->turn, p->r, p->k, &q, p->err);
+	int rc;
 
+	turn_write(p->turn, p->r, p->k, &q);
 	fault_point("reap:before");
-	if (rc == 0)
-		rc = redis_run(p->r, &p->turn->args, &reply, p->err);
+	rc = redis_run(p->r, p->turn, &reply, p->err);
 	fault_point("reap:after");
 	if (rc == 0)
 		rc = turn_read(reply, &q, &answer, p->err);
@@ -278,8 +278,8 @@ static int empty_and_strike(struct reaping *p, unsigned nslots)
 	return full > 0 && !ends_early(p) ? error_set(p->err, ERR_LINK, "slots of %s do not stay empty", p->worker) : 0;
 }
 
-int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
-		const char *worker, int64_t until_ms, size_t *jobs, struct error *err)
+int reap_worker(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,
+		const char *queue, const char *worker, int64_t until_ms, size_t *jobs, struct error *err)
 {
 	struct reaping p = {.r = r,
 			    .turn = turn,
@@ -307,8 +307,8 @@ int reap_worker(struct redis *r, struct turn *turn, const struct keys *k, const 
 	return rc;
 }
 
-int reap_gone(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *queue,
-	      const char *worker, int64_t nslots, int64_t until_ms, size_t *jobs, struct error *err)
+int reap_gone(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,
+	      const char *queue, const char *worker, int64_t nslots, int64_t until_ms, size_t *jobs, struct error *err)
 {
 	struct reaping p = {.r = r,
 			    .turn = turn,
@@ -328,8 +328,8 @@ int reap_gone(struct redis *r, struct turn *turn, const struct keys *k, const st
 	return rc;
 }
 
-int reap_own(struct redis *r, struct turn *turn, const struct keys *k, const struct settings *s, const char *worker,
-	     unsigned nslots, struct error *err)
+int reap_own(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,
+	     const char *worker, unsigned nslots, struct error *err)
 {
 	struct reaping p = {
 		.r = r, .turn = turn, .k = k, .s = s, .worker = worker, .own = true, .until_ms = INT64_MAX, .err = err};

@@ -96,7 +96,7 @@ static void nap(int64_t ms)
  * wrong type does not; its queue waits, and says so. */
 static int try_rights(struct service *s, struct redis *r, struct error *err)
 {
-	struct turn turn = {0};
+	struct redis_args turn = {0};
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < s->ctx.settings->nqueues; i++) {
@@ -106,14 +106,15 @@ static int try_rights(struct service *s, struct redis *r, struct error *err)
 
 		keys_init(&keys, s->ctx.settings->key_prefix, s->ctx.settings->queues[i].name);
 		key_slot(&keys, s->ctx.base_id, 0, slot);
-		rc = turn_write(&turn, r, &keys, &request, err) || redis_run(r, &turn.args, NULL, err) ||
+		turn_write(&turn, r, &keys, &request);
+		rc = redis_run(r, &turn, NULL, err) ||
 				     redis_call(r, NULL, err, "BLMOVE %s %s RIGHT LEFT 0.001", slot, slot)
 			   ? -1
 			   : 0;
 		if (rc && err->code == ERR_REFUSED && !strstr(err->msg, "NOPERM"))
 			rc = 0;
 	}
-	turn_release(&turn);
+	redis_args_release(&turn);
 	return rc;
 }
 
