@@ -25,9 +25,10 @@ struct admin {
 	struct httpd *httpd;
 };
 
+/* A loop that has not begun waits for Redis's first answer. */
 static bool turns(int64_t turned_ms)
 {
-	return clock_mono_ms() - turned_ms < STALL_MS;
+	return turned_ms == 0 || clock_mono_ms() - turned_ms < STALL_MS;
 }
 
 /* The name of a loop that has stopped turning, or NULL. */

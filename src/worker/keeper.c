@@ -39,8 +39,8 @@ struct keeper {
 	struct context *ctx;
 	pthread_t thread;
 	bool started;
-	_Atomic int64_t turned_ms;
-	pthread_mutex_t lock; /* guards the next three */
+	_Atomic int64_t turned_ms; /* mono; 0: not started */
+	pthread_mutex_t lock;	   /* guards the next three */
 	pthread_cond_t changed;
 	int64_t next_ms; /* mono: when the next round is due at the latest */
 	bool stop;
@@ -67,7 +67,6 @@ struct keeper *keeper_new(struct context *ctx, struct error *err)
 		return NULL;
 	}
 	k->ctx = ctx;
-	k->turned_ms = clock_mono_ms();
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -29,6 +29,6 @@ struct keeper_figures {
 };
 void keeper_figures(const struct keeper *k, size_t queue, struct keeper_figures *out);
 bool keeper_writes(const struct keeper *k, size_t queue); /* a real write to the queue went through lately */
-int64_t keeper_turned_ms(const struct keeper *k);	  /* mono: when its loop last turned */
+int64_t keeper_turned_ms(const struct keeper *k);	  /* mono: when its loop last turned; 0: it was not started */
 
 #endif

@@ -39,7 +39,6 @@ struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, st
 	l->stock = stock;
 	l->listener = listener;
 	l->index = queue;
-	l->turned_ms = clock_mono_ms();
 	l->queue = q;
 	l->nslots = l->wait_slot = nslots;
 	l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

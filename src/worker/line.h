@@ -42,7 +42,7 @@ int line_start(struct line *l, struct error *err);
 bool line_join(struct line *l);
 void line_give_up(struct line *l);
 bool line_ended(const struct line *l);	      /* line_join will not block */
-int64_t line_turned_ms(const struct line *l); /* mono: when its loop last turned */
+int64_t line_turned_ms(const struct line *l); /* mono: when its loop last turned; 0: it was not started */
 bool line_leaving(const struct line *l);      /* it takes itself off the list, or has done so */
 void line_wake(struct line *l);		      /* any thread: look again at phase, pause, demand */
 

@@ -153,10 +153,10 @@ static void wake_line(void *service, size_t queue)
 	line_wake(s->lines[queue]);
 }
 
+/* All parts but their threads; only the admin listener runs already, so that liveness can be asked for while Redis is waited for. */
 static int build(struct service *s, struct error *err)
 {
 	const struct settings *settings = s->ctx.settings;
-	static const struct pool_crew crew = {.name = "call", .run = crew_run};
 
 	s->stock = stock_new(settings, wake_line, s, err);
 	s->keeper = s->stock ? keeper_new(&s->ctx, err) : NULL;
@@ -168,12 +168,17 @@ static int build(struct service *s, struct error *err)
 		if (!s->lines[i])
 			return -1;
 	}
-	/* Before any thread of ours: an address in use stops the start while there is nothing to end. */
+	/* Before the others: an address in use stops the start while there is nothing to end. */
 	s->view = (struct admin_view){&s->ctx, s->stock, s->keeper, s->lines, s->nlines};
 	s->admin = admin_start(&s->view, err);
-	if (err->code != ERR_NONE)
-		return -1;
-	if (pool_new(&s->pool, &crew, s->crew, (unsigned)settings->threads, crew_close, err))
+	return err->code != ERR_NONE ? -1 : 0;
+}
+
+static int run(struct service *s, struct error *err)
+{
+	static const struct pool_crew crew = {.name = "call", .run = crew_run};
+
+	if (pool_new(&s->pool, &crew, s->crew, (unsigned)s->ctx.settings->threads, crew_close, err))
 		return -1;
 	for (size_t i = 0; i < s->nlines; i++)
 		if (line_start(s->lines[i], err))
@@ -201,7 +206,7 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 	s->http = true;
 	s->api = api_new(settings, err);
 	s->ctx.api = s->api;
-	if (!s->api || wait_for_redis(s, stop_asked, err) || build(s, err))
+	if (!s->api || build(s, err) || wait_for_redis(s, stop_asked, err) || run(s, err))
 		goto fail;
 	log_event(LOG_INFO, "started", "version", ADWUMA_VERSION, "worker", s->ctx.base_id, "threads",
 		  log_int(settings->threads), "queues", log_int((long long)s->nlines), NULL);

@@ -50,6 +50,17 @@ def test_what_each_endpoint_says(system):
     system.redis.zadd("adwuma:{translate}:cancelled", {"a": time.time() * 1000})
 
 
+def test_is_alive_while_redis_was_never_there(system, tmp_path):
+    """Else a manager would restart a worker again and again that only waits."""
+    w = system.worker(wait=False, admin_listen="127.0.0.1:0", redis_url=f"unix://{tmp_path}/later.sock")
+    at = admin(w)
+    until(lambda: "redis lost" in w.log(), what="it waits")
+    assert get(at + "/healthz") == (200, "ok\n") and get(at + "/readyz") == (503, "redis cannot be reached\n")
+    assert json.loads(get(at + "/status")[1])["redis"]["up"] is False and get(at + "/metrics")[0] == 200
+    os.symlink(system.server.socket, tmp_path / "later.sock")
+    until(lambda: get(at + "/readyz") == (200, "ok\n"), what="it is ready")
+
+
 def test_ready_is_a_real_write_and_health_is_not(durable):
     """PING would say that all is well."""
     w = durable.worker(admin_listen="127.0.0.1:0", queues="translate")
