@@ -46,24 +46,48 @@ struct exhumation {
 
 /* --- A batch. ----------------------------------------------------------------------------------------------------- */
 
-/* The job as it was before its first try. */
+/* Appends the job's object without that member; every other byte stays what it was. */
+static void add_without(struct buf *out, struct span job, const char *name)
+{
+	size_t begin = out->len, end;
+
+	if (!json_open_without(job.ptr, job.len, name, out)) {
+		buf_cut(out, begin);
+		buf_add(out, job.ptr, job.len);
+		return;
+	}
+	end = out->len;
+	while (end > begin && memchr(" \t\r\n", out->ptr[end - 1], 4))
+		end--;
+	if (end > begin && out->ptr[end - 1] == ',')
+		buf_cut(out, end - 1);
+	buf_char(out, '}');
+}
+
+static void find_expiry(void *ctx, struct span key, struct span value)
+{
+	if (json_key_is(key, "expires_at_ms"))
+		*(struct span *)ctx = value;
+}
+
+/* The job as it was before its first try. A time to expire that has passed would end it at once: whoever puts it back wants it done. */
 static void write_payload(struct exhumation *x, struct item *item, struct span job)
 {
-	struct buf *out = &x->payloads;
+	struct buf *out = &x->payloads, fresh = BUF_INIT(out->max);
+	struct span expiry = {0};
+	int64_t at_ms = INT64_MAX;
 
 	item->payload_at = out->len;
-	if (json_open_without(job.ptr, job.len, "attempt", out)) {
-		size_t end = out->len;
-
-		while (end > item->payload_at && memchr(" \t\r\n", out->ptr[end - 1], 4))
-			end--;
-		if (end > item->payload_at && out->ptr[end - 1] == ',')
-			buf_cut(out, end - 1);
-		buf_char(out, '}');
-	} else {
-		buf_cut(out, item->payload_at);
-		buf_add(out, job.ptr, job.len);
+	json_scan(job.ptr, job.len, NULL, find_expiry, &expiry);
+	if (expiry.ptr && json_span_type(expiry) == JSON_NUMBER && json_span_int(expiry, &at_ms) &&
+	    at_ms <= x->filter.now_ms) {
+		add_without(&fresh, job, "expires_at_ms");
+		job = (struct span){buf_cstr(&fresh), fresh.len};
 	}
+	out->failed = out->failed || fresh.failed;
+	if (!out->failed)
+		add_without(out, job, "attempt");
+	buf_release(&fresh);
 	item->payload_len = out->failed ? 0 : out->len - item->payload_at;
 }
 

@@ -193,6 +193,8 @@ def test_retry_puts_a_job_back_as_new(system, cli):
     ('{"id":"a","text":"x","attempt":12}', '{"id":"a","text":"x"}'), ('{"attempt":1,"id":"a"}', '{"id":"a"}'),
     ('{"id":"a" , "attempt" : null , "n":[1.0, 2e5]}', '{"id":"a" ,  "n":[1.0, 2e5]}'), ('{ "id":"a" ,"attempt":1}', '{ "id":"a" }'),
     ('{"id":"a","\\u0061ttempt":1,"x":{"attempt":9}}', '{"id":"a","x":{"attempt":9}}'), ('{"id":"a","attempt":1,"attempt":2}', '{"id":"a"}'),
+    ('{"id":"a","expires_at_ms":1000,"attempt":2}', '{"id":"a"}'), ('{"expires_at_ms":1,"attempt":2,"id":"a"}', '{"id":"a"}'),
+    ('{"id":"a","expires_at_ms":9e15,"attempt":2}', '{"id":"a","expires_at_ms":9e15}'), ('{"id":"a","expires_at_ms":"1"}', '{"id":"a","expires_at_ms":"1"}'),
     ('{"id":"b","id":"a","t":"\\ud800 \\"attempt\\":3,"} ', '{"id":"b","id":"a","t":"\\ud800 \\"attempt\\":3,"}'),
 ])
 def test_retry_keeps_every_other_byte(system, cli, died, back):
