@@ -111,7 +111,8 @@ static const struct command mending[] = {
 	{"dead retry", "[ID...]", "put failed jobs back into their queues", CHOICE | TAKES(OPT_ALL), 0, SIZE_MAX,
 	 cli_dead_retry,
 	 "Puts the failed jobs that fit the IDs and filters back, oldest first, behind all that wait, with\n"
-	 "their tries counted anew; prints their ids. The old result of each is deleted in the same step,\n"
+	 "their tries counted anew (an expires_at_ms that has passed is left out); prints their ids.\n"
+	 "The old result of each is deleted in the same step,\n"
 	 "so that there can be a new one. Each job moves in one step: it may be stopped at any point and\n"
 	 "run again, also several at once, and no job is lost or doubled. Jobs that fail meanwhile are not\n"
 	 "taken twice.\n\n"
