@@ -10,7 +10,7 @@
 
 #define REDIS_PORT_DEFAULT 6379
 #define REDIS_DB_MAX 16383
-#define PART_MAX 4096 /* bytes of a name, a password or a path */
+#define PART_MAX 4096 /* bytes of a name, a password or a path, decoded */
 
 static int hex_value(char c)
 {
@@ -23,10 +23,10 @@ static int hex_value(char c)
 	return -1;
 }
 
-/* Percent-decoded copy of n bytes; NULL when an escape is broken, hides a NUL, or memory ran out. */
+/* Percent-decoded copy of n bytes; NULL when an escape is broken or hides a NUL, when it is too long, or memory ran out. */
 static char *decode(const char *s, size_t n)
 {
-	char *out = n <= PART_MAX ? malloc(n + 1) : NULL;
+	char *out = n <= 3 * PART_MAX ? malloc(n + 1) : NULL;
 	size_t w = 0;
 
 	if (!out)
@@ -46,7 +46,10 @@ static char *decode(const char *s, size_t n)
 		i += 2;
 	}
 	out[w] = '\0';
-	return out;
+	if (w <= PART_MAX)
+		return out;
+	free(out);
+	return NULL;
 }
 
 /* A whole decimal number in [0, max]; -1 otherwise. */
@@ -76,7 +79,7 @@ static int parse_unix(struct redis_address *a, const char *rest, struct error *e
 			return error_set(err, ERR_CONFIG, "after the socket's path only ?db=NUMBER may follow");
 	}
 	a->socket = decode(rest, n);
-	return a->socket ? 0 : error_set(err, ERR_CONFIG, "the socket's path has a broken %% escape");
+	return a->socket ? 0 : error_set(err, ERR_CONFIG, "the socket's path has a broken %% escape, or is too long");
 }
 
 static int parse_user(struct redis_address *a, const char *s, size_t n, struct error *err)
@@ -85,9 +88,9 @@ static int parse_user(struct redis_address *a, const char *s, size_t n, struct e
 	size_t user = colon ? (size_t)(colon - s) : n;
 
 	if (user > 0 && !(a->username = decode(s, user)))
-		return error_set(err, ERR_CONFIG, "the user name has a broken %% escape");
+		return error_set(err, ERR_CONFIG, "the user name has a broken %% escape, or is too long");
 	if (colon && !(a->password = decode(colon + 1, n - user - 1)))
-		return error_set(err, ERR_CONFIG, "the password has a broken %% escape");
+		return error_set(err, ERR_CONFIG, "the password has a broken %% escape, or is too long");
 	return 0;
 }
 
