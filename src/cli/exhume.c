@@ -136,6 +136,9 @@ static void tell(struct exhumation *x, const char *letters)
 			x->done++;
 			if (x->revive)
 				out_line(id, strlen(id));
+		} else if (letters[i] == 's') {
+			say("job %s has succeeded since: it is off the dead jobs of queue %s, and is not done again",
+			    id, x->queue);
 		} else {
 			x->gone++;
 			if (x->filter.nids > 0)

@@ -40,4 +40,4 @@ for i = #due, 1, -1 do
 end
 local next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 return {state, now, next_due and math.floor(tonumber(next_due)) or -1, call('EXISTS', KEYS[5]), call('LLEN', ready), call('ZCARD', delayed),
-	call('LLEN', KEYS[6]), cancelled, unpack(call('ZRANGEBYSCORE', workers, '-inf', now - 1, 'LIMIT', 0, 16))}
+	call('LLEN', KEYS[6]), cancelled, unpack(call('ZRANGEBYSCORE', workers, '-inf', now - 1, 'LIMIT', 0, 64))}

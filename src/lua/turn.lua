@@ -9,16 +9,17 @@
 -- ARGV  1 worker that claims  2 worker being reaped, or ''  3 '1' when this turn may have been carried out before  4 m  5 n
 --       6 bytes to claim at most  7 dead_max_jobs  8 dead_max_bytes
 --       then for each settlement six: how, identity, outcome, body, number, dead entry
---         how       R result (p: also to its reply list, a: its audio is staged, d: also to dead, z: was cancelled), L to delayed in `number` ms,
+--         how       R result (p: also to its reply list, a: its audio is staged, d: also to dead), L to delayed in `number` ms, at once if it is cancelled,
 --                   U to delayed until `number`, D dropped because its id has a result already, B back to ready (c: count a crash for `number` ms), X to dead alone
 --         identity  the payload that the slot must hold, or '#' and its SHA-1 where it is large
 --         outcome   the counter, or ''
 --         body      R the result, L and U the payload to keep, else ''
 --         number    R time to live in ms
---         dead entry  for z the id instead, which is struck off cancelled
+--         dead entry  for L the id instead
 -- RETURNS {a letter for each settlement, claim state, whether any id is cancelled 0|1, payloads...}: payload i is what slot i holds now.
 --   letters  1 done (now, or before by this very turn)  f fenced: the slot does not hold that job
---            d the id has a result already  n (only D) it has none, nothing was done  w a key has a wrong type, nothing was done  s its staged audio is gone, nothing was done
+--            d the id has a result already  n (only D) it has none, nothing was done  w its result's key has a wrong type, nothing was done
+--            y the same of its reply list  s its staged audio is gone, nothing was done
 --   state    '' all n  e ready ran empty  b enough bytes  u worker not listed  p paused  o Redis refuses (out of memory)  a the worker
 --            to be reaped is alive: nothing was done at all
 local call, pcall, byte, sub, find = redis.call, redis.pcall, string.byte, string.sub, string.find
@@ -63,6 +64,8 @@ for i = 1, m do
 end
 local claim_at = k
 local any_result = #results > 0 and call('EXISTS', unpack(results)) > 0
+local any_cancelled = call('TYPE', cancelled).ok == 'zset'
+local id_at = #stats + 3 -- an id in the name of its result: after the stem that stats has too, and 'result:'
 
 -- Claims come before the settlements: so a full Redis refuses them (its check is at the first write), but never a result.
 local state, claimed, nclaimed = '', {}, 0
@@ -120,12 +123,13 @@ local function bury(entry)
 		call('SET', dead_bytes, bytes)
 		return
 	end
-	bytes = call('INCRBY', dead_bytes, bytes)
+	bytes = bytes + (tonumber(call('GET', dead_bytes)) or 0)
 	for _ = 1, 1000 do
-		if jobs <= 1 or (jobs <= tonumber(ARGV[7]) and bytes <= tonumber(ARGV[8])) then return end
-		bytes = call('DECRBY', dead_bytes, #call('RPOP', dead))
+		if jobs <= 1 or (jobs <= tonumber(ARGV[7]) and bytes <= tonumber(ARGV[8])) then break end
+		bytes = bytes - #call('RPOP', dead)
 		jobs = jobs - 1
 	end
+	call('SET', dead_bytes, string.format('%.0f', bytes))
 end
 
 local function type_is(key, wanted)
@@ -152,7 +156,8 @@ local function settle(i)
 				stage, audio = KEYS[key + 1], KEYS[key + 2]
 			end
 		end
-		if (any_result and not type_is(result, 'list')) or (reply and not type_is(reply, 'list')) then return 'w' end
+		if any_result and not type_is(result, 'list') then return 'w' end
+		if reply and not type_is(reply, 'list') then return 'y' end
 		if stage and call('EXISTS', stage) == 0 and call('LLEN', slot) > 0 and call('EXISTS', result) == 0 then return 's' end
 	end
 	if kind == 68 and call('TYPE', KEYS[key + 1]).ok ~= 'list' then return 'n' end
@@ -170,6 +175,7 @@ local function settle(i)
 			return 'd'
 		end
 		call('PEXPIRE', result, number)
+		if any_cancelled then call('ZREM', cancelled, sub(result, id_at)) end
 		if reply then
 			call('RPUSH', reply, body)
 			call('PEXPIRE', reply, number)
@@ -178,14 +184,12 @@ local function settle(i)
 			call('RENAME', stage, audio)
 			call('PEXPIRE', audio, number)
 		end
-		if not plain then
-			if find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
-			if find(how, 'z', 2, true) and type_is(cancelled, 'zset') then call('ZREM', cancelled, ARGV[a + 5]) end
-		end
+		if find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
 	elseif kind == 68 then
 		counts.fenced = (counts.fenced or 0) + 1
 		return 'd'
 	elseif kind == 76 then
+		if any_cancelled and call('ZSCORE', cancelled, ARGV[a + 5]) then number = 0 end
 		call('ZADD', delayed, time_ms() + tonumber(number), body)
 	elseif kind == 85 then
 		call('ZADD', delayed, number, body)
@@ -203,5 +207,5 @@ local function settle(i)
 end
 
 for i = 1, m do letters[i] = settle(i) end
-for outcome, count in pairs(counts) do call('HINCRBY', stats, outcome, count) end
+for outcome, count in pairs(counts) do pcall('HINCRBY', stats, outcome, count) end -- a field that is no number stays as it is
 return {table.concat(letters), state, n > 0 and call('EXISTS', cancelled) or 0, unpack(claimed)}

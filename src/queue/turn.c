@@ -52,8 +52,6 @@ static void add_how(struct redis_args *args, const struct settlement *s)
 			how[n++] = 'a';
 		if (s->dead)
 			how[n++] = 'd';
-		if (s->cancelled)
-			how[n++] = 'z';
 	}
 	if (s->how == SETTLE_BACK && s->crash_hash)
 		how[n++] = 'c';
@@ -79,7 +77,7 @@ static void add_settlement(struct redis_args *args, const struct settlement *s)
 	redis_arg_str(args, s->outcome);
 	redis_arg(args, s->body, s->body ? s->body_len : 0);
 	redis_arg_int(args, s->number);
-	if (s->cancelled)
+	if (s->how == SETTLE_LATER)
 		redis_arg_str(args, s->id);
 	else
 		redis_arg(args, s->dead, s->dead ? s->dead_len : 0);

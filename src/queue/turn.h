@@ -43,7 +43,6 @@ struct settlement {
 	int64_t number;	  /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
 	const char *dead; /* NULL: no dead entry */
 	size_t dead_len;
-	bool cancelled;		/* SETTLE_RESULT: id is struck off the cancelled ones; dead is NULL */
 	const char *crash_hash; /* SETTLE_BACK: NULL, or count a crash under this hash */
 };
 
@@ -67,6 +66,7 @@ enum settled {
 	SETTLED_DUPLICATE = 'd',
 	SETTLED_NOT_DUPLICATE = 'n',
 	SETTLED_WRONG_TYPE = 'w',
+	SETTLED_WRONG_REPLY = 'y',
 	SETTLED_STAGE_GONE = 's',
 };
 enum claim_state {

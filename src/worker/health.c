@@ -11,6 +11,7 @@
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 2000
+#define FOUND_LATE_MS 30000	 /* an idle connection has found out by then that it broke */
 #define STILL_LOST_EVERY_MS 1000 /* connections that fail for reasons that alternate do not fill the log */
 
 void health_init(struct health *h)
@@ -52,7 +53,7 @@ void health_lost(struct health *h, const char *where, const char *reason, int64_
 	bool first;
 
 	pthread_mutex_lock(&h->lock);
-	first = !h->told && opened_ms >= h->lost_at_ms;
+	first = !h->told && (opened_ms >= h->lost_at_ms || clock_mono_ms() - h->lost_at_ms > FOUND_LATE_MS);
 	if (h->down++ == 0 && !h->told)
 		h->lost_at_ms = clock_mono_ms();
 	h->returning = false;

@@ -18,6 +18,7 @@
 #define ROUND_MAX_MS 800  /* a pause holds from one second on */
 #define DUE_MAX 100	  /* jobs moved to ready in one script call */
 #define GRACE_MIN_MS 3000 /* longer than any worker's pause before it tries to connect again */
+#define REAP_SLICE_MS 500 /* a round reaps no longer: leases, pauses and cancellations must not wait for it */
 #define AUDIT_SLOTS 512
 #define TICK_FIRST_EXPIRED 8
 #define CANCEL_JOBS 256
@@ -30,9 +31,11 @@ struct charge { /* what the keeper knows of one line */
 	_Atomic bool paused;
 	_Atomic int64_t written_ms; /* mono: when the last probe was written */
 	bool registered;
-	size_t sweep_at; /* which of the gone workers is looked at next */
-	bool late;	 /* told that the lease was renewed late */
-	bool refused;	 /* told that Redis refuses our commands for this queue */
+	size_t sweep_at;      /* which of the gone workers is looked at next */
+	int64_t reap_from_ms; /* mono: nobody is reaped earlier */
+	bool late;	      /* told that the lease was renewed late */
+	bool refused;	      /* told that Redis refuses our commands for this queue */
+	bool stuck;	      /* told that a dead worker cannot be reaped */
 };
 
 struct keeper {
@@ -147,6 +150,27 @@ static int trouble(struct keeper *k, struct charge *c, const struct error *err)
 	return 0;
 }
 
+/* What kept us from renewing probably kept the others too: they get the time in which they all would have renewed. */
+static void grant_grace(struct keeper *k, struct charge *c)
+{
+	int64_t lease_ms = k->ctx->settings->lease_ms;
+
+	c->reap_from_ms = clock_mono_ms() + (lease_ms < GRACE_MIN_MS ? GRACE_MIN_MS : lease_ms);
+}
+
+/* One worker that cannot be reaped must not keep us from the next. -1: the connection is lost. */
+static int go_past(struct keeper *k, struct charge *c, const char *worker, struct error *err)
+{
+	if (err->code != ERR_REFUSED)
+		return trouble(k, c, err);
+	if (!c->stuck)
+		log_event(LOG_ERROR, "a dead worker cannot be reaped", "queue", line_queue(c->line), "worker", worker,
+			  "reason", err->msg, "then", "its jobs wait; it is tried again every round", NULL);
+	c->stuck = true;
+	*err = (struct error){0};
+	return 0;
+}
+
 static int connect_redis(struct keeper *k)
 {
 	struct error err = {0};
@@ -208,29 +232,54 @@ static void write_tick(struct keeper *k, const struct charge *c, const char *wor
 	redis_arg_int(args, k->ctx->started_at_ms);
 }
 
+static int forget(struct keeper *k, struct charge *c, const char *name, size_t len)
+{
+	struct redis_args args = {0};
+	struct error err = {0};
+	int rc;
+
+	redis_arg_str(&args, "ZREM");
+	redis_arg_str(&args, line_keys(c->line)->workers);
+	redis_arg(&args, name, len);
+	rc = redis_run(k->r, &args, NULL, &err);
+	redis_args_release(&args);
+	return rc ? trouble(k, c, &err) : 0;
+}
+
 static int reap_expired(struct keeper *k, struct charge *c, const struct reply *tick, const char *own)
 {
 	struct error err = {0};
+	bool whole = true;
 
+	if (clock_mono_ms() < k->reap_from_ms || clock_mono_ms() < c->reap_from_ms)
+		return 0;
 	for (size_t i = TICK_FIRST_EXPIRED; i < reply_count(tick); i++) {
-		const char *worker = reply_bytes(reply_at(tick, i), NULL);
-		size_t jobs = 0;
+		size_t jobs = 0, len = 0;
+		const char *worker = reply_bytes(reply_at(tick, i), &len);
 
-		if (!worker || strcmp(worker, own) == 0 || line_owns(c->line, worker) ||
-		    clock_mono_ms() < k->reap_from_ms)
+		if (!worker || strcmp(worker, own) == 0 || line_owns(c->line, worker))
 			continue;
+		if (strlen(worker) != len || len > WORKER_ID_MAX) { /* none of ours; it would only be in the way */
+			if (forget(k, c, worker, len))
+				return -1;
+			continue;
+		}
 		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker,
-				k->reap_until_ms, &jobs, &err))
-			return trouble(k, c, &err);
+				k->reap_until_ms, &jobs, &err)) {
+			if (go_past(k, c, worker, &err))
+				return -1;
+			whole = false;
+		}
 		k->ctx->reaped += jobs;
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs of a dead worker put back", "queue", line_queue(c->line), "worker",
 				  worker, "jobs", log_int((long long)jobs), NULL);
 		if (clock_mono_ms() >= k->reap_until_ms) {
 			next_at(k, 0);
-			break;
+			return 0;
 		}
 	}
+	c->stuck = c->stuck && !whole;
 	return 0;
 }
 
@@ -245,8 +294,9 @@ static void struck_off(struct keeper *k, struct charge *c)
 }
 
 /* Still listed, so still watched: each slot that was emptied meanwhile is fenced by its job's identity, and calls that run are not made twice. */
-static void lapsed(struct charge *c)
+static void lapsed(struct keeper *k, struct charge *c)
 {
+	grant_grace(k, c);
 	line_lease_lapsed(c->line);
 	if (c->late)
 		return;
@@ -327,9 +377,12 @@ static int tick(struct keeper *k, struct charge *c)
 	fault_point("tick:before");
 	rc = redis_run(k->r, &args, &reply, &err);
 	redis_args_release(&args);
-	if (rc)
+	if (rc) {
+		grant_grace(k, c);
 		return trouble(k, c, &err);
+	}
 	state = reply_bytes(reply_at(reply, 0), NULL);
+	now = reply_int(reply_at(reply, 1), 0);
 	fault_point("tick:after");
 	c->refused = false;
 	if (state && strcmp(state, "struck") == 0) {
@@ -338,7 +391,7 @@ static int tick(struct keeper *k, struct charge *c)
 	} else {
 		/* By our own clock too: an answer that said so may have been lost. */
 		if ((state && strcmp(state, "late") == 0) || line_lease_out(c->line))
-			lapsed(c);
+			lapsed(k, c);
 		else
 			c->late = false;
 		line_renewed(c->line, sent_ms + k->ctx->settings->lease_ms);
@@ -348,7 +401,7 @@ static int tick(struct keeper *k, struct charge *c)
 		}
 		c->registered = true;
 	}
-	now = reply_int(reply_at(reply, 1), 0);
+	k->ctx->redis_ahead_ms = now - clock_real_ms();
 	due = reply_int(reply_at(reply, 2), -1);
 	if (due >= 0)
 		on_due(k, due - now);
@@ -402,9 +455,11 @@ static int sweep(struct keeper *k, struct charge *c)
 	const struct keys *keys = line_keys(c->line);
 	struct reply *gone = NULL;
 	struct error err = {0};
-	int rc = redis_call(k->r, &gone, &err, "ZRANGE %s %lld %lld", keys->gone, (long long)c->sweep_at,
-			    (long long)(c->sweep_at + SWEEP_WORKERS - 1));
+	int rc = 0;
 
+	if (redis_call(k->r, &gone, &err, "ZRANGE %s %lld %lld", keys->gone, (long long)c->sweep_at,
+		       (long long)(c->sweep_at + SWEEP_WORKERS - 1)))
+		return trouble(k, c, &err);
 	for (size_t i = 0; rc == 0 && i < reply_count(gone); i++) {
 		const char *entry = reply_bytes(reply_at(gone, i), NULL), *worker = entry ? strchr(entry, ' ') : NULL;
 		size_t jobs = 0;
@@ -413,6 +468,8 @@ static int sweep(struct keeper *k, struct charge *c)
 			continue;
 		rc = reap_gone(k->r, &k->turn, keys, k->ctx->settings, line_queue(c->line), worker + 1,
 			       strtol(entry, NULL, 10), k->reap_until_ms, &jobs, &err);
+		if (rc)
+			rc = go_past(k, c, worker + 1, &err);
 		k->ctx->reaped += jobs;
 		if (jobs > 0)
 			log_event(LOG_WARN, "jobs found in slots that nobody listed", "queue", line_queue(c->line),
@@ -420,14 +477,15 @@ static int sweep(struct keeper *k, struct charge *c)
 	}
 	c->sweep_at = reply_count(gone) == SWEEP_WORKERS ? c->sweep_at + SWEEP_WORKERS : 0;
 	reply_free(gone);
-	return rc ? trouble(k, c, &err) : 0;
+	return rc;
 }
 
 static void make_round(struct keeper *k)
 {
+	int64_t lease_ms = k->ctx->settings->lease_ms;
 	bool audit_now = clock_mono_ms() >= k->audit_from_ms;
 
-	k->reap_until_ms = clock_mono_ms() + k->ctx->settings->lease_ms / 4;
+	k->reap_until_ms = clock_mono_ms() + (lease_ms / 4 < REAP_SLICE_MS ? lease_ms / 4 : REAP_SLICE_MS);
 	if (audit_now)
 		k->audit_from_ms = clock_mono_ms() + k->ctx->settings->lease_ms;
 	for (size_t i = 0; i < k->ncharges; i++)

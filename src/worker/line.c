@@ -282,7 +282,7 @@ void line_hand_back(struct line *l, struct task *t)
 {
 	t->how = SETTLE_BACK;
 	t->outcome = "";
-	t->has_dead = t->audio = t->was_cancelled = false;
+	t->has_dead = t->audio = false;
 	pthread_mutex_lock(&l->lock);
 	line_push_done(l, t);
 	pthread_mutex_unlock(&l->lock);
@@ -471,7 +471,7 @@ struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation,
 	t->lease = lease;
 	t->next = NULL;
 	t->payload = reply_steal(payload, &t->payload_len);
-	t->audio = t->has_dead = t->was_cancelled = false;
+	t->audio = t->has_dead = false;
 	t->number = 0;
 	t->cancelled = false;
 	now = t->payload_len <= PARSE_ON_IO_BYTES;

@@ -305,6 +305,7 @@ static void retry_held(struct line *l)
 {
 	if (!l->held || clock_mono_ms() < l->held_until_ms)
 		return;
+	l->nheld = 0;
 	pthread_mutex_lock(&l->lock);
 	while (l->held) {
 		struct task *t = l->held;
@@ -332,6 +333,7 @@ static void step(struct line *l)
 		want = stock_demand(l->stock, l->index, &threads_free);
 	pthread_mutex_lock(&l->lock);
 	end = !claim || l->wait_suspect;
+	want = want < l->nfree ? want : l->nfree;
 	pthread_mutex_unlock(&l->lock);
 	if (end)
 		end_wait(l);
@@ -349,7 +351,7 @@ static void step(struct line *l)
 		l->sleeping = false;
 		pthread_mutex_unlock(&l->lock);
 		if (l->a)
-			line_take_turn(l, want);
+			line_take_turn(l, claim, want);
 		return;
 	}
 	if (claim && l->empty && l->wait == WAIT_NONE && l->b)

@@ -62,7 +62,9 @@ struct line {
 	int64_t rest_until_ms;	  /* no turn and no wait until then */
 	bool resting;		  /* Redis refused a command: told */
 	struct task *held;	  /* settlements that met a key of the wrong type */
+	unsigned nheld;
 	int64_t held_until_ms;
+	bool held_told, reply_told; /* that some are, and that some went without their reply list */
 	struct task *sent[TURN_SETTLE_MAX];
 	size_t nsent;
 	bool repeated; /* sent was sent before, and no reply came */
@@ -92,7 +94,7 @@ void line_finish_task(struct line *l, struct task *t);
 /* --- line_turn.c --- */
 
 /* One trip: settles what is done, claims up to want. On failure the turn is kept for the next. */
-void line_take_turn(struct line *l, size_t want);
+void line_take_turn(struct line *l, bool claim, size_t want);
 /* Gives claimed tasks to the threads, but for duplicates. waited: they came through the wait. any_cancelled: some id of the queue is. */
 void line_hand_out(struct line *l, struct task *first, bool waited, bool any_cancelled);
 

@@ -27,11 +27,13 @@ static void choose_settlements(struct line *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-/* Takes up to want free slots into claim; a slot under suspicion comes first. */
-static void choose_slots(struct line *l, size_t want)
+/* Takes up to want free slots into claim, where that is allowed; a slot under suspicion comes first. */
+static void choose_slots(struct line *l, bool claim, size_t want)
 {
 	pthread_mutex_lock(&l->lock);
-	if (want < l->adopt)
+	if (!claim)
+		want = 0;
+	else if (want < l->adopt)
 		want = l->adopt;
 	while (l->nclaim < want && l->nclaim < TURN_CLAIM_MAX && l->nfree > 0) {
 		l->claim[l->nclaim++] = l->free[--l->nfree];
@@ -65,7 +67,6 @@ static void describe(struct line *l, size_t i, const char *worker, unsigned gene
 		.number = t->how == SETTLE_RESULT ? ttl_ms : t->number,
 		.dead = t->has_dead ? t->dead.ptr : NULL,
 		.dead_len = t->dead.len,
-		.cancelled = t->how == SETTLE_RESULT && t->was_cancelled,
 	};
 	if (t->how == SETTLE_UNTIL) { /* the payload itself, as it is */
 		l->settle[i].body = t->payload;
@@ -75,9 +76,11 @@ static void describe(struct line *l, size_t i, const char *worker, unsigned gene
 
 static void hold(struct line *l, struct task *t)
 {
-	if (!l->held)
+	if (!l->held_told)
 		log_event(LOG_ERROR, "a key has a wrong type", "queue", l->queue->name, "job", t->job.id, "then",
 			  "its result is kept and tried again; delete the key that is in the way", NULL);
+	l->held_told = true;
+	l->nheld++;
 	t->next = l->held;
 	l->held = t;
 	l->held_until_ms = clock_mono_ms() + RETRY_MS;
@@ -111,9 +114,30 @@ static void give_up_held(struct line *l, struct task *t)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* One reply list of a wrong type must not fill all slots with results that wait for it: these are then only where each result is. */
+static void do_without_reply(struct line *l, struct task *t)
+{
+	if (!l->reply_told)
+		log_event(LOG_ERROR, "a reply list has a wrong type", "queue", l->queue->name, "job", t->job.id,
+			  "reply", t->job.reply, "then",
+			  "too many results wait for it: this one and others are not put there", NULL);
+	l->reply_told = true;
+	t->job.reply[0] = '\0';
+	pthread_mutex_lock(&l->lock);
+	line_push_done(l, t);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static void after_settled(struct line *l, struct task *t, enum settled letter)
 {
 	switch (letter) {
+	case SETTLED_WRONG_REPLY:
+		if (l->nheld >= l->nslots / 4) {
+			do_without_reply(l, t);
+			return;
+		}
+		hold(l, t);
+		return;
 	case SETTLED_WRONG_TYPE:
 		hold(l, t);
 		return;
@@ -140,7 +164,7 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 		if (t->how == SETTLE_LATER)
 			l->listener.due(l->listener.keeper, t->number);
 		else if (t->how == SETTLE_UNTIL)
-			l->listener.due(l->listener.keeper, t->number - clock_real_ms());
+			l->listener.due(l->listener.keeper, t->number - context_now_ms(l->ctx));
 		break;
 	}
 	line_finish_task(l, t);
@@ -347,7 +371,7 @@ static void turn_failed(struct line *l, const struct error *err)
 }
 
 /* One trip: settles what is done, claims up to want. On failure the connection is given up and the turn kept for the next. */
-void line_take_turn(struct line *l, size_t want)
+void line_take_turn(struct line *l, bool claim, size_t want)
 {
 	char worker[WORKER_ID_MAX + 1];
 	struct turn_request q = {.worker = worker,
@@ -369,7 +393,7 @@ void line_take_turn(struct line *l, size_t want)
 	line_worker_id(l, generation, worker);
 	if (l->nsent == 0)
 		choose_settlements(l);
-	choose_slots(l, want);
+	choose_slots(l, claim, want);
 	for (size_t i = 0; i < l->nsent; i++)
 		describe(l, i, worker, generation);
 	q.nsettle = l->nsent;
@@ -389,6 +413,8 @@ void line_take_turn(struct line *l, size_t want)
 	for (size_t i = 0; i < q.nsettle; i++)
 		after_settled(l, l->sent[i], (enum settled)answer.letters[i]);
 	l->nsent = 0;
+	if (!l->held)
+		l->held_told = l->reply_told = false;
 	after_claim(l, &answer, reply, generation, lease);
 	reply_free(reply);
 }

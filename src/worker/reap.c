@@ -19,6 +19,7 @@
 struct reaping {
 	struct redis *r;
 	struct redis_args *turn;
+	bool refused; /* err says what could not be settled, of one job or more */
 	const struct keys *k;
 	const struct settings *s;
 	const char *queue;
@@ -130,6 +131,10 @@ static int settle(struct reaping *p, struct settlement *s)
 		p->alive = answer.state == CLAIM_VICTIM_ALIVE;
 		p->jobs += !p->alive && answer.letters[0] == SETTLED_DONE;
 	}
+	if (rc == 0 && !p->alive &&
+	    (answer.letters[0] == SETTLED_WRONG_TYPE || answer.letters[0] == SETTLED_WRONG_REPLY))
+		rc = error_set(p->err, ERR_REFUSED,
+			       "job %s must end, and its result or reply key has a wrong type: delete it", s->id);
 	reply_free(reply);
 	return rc;
 }
@@ -221,8 +226,11 @@ static int reap_slots(struct reaping *p, unsigned nslots)
 		for (unsigned i = from; i < to; i++) {
 			if (!full[i - from])
 				continue;
-			if (reap_slot(p, i))
-				return -1;
+			if (reap_slot(p, i)) {
+				if (p->err->code != ERR_REFUSED)
+					return -1;
+				p->refused = true;
+			}
 			if (ends_early(p))
 				return 0;
 		}
@@ -235,31 +243,28 @@ static int strike_off(struct reaping *p, unsigned nslots, int64_t *full)
 {
 	struct redis_args args = {0};
 	struct reply *reply = NULL;
-	char worker[KEY_MAX], *names = malloc((size_t)nslots * KEY_MAX);
-	int rc = names ? 0 : error_set(p->err, ERR_MEMORY, "out of memory");
+	char name[KEY_MAX];
+	int rc;
 
-	key_worker(p->k, p->worker, worker);
+	key_worker(p->k, p->worker, name);
 	redis_args_script(&args, p->r, SCRIPT_LEAVE);
-	redis_arg_int(&args, 3 + (int64_t)nslots);
+	redis_arg_int(&args, 3 + 2 * (int64_t)nslots);
 	redis_arg_str(&args, p->k->workers);
-	redis_arg_str(&args, worker);
+	redis_arg_str(&args, name);
 	redis_arg_str(&args, p->k->gone);
-	for (unsigned i = 0; rc == 0 && i < nslots; i++) {
-		char *name = names + (size_t)i * KEY_MAX;
-
+	for (unsigned i = 0; i < nslots; i++)
 		redis_arg(&args, name, key_slot(p->k, p->worker, i, name));
-	}
+	for (unsigned i = 0; i < nslots; i++)
+		redis_arg(&args, name, key_sent(p->k, p->worker, i, name));
 	redis_arg_str(&args, p->worker);
 	redis_arg_str(&args, p->own ? "" : "expired");
 	fault_point("leave:before");
-	if (rc == 0)
-		rc = redis_run(p->r, &args, &reply, p->err);
+	rc = redis_run(p->r, &args, &reply, p->err);
 	fault_point("leave:after");
 	if (rc == 0)
 		*full = reply_int(reply, 0);
 	reply_free(reply);
 	redis_args_release(&args);
-	free(names);
 	return rc;
 }
 
@@ -272,10 +277,13 @@ static int empty_and_strike(struct reaping *p, unsigned nslots)
 			return -1;
 		if (p->alive)
 			return 0;
+		if (p->refused)
+			return -1;
 		if (strike_off(p, nslots, &full))
 			return -1;
 	}
-	return full > 0 && !ends_early(p) ? error_set(p->err, ERR_LINK, "slots of %s do not stay empty", p->worker) : 0;
+	return full > 0 && !ends_early(p) ? error_set(p->err, ERR_REFUSED, "slots of %s do not stay empty", p->worker)
+					  : 0;
 }
 
 int reap_worker(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,
@@ -298,7 +306,7 @@ int reap_worker(struct redis *r, struct redis_args *turn, const struct keys *k, 
 	if (strlen(worker) > WORKER_ID_MAX)
 		return 0; /* none of ours */
 	key_worker(k, worker, name);
-	if (redis_call(r, &reply, err, "HGET %s slots", name))
+	if (redis_call(r, &reply, err, "HGET %s slots", name) && err->code != ERR_REFUSED)
 		return -1;
 	nslots = reply_int(reply, SLOTS_UNKNOWN);
 	reply_free(reply);
@@ -325,7 +333,7 @@ int reap_gone(struct redis *r, struct redis_args *turn, const struct keys *k, co
 		return 0;
 	rc = reap_slots(&p, nslots > 0 && nslots < SLOTS_UNKNOWN ? (unsigned)nslots : SLOTS_UNKNOWN);
 	*jobs = p.jobs;
-	return rc;
+	return p.refused ? -1 : rc;
 }
 
 int reap_own(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,

@@ -191,7 +191,6 @@ static void finish_cancelled(struct runner *r, struct task *t, const struct outc
 	r->out.fault.service = service;
 	r->out.kind = OUTCOME_FAILED;
 	finish(t, &r->out, facts, "cancelled", false);
-	t->was_cancelled = true;
 }
 
 static void retry(struct runner *r, struct task *t, int64_t attempts)
@@ -236,7 +235,7 @@ static int64_t max_attempts(const struct runner *r, const struct task *t)
 /* Jobs that are not to be called at all: bad, too early, too late. True: t is settled. */
 static bool settled_before_call(struct runner *r, struct task *t, struct outcome_facts *facts)
 {
-	int64_t now = clock_real_ms();
+	int64_t now = context_now_ms(r->ctx);
 
 	if (t->bad) {
 		struct fault swap = r->out.fault;

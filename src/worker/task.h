@@ -40,7 +40,6 @@ struct task {
 	enum settle_how how;
 	const char *outcome; /* static */
 	bool audio;
-	bool was_cancelled; /* its result says so */
 	bool has_dead;
 	struct buf body;
 	struct buf dead;

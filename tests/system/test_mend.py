@@ -203,6 +203,16 @@ def test_retry_keeps_every_other_byte(system, cli, died, back):
     assert ready(system) == [back] and not system.redis.exists(Q + "dead", Q + "dead_bytes")
 
 
+def test_retry_leaves_a_job_alone_that_has_succeeded_since(system, cli):
+    """Its producer had pushed it anew: to do it once more would be a call paid twice, and the result gone meanwhile."""
+    bury(system, "translate", *[entry(json.dumps({"id": i, "text": "x"})) for i in ("a", "b", "c")])
+    give_result(system, "translate", "a", status="succeeded", result={"text": "y"})
+    give_result(system, "translate", "b", status="failed", error=fault(details=['"status":"succeeded"', {"status": "succeeded"}]))
+    done = cli("dead", "retry", "--all")
+    assert (done.code, sorted(done.lines)) == (0, ["b", "c"]) and "job a has succeeded since" in done.err
+    assert len(ready(system)) == 2 and system.redis.exists(Q + "result:a") and not system.redis.exists(Q + "result:b", Q + "dead", Q + "dead_bytes")
+
+
 def test_retried_jobs_run_and_succeed(system, cli):
     """Through real workers, from dying to a result, with tries counted anew."""
     system.stub.fault("status=500")
