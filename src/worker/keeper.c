@@ -360,13 +360,21 @@ static int probe(struct keeper *k, struct charge *c)
 	return 0;
 }
 
+/* By how much Redis's clock, which said now at some moment between two of ours, is surely ahead (or behind, negative). */
+static int64_t surely_ahead_ms(int64_t now, int64_t before, int64_t after)
+{
+	if (now > after)
+		return now - after;
+	return now < before ? now - before : 0;
+}
+
 static int tick(struct keeper *k, struct charge *c)
 {
 	char worker[WORKER_ID_MAX + 1], name[KEY_MAX];
 	struct redis_args args = {0};
 	struct reply *reply = NULL;
 	struct error err = {0};
-	int64_t sent_ms = clock_boot_ms(), now, due, cancelled;
+	int64_t sent_ms = clock_boot_ms(), real_ms = clock_real_ms(), now, due, cancelled;
 	const char *state;
 	int rc;
 
@@ -401,7 +409,7 @@ static int tick(struct keeper *k, struct charge *c)
 		}
 		c->registered = true;
 	}
-	k->ctx->redis_ahead_ms = now - clock_real_ms();
+	k->ctx->redis_ahead_ms = surely_ahead_ms(now, real_ms, clock_real_ms());
 	due = reply_int(reply_at(reply, 2), -1);
 	if (due >= 0)
 		on_due(k, due - now);
