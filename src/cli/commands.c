@@ -65,7 +65,8 @@ static const struct command views[] = {
 	 "returns; the whole object with --json. Of several IDs each prints one line, with line breaks\n"
 	 "as \\n and backslashes as \\\\, and an empty line where there is nothing to print. For an ID\n"
 	 "without a result standard error says where the job is: waiting, delayed, running (on which\n"
-	 "worker), dead, or unknown. Looks in all `queues`, or in --queue.\n\n"
+	 "worker), dead, or unknown. Looks in all `queues`, or in --queue. A connection that breaks is\n"
+	 "made anew while --wait lasts.\n\n"
 	 "Exit code: 0 all results are there and succeeded, 1 a job failed, 75 none failed but a result\n"
 	 "is not there: its job is under way, or unknown.",
 	 "  adwuma result --wait 60 0193580be2c41f0c9a5d7e3b4a86c2f1\n"
@@ -78,7 +79,7 @@ static const struct command views[] = {
 	 "object.\n\n"
 	 "With --watch the same again and again, with rates per second (from the second time on), until\n"
 	 "Ctrl-C: on a terminal in place, elsewhere a block with an empty line behind it, with --json an\n"
-	 "object for each queue.",
+	 "object for each queue. It goes on through a lost connection; standard error tells.",
 	 "  adwuma stats\n"
 	 "  adwuma stats --json --queue translate\n"
 	 "  adwuma stats --watch 5"},

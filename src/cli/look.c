@@ -26,17 +26,42 @@ int look_connect(struct look *l, const struct cli *cli)
 		error_prefix(&err, "redis_url");
 		return say_failure(&err);
 	}
-	l->redis = redis_open(&l->address, l->with_scripts, &err);
-	return l->redis ? CLI_DONE : look_failed(l, &err);
+	return look_reconnect(l, &err) ? look_failed(l, &err) : CLI_DONE;
 }
 
-int look_failed(const struct look *l, struct error *err)
+int look_reconnect(struct look *l, struct error *err)
+{
+	redis_close(l->redis);
+	l->redis = redis_open(&l->address, l->with_scripts, err);
+	return l->redis ? 0 : -1;
+}
+
+static void name_place(const struct look *l, struct error *err)
 {
 	char where[256];
 
 	redis_address_show(&l->address, where, sizeof where);
 	error_prefix(err, "Redis at %s", where);
+}
+
+int look_failed(const struct look *l, struct error *err)
+{
+	name_place(l, err);
 	return say_failure(err);
+}
+
+void look_say_lost(const struct look *l, struct error *err)
+{
+	name_place(l, err);
+	say("%s; trying again until it is back", err->msg);
+}
+
+void look_say_back(const struct look *l)
+{
+	struct error back = {.msg = "it is back"};
+
+	name_place(l, &back);
+	say("%s", back.msg);
 }
 
 void look_close(struct look *l)

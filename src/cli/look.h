@@ -21,8 +21,13 @@ struct look {
 void look_choose_queues(struct look *l, const struct cli *cli);
 /* Returns an exit code, told. */
 int look_connect(struct look *l, const struct cli *cli);
+/* Makes a lost connection anew. */
+int look_reconnect(struct look *l, struct error *err);
 /* Tells why a command to Redis failed. Returns the exit code. */
 int look_failed(const struct look *l, struct error *err);
+/* The same where it is tried again, and that it was of use. */
+void look_say_lost(const struct look *l, struct error *err);
+void look_say_back(const struct look *l);
 void look_close(struct look *l); /* also of one all zero */
 
 #endif

@@ -13,8 +13,6 @@
 #include "cli/show.h"
 #include "lib/client.h"
 
-#define SLICE_MS 50 /* how long one of several queues is waited on before the next one has its turn */
-
 struct collection {
 	const struct cli *cli;
 	adwuma *client;
@@ -26,24 +24,15 @@ struct collection {
 	bool *shown;
 };
 
-/* Waits for one result in all queues in turn, until the deadline. Returns CLI_DONE and *json (owned, NULL: none came),
- * or an exit code, told. */
+/* Waits for one result until the deadline. Returns CLI_DONE and *json (owned, NULL: none came), or an exit code, told. */
 static int await(const struct collection *c, const char *id, int64_t deadline, char **json)
 {
-	for (int64_t slice = 0;; slice = c->look.nqueues == 1 ? INT64_MAX : SLICE_MS) {
-		for (size_t q = 0; q < c->look.nqueues; q++) {
-			int64_t left = deadline - clock_mono_ms();
-			struct adwuma_error err = {0};
+	struct adwuma_error err = {0};
 
-			left = left < 0 ? 0 : left;
-			if (adwuma_wait(c->client, c->look.queues[q], id, left < slice ? left : slice, json, &err) == 0)
-				return CLI_DONE;
-			if (err.code != ADWUMA_TIMEOUT)
-				return say_error(&err);
-		}
-		if (clock_mono_ms() >= deadline)
-			return CLI_DONE;
-	}
+	if (client_wait(c->client, c->look.queues, c->look.nqueues, id, deadline - clock_mono_ms(), json, &err) == 0 ||
+	    err.code == ADWUMA_TIMEOUT)
+		return CLI_DONE;
+	return say_error(&err);
 }
 
 /* A failure weighs more than a result that may yet come. */

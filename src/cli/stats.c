@@ -23,6 +23,7 @@
 #define LINE_BYTES_MAX (64 * 1024)
 #define WATCH_MIN_MS 100
 #define WATCH_MS 1000
+#define AGAIN_MS 1000 /* between two tries to reach a lost Redis, at most */
 
 /* The columns: figures of now, then counters, which are fields of the hash. */
 enum figure { READY, DELAYED, RUNNING, DEAD, WORKERS, FIRST_COUNTER, FIRST_RARE = FIRST_COUNTER + 4 };
@@ -179,21 +180,18 @@ static void rate(struct figures *f, const struct figures *before)
 	f->rated = true;
 }
 
-/* Returns an exit code, told. */
-static int read_all(struct look *look, const struct cli *cli, struct figures *f)
+static int read_all(struct look *look, const struct cli *cli, struct figures *f, struct error *err)
 {
-	struct error err = {0};
-
 	for (size_t i = 0; i < look->nqueues; i++) {
 		struct figures before = f[i];
 
 		f[i].queue = look->queues[i];
-		if (read_figures(look->redis, cli->settings->key_prefix, &f[i], &err))
-			return look_failed(look, &err);
+		if (read_figures(look->redis, cli->settings->key_prefix, &f[i], err))
+			return -1;
 		if (before.queue)
 			rate(&f[i], &before);
 	}
-	return CLI_DONE;
+	return 0;
 }
 
 /* --- Printing. ---------------------------------------------------------------------------------------------------- */
@@ -358,25 +356,52 @@ static void sleep_until(int64_t mono_us)
 		;
 }
 
-/* Comes back when Redis has gone. Returns the exit code. */
+/* What is told of a look: the figures, or once that Redis is lost, and that it is back. */
+static void tell(const struct look *look, const struct cli *cli, const struct figures *f, bool lost, bool was_lost,
+		 struct error *err)
+{
+	if (lost && !was_lost)
+		look_say_lost(look, err);
+	if (!lost && was_lost)
+		look_say_back(look);
+	if (!lost)
+		print_all(cli, f, look->nqueues);
+	out_flush();
+}
+
+/* Comes back when Redis refuses to answer. Returns the exit code. */
 static int watch(struct look *look, const struct cli *cli, struct figures *f, int64_t every_ms)
 {
 	int64_t next_us = clock_mono_us();
+	struct error err = {0};
+	bool lost = false;
 	sigset_t signals;
-	int rc;
 
 	catch_signals(&signals);
-	while ((rc = read_all(look, cli, f)) == CLI_DONE) {
+	for (;;) {
+		bool was_lost = lost;
+
+		lost = (was_lost && look_reconnect(look, &err)) || read_all(look, cli, f, &err);
+		if (lost && err.code != ERR_LINK)
+			return look_failed(look, &err);
 		sigprocmask(SIG_BLOCK, &signals, NULL);
-		print_all(cli, f, look->nqueues);
-		out_flush();
+		tell(look, cli, f, lost, was_lost, &err);
 		sigprocmask(SIG_UNBLOCK, &signals, NULL);
-		next_us += every_ms * 1000;
+		next_us += (lost && every_ms > AGAIN_MS ? AGAIN_MS : every_ms) * 1000;
 		if (next_us < clock_mono_us())
 			next_us = clock_mono_us();
 		sleep_until(next_us);
 	}
-	return rc;
+}
+
+static int read_once(struct look *look, const struct cli *cli, struct figures *f)
+{
+	struct error err = {0};
+
+	if (read_all(look, cli, f, &err))
+		return look_failed(look, &err);
+	print_all(cli, f, look->nqueues);
+	return CLI_DONE;
 }
 
 int cli_stats(const struct cli *cli)
@@ -398,8 +423,8 @@ int cli_stats(const struct cli *cli)
 	rc = figures ? look_connect(&look, cli) : CLI_JOB_FAILED;
 	if (rc == CLI_DONE && every)
 		rc = watch(&look, cli, figures, every_ms);
-	else if (rc == CLI_DONE && (rc = read_all(&look, cli, figures)) == CLI_DONE)
-		print_all(cli, figures, look.nqueues);
+	else if (rc == CLI_DONE)
+		rc = read_once(&look, cli, figures);
 	for (size_t i = 0; figures && i < look.nqueues; i++)
 		buf_release(&figures[i].why);
 	free(figures);

@@ -26,10 +26,11 @@
 
 #define TRIP_JOBS                                                                                                      \
 	1000 /* jobs in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
-#define TRIP_BYTES (1024 * 1024)	   /* of payloads in one round trip, beyond the first */
-#define SUBMIT_RETRY_MS 10000		   /* how long a broken connection is made anew before a submit gives up */
-#define WAIT_PIECE_MS 5000		   /* one blocking command; a dead peer is noticed soon after */
-#define WAIT_MARGIN_MS 2000		   /* the read timeout beyond it */
+#define TRIP_BYTES (1024 * 1024) /* of payloads in one round trip, beyond the first */
+#define SUBMIT_RETRY_MS 10000	 /* how long a broken connection is made anew before a submit gives up */
+#define WAIT_PIECE_MS 5000	 /* one blocking command; a dead peer is noticed soon after */
+#define WAIT_MARGIN_MS 2000	 /* the read timeout beyond it */
+#define WAIT_SLICE_MS 50	 /* how long one of several queues is waited on before the next one has its turn */
 #define WAIT_MAX_MS (366LL * 86400 * 1000) /* no result lives longer */
 #define PAUSE_FIRST_MS 50		   /* before the first new connection; doubled each time */
 #define PAUSE_MAX_MS 1000
@@ -345,12 +346,16 @@ int adwuma_submit(adwuma *client, const char *queue, const char *job_json, size_
 /* --- Waiting. ----------------------------------------------------------------------------------------------------- */
 
 /* One command for the result: blocking for wait_ms, or a look where that is 0. *json stays NULL where there is none. */
-static int ask(struct adwuma *c, const char *key, int64_t wait_ms, char **json, struct error *e)
+static int ask(struct adwuma *c, const char *queue, const char *id, int64_t wait_ms, char **json, struct error *e)
 {
 	struct reply *reply = NULL;
+	struct keys keys;
+	char key[KEY_MAX];
 	size_t len;
 	int rc;
 
+	keys_init(&keys, c->prefix, queue);
+	key_result(&keys, id, key);
 	if (connect_if_needed(c, e))
 		return -1;
 	if (wait_ms == 0) {
@@ -372,31 +377,34 @@ static int ask(struct adwuma *c, const char *key, int64_t wait_ms, char **json, 
 	return 0;
 }
 
-static int wait_for(struct adwuma *c, const char *key, int64_t timeout_ms, char **json, struct error *e)
+static int wait_for(struct adwuma *c, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
+		    char **json, struct error *e)
 {
 	int64_t deadline = clock_mono_ms() + (timeout_ms < WAIT_MAX_MS ? timeout_ms : WAIT_MAX_MS);
-	bool look = false; /* the last try failed: see whether it is there already before waiting again */
+	int64_t piece = nqueues == 1 ? WAIT_PIECE_MS : WAIT_SLICE_MS;
+	size_t looks = nqueues == 1 ? 0 : nqueues; /* so many queues are only looked into before one is waited on */
 	unsigned tries = 0;
 
-	for (;;) {
+	for (size_t i = 0;;) {
 		int64_t left = deadline - clock_mono_ms();
-		int64_t piece = left < 0 || look ? 0 : left < WAIT_PIECE_MS ? left : WAIT_PIECE_MS;
 
-		if (ask(c, key, piece, json, e)) {
+		if (ask(c, queues[i], id, left < 0 || looks > 0 ? 0 : left < piece ? left : piece, json, e)) {
 			if (!is_link(e) || !c->was_connected || left <= 0)
 				return -1;
 			pause_before(tries++, left);
-			look = true;
+			looks = nqueues; /* it may have come meanwhile */
 			continue;
 		}
 		if (*json)
 			return 0;
-		if (left <= 0)
+		if (looks > 0)
+			looks--;
+		else
+			tries = 0;
+		if (left <= 0 && looks == 0)
 			return error_set(e, ERR_TIMEOUT, "no result within %lld.%03lld s",
 					 (long long)(timeout_ms / 1000), (long long)(timeout_ms % 1000));
-		if (!look)
-			tries = 0;
-		look = false;
+		i = (i + 1) % nqueues;
 	}
 }
 
@@ -412,26 +420,30 @@ static int check_names(const char *queue, const char *id, struct error *e)
 	return 0;
 }
 
-int adwuma_wait(adwuma *client, const char *queue, const char *id, int64_t timeout_ms, char **json,
-		struct adwuma_error *err)
+int client_wait(adwuma *client, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
+		char **json, struct adwuma_error *err)
 {
 	struct sigpipe sigpipe;
 	struct error e = {0};
-	struct keys keys;
-	char key[KEY_MAX], *found = NULL;
+	char *found = NULL;
 	int rc;
 
-	if (check_names(queue, id, &e))
-		return tell(err, &e);
-	keys_init(&keys, client->prefix, queue);
-	key_result(&keys, id, key);
+	for (size_t i = 0; i < nqueues; i++)
+		if (check_names(queues[i], id, &e))
+			return tell(err, &e);
 	sigpipe_block(&sigpipe);
-	rc = wait_for(client, key, timeout_ms > 0 ? timeout_ms : 0, &found, &e);
+	rc = wait_for(client, queues, nqueues, id, timeout_ms > 0 ? timeout_ms : 0, &found, &e);
 	sigpipe_restore(&sigpipe);
 	if (rc)
 		return tell(err, &e);
 	*json = found;
 	return 0;
+}
+
+int adwuma_wait(adwuma *client, const char *queue, const char *id, int64_t timeout_ms, char **json,
+		struct adwuma_error *err)
+{
+	return client_wait(client, &queue, 1, id, timeout_ms, json, err);
 }
 
 /* --- Audio. ------------------------------------------------------------------------------------------------------- */

@@ -12,5 +12,8 @@ extern const struct settings_rule client_rules[];
 
 /* As adwuma_open, with settings (copied as far as needed). */
 adwuma *client_open(const struct settings *settings, struct adwuma_error *err);
+/* As adwuma_wait, in several queues at once. */
+int client_wait(adwuma *client, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
+		char **json, struct adwuma_error *err);
 
 #endif

@@ -628,6 +628,24 @@ def test_waiting_outlives_a_restart_of_redis(cli, tmp_path):
         durable.stop()
 
 
+def test_a_wait_in_all_queues_outlives_an_outage_of_redis(system, cli):
+    p = cli.start("result", "--wait", "30", "a", "b")
+    until(lambda: system.redis.info("clients")["blocked_clients"] == 1)
+    system.server.kill()
+    time.sleep(0.3)  # the outage
+    assert p.poll() is None
+    system.server.start()
+    give_result(system, "taskingai", "a")
+    give_result(system, "transcribe", "b")
+    assert p.communicate(timeout=30 * SLOW) == (b"T\nT\n", b"") and p.returncode == 0
+    p = cli.start("result", "--wait", "1", "c")
+    until(lambda: system.redis.info("clients")["blocked_clients"] == 1)
+    system.server.kill()
+    begin = time.monotonic()
+    err = p.communicate(timeout=30 * SLOW)[1].decode()
+    assert p.returncode == 69 and "Does Redis run there" in err and time.monotonic() - begin < 5 * SLOW
+
+
 # --- Standard output -----------------------------------------------------------------------------------------------------
 
 

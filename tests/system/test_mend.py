@@ -554,6 +554,20 @@ def test_watch_on_a_terminal_ends_with_ctrl_c(system, cli):
     assert b"per second" in out and b"translate (paused)" in out and b"translate is paused: rest (" in out
 
 
+def test_watch_goes_on_through_a_lost_connection(system, cli):
+    p = watch(cli, "0.1", "--json")
+    assert json.loads(p.stdout.readline())["ready"] == 0
+    system.server.kill()
+    assert re.fullmatch(r"adwuma: Redis at \S+: .+; trying again until it is back\n", p.stderr.readline().decode())
+    time.sleep(0.3)  # some tries in vain
+    system.server.start()
+    system.push("translate", {"id": "a"})
+    assert any(json.loads(line)["ready"] == 1 for line in p.stdout)
+    p.send_signal(signal.SIGINT)
+    err = p.communicate(timeout=20 * SLOW)[1].decode()
+    assert p.returncode == 0 and re.fullmatch(r"adwuma: Redis at \S+: it is back\n", err)
+
+
 # --- Wrong use -----------------------------------------------------------------------------------------------------------
 
 
