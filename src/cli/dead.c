@@ -191,7 +191,7 @@ static int look_at_dead(const struct cli *cli, bool whole)
 	if (table && rc == CLI_DONE)
 		table_close(&l.table);
 	if (rc == CLI_DONE && l.filter.limit > 0)
-		rc = dead_filter_say_unmet(&l.filter);
+		rc = dead_filter_say_unmet(&l.filter, &look, cli);
 	if (table)
 		buf_release(&l.table.cells);
 	buf_release(&l.text);

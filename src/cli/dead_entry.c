@@ -113,7 +113,7 @@ bool dead_filter_takes(struct dead_filter *f, const struct dead_entry *e)
 	return takes_id(f, e->id);
 }
 
-int dead_filter_say_unmet(const struct dead_filter *f)
+int dead_filter_say_unmet(const struct dead_filter *f, const struct look *look, const struct cli *cli)
 {
 	bool filtered = f->type || f->error || f->older_ms >= 0 || f->newer_ms >= 0;
 	int rc = CLI_DONE;
@@ -124,5 +124,7 @@ int dead_filter_say_unmet(const struct dead_filter *f)
 		say("job %s: not among the dead jobs%s", f->ids[i], filtered ? " that were asked for" : "");
 		rc = CLI_JOB_FAILED;
 	}
+	if (rc)
+		look_say_where(look, cli);
 	return rc;
 }

@@ -11,6 +11,7 @@
 #include "adwuma.h"
 #include "base/json.h"
 #include "cli/cli.h"
+#include "cli/look.h"
 
 #define DEAD_NAME_MAX 128 /* of a type's or an error's name that is looked at */
 
@@ -45,7 +46,7 @@ int dead_filter_init(struct dead_filter *f, const struct cli *cli, bool chosen);
 void dead_filter_release(struct dead_filter *f);
 /* Does not look at the limit. */
 bool dead_filter_takes(struct dead_filter *f, const struct dead_entry *e);
-/* Tells which ids no entry had. Returns CLI_JOB_FAILED when there are any. */
-int dead_filter_say_unmet(const struct dead_filter *f);
+/* Tells which ids no entry had, and where was looked. Returns CLI_JOB_FAILED when there are any. */
+int dead_filter_say_unmet(const struct dead_filter *f, const struct look *look, const struct cli *cli);
 
 #endif

@@ -278,7 +278,7 @@ static int exhume(const struct cli *cli, bool revive)
 		look_choose_queues(&look, cli);
 		rc = take_queues(x, cli);
 		if (rc == CLI_DONE && x->filter.limit > 0)
-			rc = dead_filter_say_unmet(&x->filter);
+			rc = dead_filter_say_unmet(&x->filter, &look, cli);
 		if (rc == CLI_DONE && (x->unfit > 0 || (x->gone > 0 && x->filter.nids > 0)))
 			rc = CLI_JOB_FAILED;
 		say("%zu dead job%s %s%s", x->done, x->done == 1 ? "" : "s",

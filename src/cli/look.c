@@ -3,7 +3,10 @@
  * See look.h. */
 #include "cli/look.h"
 
+#include "base/buf.h"
 #include "cli/out.h"
+
+#define NAMES_BYTES_MAX (QUEUES_MAX * (QUEUE_NAME_MAX + 2))
 
 void look_choose_queues(struct look *l, const struct cli *cli)
 {
@@ -62,6 +65,18 @@ void look_say_back(const struct look *l)
 
 	name_place(l, &back);
 	say("%s", back.msg);
+}
+
+void look_say_where(const struct look *l, const struct cli *cli)
+{
+	struct buf names = BUF_INIT(NAMES_BYTES_MAX);
+
+	if (cli->option[OPT_QUEUE])
+		return;
+	for (size_t i = 0; i < l->nqueues; i++)
+		buf_printf(&names, "%s%s", i ? ", " : "", l->queues[i]);
+	say("  looked in %s; elsewhere with -q QUEUE, ADWUMA_QUEUES or --config FILE", buf_cstr(&names));
+	buf_release(&names);
 }
 
 void look_close(struct look *l)

@@ -28,6 +28,8 @@ int look_failed(const struct look *l, struct error *err);
 /* The same where it is tried again, and that it was of use. */
 void look_say_lost(const struct look *l, struct error *err);
 void look_say_back(const struct look *l);
+/* After something was not found: where it was looked for, and how to look elsewhere, unless --queue said where. */
+void look_say_where(const struct look *l, const struct cli *cli);
 void look_close(struct look *l); /* also of one all zero */
 
 #endif

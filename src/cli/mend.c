@@ -29,6 +29,7 @@ struct cancelling {
 	const char **ended; /* the queue in which a job has its result; NULL: in none */
 	size_t n;
 	int64_t now_ms;
+	bool unknown; /* some job is nowhere */
 };
 
 /* Which jobs have their result in this queue. */
@@ -103,6 +104,7 @@ static int cancel_one(struct cancelling *c, size_t i, struct error *err)
 		return CLI_JOB_FAILED;
 	}
 	if (!queue) {
+		c->unknown = true;
 		say("job %s: unknown: no job of that id in any of the queues; with --queue it is cancelled in advance",
 		    job->id);
 		return CLI_JOB_FAILED;
@@ -129,6 +131,8 @@ static int cancel_all(struct cancelling *c)
 		else if (one)
 			rc = one;
 	}
+	if (c->unknown)
+		look_say_where(&c->look, c->cli);
 	return rc;
 }
 

@@ -29,7 +29,7 @@ static const struct option_row rows[CLI_OPTIONS] = {
 		       .letter = 'q',
 		       .value = "Q",
 		       .help = "the queue; without it the one named like the job's type",
-		       .looks = "in this queue; without it in all `queues`"},
+		       .looks = "in this queue; without it in all of the setting `queues`"},
 	[OPT_TIMEOUT] = {.name = "timeout", .value = "S", .help = "wait so many seconds in all, then exit 75 [300]"},
 	[OPT_WAIT] = {.name = "wait",
 		      .value = "S",

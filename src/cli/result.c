@@ -22,6 +22,7 @@ struct collection {
 	struct sought *missing;
 	size_t nmissing;
 	bool *shown;
+	bool unknown; /* some job is nowhere */
 };
 
 /* Waits for one result until the deadline. Returns CLI_DONE and *json (owned, NULL: none came), or an exit code, told. */
@@ -86,6 +87,7 @@ static void say_place(struct collection *c, const struct sought *s)
 {
 	switch (s->place) {
 	case PLACE_UNKNOWN:
+		c->unknown = true;
 		say("job %s: unknown: no job and no result of that id in %s%s", s->id,
 		    c->look.nqueues == 1 ? "queue " : "any of the queues",
 		    c->look.nqueues == 1 ? c->look.queues[0] : "");
@@ -156,6 +158,8 @@ static int collect(struct collection *c)
 		rc = locate_missing(c);
 	if (rc == CLI_DONE && c->nmissing > 0)
 		rc = show_rest(c);
+	if (rc == CLI_DONE && c->unknown)
+		look_say_where(&c->look, c->cli);
 	return rc ? rc : c->rc;
 }
 

@@ -443,6 +443,16 @@ def test_result_says_where_each_job_is(system, cli):
     assert "unknown" in cli("result", "waits", "--queue", "synthesize").err
 
 
+def test_what_is_not_found_is_told_with_where_it_was_looked_for(system, cli):
+    system.push("bulk", {"id": "a"})
+    where = "looked in translate, transcribe, synthesize, taskingai; elsewhere with -q QUEUE, ADWUMA_QUEUES or --config FILE"
+    for args in (["result"], ["result", "--json"], ["cancel"], ["dead", "list"], ["dead", "show"], ["dead", "retry"], ["dead", "purge"]):
+        assert cli(*args, "a", "b").err.count(where) == 1, args
+        assert "looked in" not in cli(*args, "a", "-q", "bulk").err
+    assert "looked in translate;" in cli("result", "a", queues="translate").err
+    assert "waiting in queue bulk" in cli("result", "a", queues="translate,bulk").err
+
+
 def test_result_prints_by_type_and_keeps_numbers(system, cli):
     give_result(system, "translate", "text", result={"text": "ɛ"})
     give_result(system, "synthesize", "audio", result={"bytes": 5, "audio_key": "adwuma:{synthesize}:audio:audio"})
@@ -678,7 +688,7 @@ def test_help_is_complete(cli):
             assert code in page.out.split("Exit codes of every command: ")[1], command
     assert "2 FILE cannot be read" in cli("help", "submit").out
     assert cli("help", "help").out == overview.out
-    in_jobs, in_looks = "the queue; without it the one named like the job's type", "in this queue; without it in all `queues`"
+    in_jobs, in_looks = "the queue; without it the one named like the job's type", "in this queue; without it in all of the setting `queues`"
     for commands, sentence, other in ((("translate", "transcribe", "synthesize", "submit"), in_jobs, in_looks),
                                       (("result", "stats", "workers", "dead list", "dead show", "dead retry", "dead purge", "cancel"), in_looks, in_jobs)):
         for command in commands:
