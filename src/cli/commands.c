@@ -51,9 +51,10 @@ static const struct command jobs[] = {
 	 "Reads jobs from FILE, or from standard input without it or with -, one JSON object on each\n"
 	 "line; empty lines are skipped. Prints the id of each, in order; a job without \"id\" gets one.\n"
 	 "Without --queue a job goes to the queue named like its \"type\" up to the first dot.\n\n"
-	 "A line that is no job is told on standard error with its number, and the others go on. Exit\n"
-	 "code: 0 all were accepted, 1 some lines were not, 2 FILE cannot be read, 69 Redis could not be\n"
-	 "reached (the ids printed so far were accepted).",
+	 "A line that is no job is told on standard error with its number, and the others go on; so is a\n"
+	 "queue that no living worker serves: its name may be misspelt. Exit code: 0 all were accepted,\n"
+	 "1 some lines were not, 2 FILE cannot be read, 69 Redis could not be reached (the ids printed so\n"
+	 "far were accepted).",
 	 "  adwuma submit jobs.jsonl > ids\n"
 	 "  echo '{\"type\":\"translate\",\"text\":\"Good morning\"}' | adwuma submit"},
 };

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "cli/out.h"
+#include "cli/slots.h"
 
 #define NAMES_BYTES_MAX (QUEUES_MAX * (QUEUE_NAME_MAX + 2))
 
@@ -20,16 +21,22 @@ void look_choose_queues(struct look *l, const struct cli *cli)
 		l->queues[l->nqueues++] = s->queues[i].name;
 }
 
-int look_connect(struct look *l, const struct cli *cli)
+int look_open(struct look *l, const struct cli *cli, struct error *err)
 {
 	const struct settings *s = cli->settings;
+
+	if (redis_address_parse(&l->address, s->redis_url, s->redis_username, s->redis_password, err))
+		return error_prefix(err, "redis_url");
+	return look_reconnect(l, err);
+}
+
+int look_connect(struct look *l, const struct cli *cli)
+{
 	struct error err = {0};
 
-	if (redis_address_parse(&l->address, s->redis_url, s->redis_username, s->redis_password, &err)) {
-		error_prefix(&err, "redis_url");
-		return say_failure(&err);
-	}
-	return look_reconnect(l, &err) ? look_failed(l, &err) : CLI_DONE;
+	if (look_open(l, cli, &err) == 0)
+		return CLI_DONE;
+	return err.code == ERR_CONFIG ? say_failure(&err) : look_failed(l, &err);
 }
 
 int look_reconnect(struct look *l, struct error *err)
@@ -77,6 +84,17 @@ void look_say_where(const struct look *l, const struct cli *cli)
 		buf_printf(&names, "%s%s", i ? ", " : "", l->queues[i]);
 	say("  looked in %s; elsewhere with -q QUEUE, ADWUMA_QUEUES or --config FILE", buf_cstr(&names));
 	buf_release(&names);
+}
+
+void look_hint_at_workers(const struct look *l, const char *prefix, const char *queue, const char *so)
+{
+	struct error err = {0};
+	struct keys keys;
+	int64_t workers;
+
+	keys_init(&keys, prefix, queue);
+	if (count_live_workers(l->redis, &keys, &workers, &err) == 0 && workers == 0)
+		say("no worker serves a queue %s now; %s", queue, so);
 }
 
 void look_close(struct look *l)

@@ -21,7 +21,9 @@ struct look {
 void look_choose_queues(struct look *l, const struct cli *cli);
 /* Returns an exit code, told. */
 int look_connect(struct look *l, const struct cli *cli);
-/* Makes a lost connection anew. */
+/* The same, untold. */
+int look_open(struct look *l, const struct cli *cli, struct error *err);
+/* Makes the connection anew where it was lost. */
 int look_reconnect(struct look *l, struct error *err);
 /* Tells why a command to Redis failed. Returns the exit code. */
 int look_failed(const struct look *l, struct error *err);
@@ -30,6 +32,9 @@ void look_say_lost(const struct look *l, struct error *err);
 void look_say_back(const struct look *l);
 /* After something was not found: where it was looked for, and how to look elsewhere, unless --queue said where. */
 void look_say_where(const struct look *l, const struct cli *cli);
+/* A queue's name may be misspelt: then nobody listens. Tells that, and what becomes of it, where no living worker serves
+ * the queue; nothing where Redis does not tell. */
+void look_hint_at_workers(const struct look *l, const char *prefix, const char *queue, const char *so);
 void look_close(struct look *l); /* also of one all zero */
 
 #endif

@@ -29,6 +29,7 @@ struct cancelling {
 	const char **ended; /* the queue in which a job has its result; NULL: in none */
 	size_t n;
 	int64_t now_ms;
+	bool any;     /* some job was cancelled */
 	bool unknown; /* some job is nowhere */
 };
 
@@ -112,16 +113,20 @@ static int cancel_one(struct cancelling *c, size_t i, struct error *err)
 	keys_init(&keys, c->cli->settings->key_prefix, queue);
 	if (write_down(c, &keys, job->id, err) || (job->place == PLACE_DELAYED && hasten(c, &keys, job, err)))
 		return -1;
+	c->any = true;
 	say("job %s: cancelled in queue %s; it was %s", job->id, queue, was[job->place]);
 	return CLI_DONE;
 }
 
 static int cancel_all(struct cancelling *c)
 {
+	const char *queue = c->cli->option[OPT_QUEUE];
 	struct error err = {0};
 	int rc = look_connect(&c->look, c->cli);
 
-	if (rc == CLI_DONE && find_jobs(c, &err))
+	if (rc)
+		return rc;
+	if (find_jobs(c, &err))
 		return look_failed(&c->look, &err);
 	for (size_t i = 0; i < c->n && (rc == CLI_DONE || rc == CLI_JOB_FAILED); i++) {
 		int one = cancel_one(c, i, &err);
@@ -131,6 +136,8 @@ static int cancel_all(struct cancelling *c)
 		else if (one)
 			rc = one;
 	}
+	if (c->any && queue) /* one that was named can be misspelt */
+		look_hint_at_workers(&c->look, c->cli->settings->key_prefix, queue, "it takes one to write results");
 	if (c->unknown)
 		look_say_where(&c->look, c->cli);
 	return rc;
@@ -191,31 +198,20 @@ static void write_why(const struct cli *cli, struct buf *out)
 		buf_printf(out, " (uid %lu@%s, %s)", (unsigned long)getuid(), host, date);
 }
 
-/* A queue's name may be misspelt: then nobody listens. */
-static int hint_at_workers(const struct look *look, const struct keys *keys, const char *queue, struct error *err)
-{
-	struct reply *reply = NULL;
-
-	if (redis_call(look->redis, &reply, err, "ZCARD %s", keys->workers))
-		return -1;
-	if (reply_int(reply, 0) == 0)
-		say("  no worker serves a queue %s now; it holds for those that come", queue);
-	reply_free(reply);
-	return 0;
-}
-
-static int pause_queue(const struct look *look, const struct keys *keys, const char *queue, const struct buf *why,
+static int pause_queue(const struct look *look, const char *prefix, const char *queue, const struct buf *why,
 		       int64_t for_ms, struct error *err)
 {
 	struct reply *before = NULL;
+	struct keys keys;
 	const char *old;
 	int rc;
 
+	keys_init(&keys, prefix, queue);
 	if (for_ms > 0)
-		rc = redis_call(look->redis, &before, err, "SET %s %b GET PX %lld", keys->paused, buf_cstr(why),
+		rc = redis_call(look->redis, &before, err, "SET %s %b GET PX %lld", keys.paused, buf_cstr(why),
 				why->len, (long long)for_ms);
 	else
-		rc = redis_call(look->redis, &before, err, "SET %s %b GET", keys->paused, buf_cstr(why), why->len);
+		rc = redis_call(look->redis, &before, err, "SET %s %b GET", keys.paused, buf_cstr(why), why->len);
 	if (rc)
 		return -1;
 	old = reply_bytes(before, NULL);
@@ -225,7 +221,8 @@ static int pause_queue(const struct look *look, const struct keys *keys, const c
 	else
 		say("queue %s: paused%s%s", queue, old ? "; it was paused already: " : "", old ? old : "");
 	reply_free(before);
-	return hint_at_workers(look, keys, queue, err);
+	look_hint_at_workers(look, prefix, queue, "it holds for those that come");
+	return 0;
 }
 
 static int resume_queue(const struct look *look, const struct keys *keys, const char *queue, struct error *err)
@@ -260,10 +257,7 @@ int cli_pause(const struct cli *cli)
 	if (rc == CLI_DONE)
 		rc = look_connect(&look, cli);
 	for (size_t i = 0; rc == CLI_DONE && i < cli->noperands; i++) {
-		struct keys keys;
-
-		keys_init(&keys, cli->settings->key_prefix, cli->operands[i]);
-		if (pause_queue(&look, &keys, cli->operands[i], &why, for_ms, &err))
+		if (pause_queue(&look, cli->settings->key_prefix, cli->operands[i], &why, for_ms, &err))
 			rc = look_failed(&look, &err);
 	}
 	buf_release(&why);

@@ -18,6 +18,19 @@ int redis_now_ms(struct redis *redis, int64_t *out, struct error *err)
 	return 0;
 }
 
+int count_live_workers(struct redis *redis, const struct keys *keys, int64_t *out, struct error *err)
+{
+	struct reply *reply = NULL;
+	int64_t now;
+
+	if (redis_now_ms(redis, &now, err) ||
+	    redis_call(redis, &reply, err, "ZCOUNT %s %lld +inf", keys->workers, (long long)now))
+		return -1;
+	*out = reply_int(reply, 0);
+	reply_free(reply);
+	return 0;
+}
+
 static int count_slots(struct redis *redis, const struct keys *keys, const char *worker, unsigned *out,
 		       struct error *err)
 {

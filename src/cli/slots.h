@@ -15,6 +15,9 @@
 /* Redis's own clock. */
 int redis_now_ms(struct redis *redis, int64_t *out, struct error *err);
 
+/* Those whose lease holds. */
+int count_live_workers(struct redis *redis, const struct keys *keys, int64_t *out, struct error *err);
+
 /* Calls visit for each listed worker, dead ones too, with the number of its slots; stops when it fails. */
 typedef int worker_fn(void *ctx, const char *worker, unsigned nslots, struct error *err);
 int each_worker(struct redis *redis, const struct keys *keys, worker_fn *visit, void *ctx, struct error *err);

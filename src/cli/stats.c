@@ -119,19 +119,6 @@ static int read_number(struct redis *redis, const char *command, const char *key
 	return 0;
 }
 
-static int read_live_workers(struct redis *redis, const struct keys *keys, int64_t *out, struct error *err)
-{
-	struct reply *reply = NULL;
-	int64_t now;
-
-	if (redis_now_ms(redis, &now, err) ||
-	    redis_call(redis, &reply, err, "ZCOUNT %s %lld +inf", keys->workers, (long long)now))
-		return -1;
-	*out = reply_int(reply, 0);
-	reply_free(reply);
-	return 0;
-}
-
 /* The value of a pause, where it is a string: people may have put anything there. */
 static int read_pause(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
 {
@@ -159,7 +146,7 @@ static int read_figures(struct redis *redis, const char *prefix, struct figures 
 	    read_number(redis, "ZCARD %s", keys.delayed, &f->n[DELAYED], err) ||
 	    read_number(redis, "LLEN %s", keys.dead, &f->n[DEAD], err) ||
 	    read_number(redis, "EXISTS %s", keys.paused, &paused, err) ||
-	    count_running(redis, &keys, &f->n[RUNNING], err) || read_live_workers(redis, &keys, &f->n[WORKERS], err) ||
+	    count_running(redis, &keys, &f->n[RUNNING], err) || count_live_workers(redis, &keys, &f->n[WORKERS], err) ||
 	    read_counters(redis, &keys, f, err))
 		return -1;
 	f->read_at_us = clock_mono_us();

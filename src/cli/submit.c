@@ -9,8 +9,10 @@
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "cli/input.h"
+#include "cli/look.h"
 #include "cli/out.h"
 #include "lib/client.h"
+#include "lib/draft.h"
 
 #define BATCH_LINES 1000
 #define BATCH_BYTES (1024 * 1024)
@@ -24,13 +26,34 @@ struct batch {
 	size_t line[BATCH_LINES]; /* its number */
 	size_t n;
 	struct buf text;
-	size_t bad; /* lines that were told */
+	size_t bad;				     /* lines that were told */
+	char queues[QUEUES_MAX][QUEUE_NAME_MAX + 1]; /* to which jobs went; those beyond are not looked at */
+	size_t nqueues;
+	struct buf scratch;
 };
 
 static void tell_bad(struct batch *b, size_t line, const char *why)
 {
 	say("line %zu: %s", line, why);
 	b->bad++;
+}
+
+/* Says once of each queue that nobody serves it. */
+static void hint_at_workers(struct batch *b, const struct adwuma_job *job)
+{
+	struct draft draft;
+	struct look look = {0};
+	struct error err = {0};
+
+	if (b->nqueues == QUEUES_MAX || draft_make(&draft, job->queue, job->json, job->len, job->id, &b->scratch, &err))
+		return;
+	for (size_t i = 0; i < b->nqueues; i++)
+		if (strcmp(b->queues[i], draft.queue) == 0)
+			return;
+	memcpy(b->queues[b->nqueues++], draft.queue, sizeof draft.queue);
+	if (look_open(&look, b->cli, &err) == 0)
+		look_hint_at_workers(&look, b->cli->settings->key_prefix, draft.queue, "its jobs wait for one");
+	look_close(&look);
 }
 
 /* Returns CLI_DONE, or an exit code, told, when it is no use to go on. */
@@ -54,6 +77,9 @@ static int flush(struct batch *b)
 			lost = i;
 	}
 	out_flush();
+	for (size_t i = 0; i < b->n; i++)
+		if (b->jobs[i].error.code == ADWUMA_OK)
+			hint_at_workers(b, &b->jobs[i]);
 	if (lost != SIZE_MAX) {
 		rc = say_error(&err);
 		say("from line %zu on, jobs whose id was not printed may not have been accepted", b->line[lost]);
@@ -144,6 +170,7 @@ int cli_submit(const struct cli *cli)
 	}
 	b->cli = cli;
 	b->text = BUF_INIT(max + BATCH_BYTES);
+	b->scratch = BUF_INIT(max);
 	b->client = client_open(cli->settings, &failed);
 	if (!b->client) {
 		rc = say_error(&failed);
@@ -156,6 +183,7 @@ int cli_submit(const struct cli *cli)
 	}
 	adwuma_close(b->client);
 	buf_release(&b->text);
+	buf_release(&b->scratch);
 	free(b);
 	return rc;
 }

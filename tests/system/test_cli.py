@@ -14,6 +14,7 @@ import pytest
 from conftest import BUILD, ROOT, SLOW, RedisServer, until
 
 ADWUMA = BUILD + "/adwuma"
+UNSERVED = "adwuma: no worker serves a queue {} now; its jobs wait for one\n"
 
 
 class Done:
@@ -295,11 +296,21 @@ def test_submit_takes_good_lines_and_tells_bad_ones_by_number(system, cli):
 def test_submit_from_a_file_into_a_queue(system, cli, tmp_path):
     (tmp_path / "jobs.jsonl").write_text("".join('{"n":%d}\n' % i for i in range(3500)))
     done = cli("submit", "--queue", "bulk", str(tmp_path / "jobs.jsonl"))
-    assert done.code == 0 and done.err == "" and len(set(done.lines)) == 3500
+    assert done.code == 0 and done.err == UNSERVED.format("bulk") and len(set(done.lines)) == 3500
     ready = [json.loads(j) for j in reversed(system.redis.lrange("adwuma:{bulk}:ready", 0, -1))]
     assert [(j["id"], j["n"]) for j in ready] == [(i, n) for n, i in enumerate(done.lines)]
     missing = cli("submit", str(tmp_path / "none"))
     assert missing.code == 2 and "cannot be read" in missing.err
+
+
+def test_submit_tells_queues_that_nobody_serves(system, cli):
+    system.redis.zadd("adwuma:{b}:workers", {"dead": 1})
+    system.redis.zadd("adwuma:{c}:workers", {"alive": int(time.time() * 1000) + 60000})
+    lines = ['{"type":"a.x"}', '{"type":"b"}', "nonsense", '{"type":"c"}', '{"type":"a.y"}', '{"id":"1","type":"b"}']
+    done = cli("submit", stdin="\n".join(lines).encode())
+    assert done.code == 1 and len(done.lines) == 5 and done.err.endswith(UNSERVED.format("a") + UNSERVED.format("b")) and done.err.count("\n") == 3
+    done = cli("submit", "-q", "c", stdin=b'{"type":"a"}')
+    assert done.code == 0 and done.err == ""
 
 
 def test_submit_skips_a_byte_order_mark(system, cli):
@@ -339,7 +350,7 @@ def test_submit_goes_on_after_the_connection_broke(system, cli):
     p = cli.start("submit", "--queue", "q", stdin=subprocess.PIPE)
     p.stdin.write(b'{"id":"first"}\n')
     p.stdin.flush()
-    assert p.stdout.readline() == b"first\n"
+    assert p.stdout.readline() == b"first\n" and p.stderr.readline().decode() == UNSERVED.format("q")
     assert system.redis.client_kill_filter(_type="normal", skipme=True) >= 1
     p.stdin.write(b'{"id":"second"}\n')
     p.stdin.close()

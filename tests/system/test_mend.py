@@ -406,6 +406,17 @@ def test_cancel_says_where_each_job_was(system, cli):
     assert in_advance.code == 0 and "not known yet" in in_advance.err and r.zrange("adwuma:{bulk}:cancelled", 0, -1) == [b"nowhere"]
 
 
+def test_cancel_and_pause_tell_a_queue_that_nobody_serves(system, cli):
+    system.push("bulk", {"id": "a"})
+    system.redis.zadd("adwuma:{bulk}:workers", {"dead": 1})
+    assert cli("cancel", "-q", "bulk", "a", "b").err.count("no worker serves a queue bulk") == 1
+    assert "no worker serves a queue bulk" in cli("pause", "bulk").err
+    system.redis.zadd("adwuma:{bulk}:workers", {"alive": NOW + 60000})
+    for args in (["cancel", "-q", "bulk", "a"], ["pause", "bulk"]):
+        done = cli(*args)
+        assert done.code == 0 and "no worker" not in done.err
+
+
 def test_cancelled_jobs_end_with_their_result(system, cli):
     """Waiting, delayed and running ones, with a real worker."""
     system.worker()
