@@ -4,6 +4,7 @@
 #include "cli/out.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,6 +135,31 @@ void show_time(int64_t real_ms, char out[TIME_TEXT_MAX])
 
 	if (real_ms <= 0 || !gmtime_r(&s, &tm) || strftime(out, TIME_TEXT_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
 		snprintf(out, TIME_TEXT_MAX, "-");
+}
+
+void show_span(int64_t ms, char out[TIME_TEXT_MAX])
+{
+	static const struct {
+		const char *name;
+		int64_t ms;
+	} units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+	size_t i = 0, n;
+
+	if (ms <= 0) {
+		snprintf(out, TIME_TEXT_MAX, "0s");
+		return;
+	}
+	while (ms < units[i].ms)
+		i++;
+	n = (size_t)snprintf(out, TIME_TEXT_MAX, "%" PRId64 "%s", ms / units[i].ms, units[i].name);
+	ms %= units[i].ms;
+	if (ms > 0 && ms >= units[i + 1].ms)
+		snprintf(out + n, TIME_TEXT_MAX - n, "%" PRId64 "%s", ms / units[i + 1].ms, units[i + 1].name);
+}
+
+void show_seconds(int64_t ms, char out[TIME_TEXT_MAX])
+{
+	show_span(ms / 1000 * 1000, out);
 }
 
 /* --- Standard output. --------------------------------------------------------------------------------------------- */

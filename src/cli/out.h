@@ -35,6 +35,10 @@ void clean_line(struct buf *out, const char *s, size_t n);
 #define TIME_TEXT_MAX 40
 /* "2026-11-25T03:47:11Z", or "-" of no time. */
 void show_time(int64_t real_ms, char out[TIME_TEXT_MAX]);
+/* "3d4h", "12m5s", "10m", "1s500ms": the two largest units of a span. */
+void show_span(int64_t ms, char out[TIME_TEXT_MAX]);
+/* The same, in whole seconds. */
+void show_seconds(int64_t ms, char out[TIME_TEXT_MAX]);
 
 /* "12 of 200" on standard error, where that is a terminal and results go elsewhere; erased by done == of. */
 void progress(size_t done, size_t of);

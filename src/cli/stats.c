@@ -23,6 +23,7 @@
 #define LINE_BYTES_MAX (64 * 1024)
 #define WATCH_MIN_MS 100
 #define WATCH_MS 1000
+#define NO_KEY (-2)   /* as PTTL says it */
 #define AGAIN_MS 1000 /* between two tries to reach a lost Redis, at most */
 
 /* The columns: figures of now, then counters, which are fields of the hash. */
@@ -35,7 +36,8 @@ static const char *const names[] = {"ready",  "delayed", "running", "dead",	 "wo
 struct figures {
 	const char *queue;
 	bool paused;
-	struct buf why; /* what stands in the pause */
+	int64_t pause_left_ms, paused_until_ms; /* -1: without end */
+	struct buf why;				/* what stands in the pause */
 	int64_t n[FIGURES];
 	int64_t read_at_us; /* clock_mono_us() */
 	bool rated;	    /* read before, so the rates are known */
@@ -119,8 +121,8 @@ static int read_number(struct redis *redis, const char *command, const char *key
 	return 0;
 }
 
-/* The value of a pause, where it is a string: people may have put anything there. */
-static int read_pause(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
+/* Its value, where it is a string: people may have put anything there. */
+static int read_why(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
 {
 	struct reply *reply = NULL;
 	const char *why;
@@ -136,22 +138,35 @@ static int read_pause(struct redis *redis, const struct keys *keys, struct figur
 	return 0;
 }
 
+static int read_pause(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
+{
+	int64_t now_ms = 0;
+
+	if (read_number(redis, "PTTL %s", keys->paused, &f->pause_left_ms, err))
+		return -1;
+	f->paused = f->pause_left_ms != NO_KEY;
+	f->paused_until_ms = -1;
+	if (f->paused && f->pause_left_ms >= 0) {
+		if (redis_now_ms(redis, &now_ms, err))
+			return -1;
+		f->paused_until_ms = now_ms + f->pause_left_ms;
+	}
+	return f->paused ? read_why(redis, keys, f, err) : 0;
+}
+
 static int read_figures(struct redis *redis, const char *prefix, struct figures *f, struct error *err)
 {
 	struct keys keys;
-	int64_t paused = 0;
 
 	keys_init(&keys, prefix, f->queue);
 	if (read_number(redis, "LLEN %s", keys.ready, &f->n[READY], err) ||
 	    read_number(redis, "ZCARD %s", keys.delayed, &f->n[DELAYED], err) ||
 	    read_number(redis, "LLEN %s", keys.dead, &f->n[DEAD], err) ||
-	    read_number(redis, "EXISTS %s", keys.paused, &paused, err) ||
 	    count_running(redis, &keys, &f->n[RUNNING], err) || count_live_workers(redis, &keys, &f->n[WORKERS], err) ||
-	    read_counters(redis, &keys, f, err))
+	    read_counters(redis, &keys, f, err) || read_pause(redis, &keys, f, err))
 		return -1;
 	f->read_at_us = clock_mono_us();
-	f->paused = paused > 0;
-	return f->paused ? read_pause(redis, &keys, f, err) : 0;
+	return 0;
 }
 
 /* A counter that has fallen begins anew: somebody deleted it. */
@@ -187,7 +202,12 @@ static void print_json(const struct figures *f, bool watched)
 {
 	struct buf line = BUF_INIT(LINE_BYTES_MAX);
 
-	buf_printf(&line, "{\"queue\":\"%s\",\"paused\":%s", f->queue, f->paused ? "true" : "false");
+	buf_printf(&line, "{\"queue\":\"%s\",\"paused\":%s,\"paused_until_ms\":", f->queue,
+		   f->paused ? "true" : "false");
+	if (f->paused_until_ms >= 0)
+		buf_int(&line, f->paused_until_ms);
+	else
+		buf_lit(&line, "null");
 	for (size_t i = 0; i < FIGURES; i++)
 		buf_printf(&line, ",\"%s\":%" PRId64, names[i], f->n[i]);
 	if (f->paused && f->why.len > 0) {
@@ -224,9 +244,15 @@ static void rate_cell(struct table *t, const struct figures *f, size_t figure)
 		table_cellf(t, "-");
 }
 
-static void queue_cell(struct table *t, const struct figures *f)
+static void state_cell(struct table *t, const struct figures *f)
 {
-	table_cellf(t, "%s%s", f->queue, f->paused ? " (paused)" : "");
+	char left[TIME_TEXT_MAX];
+
+	show_seconds(f->pause_left_ms + 999, left);
+	if (!f->paused)
+		table_cellf(t, "running");
+	else
+		table_cellf(t, "paused%s%s", f->paused_until_ms >= 0 ? " " : "", f->paused_until_ms >= 0 ? left : "");
 }
 
 /* The figures from number `from` on; as_rates: how they grow. */
@@ -234,13 +260,17 @@ static void print_columns(const struct figures *f, size_t n, size_t from, bool a
 {
 	struct table t;
 
-	table_open(&t, ~1U);
+	table_open(&t, as_rates ? ~1U : ~3U);
 	table_column(&t, as_rates ? "per second" : "queue");
+	if (!as_rates)
+		table_column(&t, "state");
 	for (size_t i = from; i < FIGURES; i++)
 		if (!t.pretty || !is_idle(f, n, i))
 			table_column(&t, names[i]);
 	for (size_t q = 0; q < n; q++) {
-		queue_cell(&t, &f[q]);
+		table_cellf(&t, "%s", f[q].queue);
+		if (!as_rates)
+			state_cell(&t, &f[q]);
 		for (size_t i = from; i < FIGURES; i++) {
 			if (t.pretty && is_idle(f, n, i))
 				continue;
@@ -260,6 +290,7 @@ static void print_lines(const struct figures *f, size_t n)
 
 	table_open(&t, 0);
 	table_column(&t, "queue");
+	table_column(&t, "state");
 	for (size_t i = 0; i < FIGURES; i++)
 		table_column(&t, names[i]);
 	for (size_t i = FIRST_COUNTER; i < FIGURES; i++) {
@@ -269,7 +300,8 @@ static void print_lines(const struct figures *f, size_t n)
 		table_column(&t, name);
 	}
 	for (size_t q = 0; q < n; q++) {
-		queue_cell(&t, &f[q]);
+		table_cellf(&t, "%s", f[q].queue);
+		state_cell(&t, &f[q]);
 		for (size_t i = 0; i < FIGURES; i++)
 			table_cellf(&t, "%" PRId64, f[q].n[i]);
 		for (size_t i = FIRST_COUNTER; i < FIGURES; i++)

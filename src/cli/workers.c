@@ -115,21 +115,6 @@ static bool add_job(void *ctx, unsigned slot, const char *payload, size_t len)
 
 /* --- A worker. ---------------------------------------------------------------------------------------------------- */
 
-/* "3d 4h", "12m 5s" */
-static void show_span(int64_t ms, char out[TIME_TEXT_MAX])
-{
-	long long s = ms < 0 ? 0 : (long long)(ms / 1000);
-
-	if (s >= 86400)
-		snprintf(out, TIME_TEXT_MAX, "%lldd %lldh", s / 86400, s / 3600 % 24);
-	else if (s >= 3600)
-		snprintf(out, TIME_TEXT_MAX, "%lldh %lldm", s / 3600, s / 60 % 60);
-	else if (s >= 60)
-		snprintf(out, TIME_TEXT_MAX, "%lldm %llds", s / 60, s % 60);
-	else
-		snprintf(out, TIME_TEXT_MAX, "%llds", s);
-}
-
 static void print_json(struct view *v, const char *worker, unsigned nslots, const struct reply *told, int64_t lease_ms)
 {
 	struct buf line = BUF_INIT(JOBS_BYTES_MAX * 2);
@@ -163,9 +148,9 @@ static void print_row(struct view *v, const char *worker, const struct reply *to
 
 		table_cellf(&v->table, "%s", fact ? fact : "-");
 	}
-	show_span(v->now_ms - reply_int(reply_at(told, STARTED), 0), span);
+	show_seconds(v->now_ms - reply_int(reply_at(told, STARTED), 0), span);
 	table_cellf(&v->table, "%s", started ? span : "-");
-	show_span(-lease_ms, span);
+	show_seconds(-lease_ms, span);
 	table_cellf(&v->table, "%s%s", lease_ms >= 0 ? "alive" : "dead ", lease_ms >= 0 ? "" : span);
 	if (v->table.pretty && v->njobs > JOBS_ON_TERMINAL)
 		buf_printf(&v->jobs, " and %zu more", v->njobs - JOBS_ON_TERMINAL);

@@ -508,13 +508,16 @@ def test_stats_counts_everything(system, cli):
     done = cli("stats", "--json")
     queues = [json.loads(line) for line in done.lines]
     assert done.code == 0 and [q["queue"] for q in queues] == ["translate", "transcribe", "synthesize", "taskingai"]
-    assert queues[0] == {"queue": "translate", "paused": False, "ready": 3, "delayed": 2, "running": 2, "dead": 1, "workers": 1,
+    assert queues[0] == {"queue": "translate", "paused": False, "paused_until_ms": None, "ready": 3, "delayed": 2, "running": 2, "dead": 1, "workers": 1,
                          "succeeded": 1000, "failed": 7, "retried": 3, "fenced": 2, "cancelled": 0, "expired": 1, "cached": 0}
     assert queues[1]["paused"] and queues[1]["ready"] == 0
     table = [line.split("\t") for line in cli("stats").lines]
-    assert table[0][:6] == ["queue", "ready", "delayed", "running", "dead", "workers"]
-    assert table[1] == ["translate", "3", "2", "2", "1", "1", "1000", "7", "3", "2", "0", "1", "0"]
-    assert table[2][0] == "transcribe (paused)"
+    assert table[0][:7] == ["queue", "state", "ready", "delayed", "running", "dead", "workers"]
+    assert table[1] == ["translate", "running", "3", "2", "2", "1", "1", "1000", "7", "3", "2", "0", "1", "0"]
+    assert table[2][:3] == ["transcribe", "paused", "0"] and queues[1]["paused_until_ms"] is None
+    system.redis.pexpire("adwuma:{transcribe}:paused", 600000)
+    assert re.fullmatch(r"transcribe	paused (10m|9m5\ds)	0	.*", cli("stats").lines[2])
+    assert 590 < json.loads(cli("stats", "--json").lines[1])["paused_until_ms"] / 1000 - time.time() <= 601
     assert [line.split("\t")[0] for line in cli("stats", "--queue", "bulk").lines] == ["queue", "bulk"]
     system.redis.set("adwuma:{bulk}:ready", "x")
     wrong = cli("stats", "--queue", "bulk")
