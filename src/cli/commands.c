@@ -66,8 +66,9 @@ static const struct command views[] = {
 	 "returns; the whole object with --json. Of several IDs each prints one line, with line breaks\n"
 	 "as \\n and backslashes as \\\\, and an empty line where there is nothing to print. For an ID\n"
 	 "without a result standard error says where the job is: waiting, delayed, running (on which\n"
-	 "worker), dead, or unknown. Looks in all `queues`, or in --queue. A connection that breaks is\n"
-	 "made anew while --wait lasts.\n\n"
+	 "worker), dead, or unknown; --json prints that as an object, too: id, queue, state, due_at_ms\n"
+	 "and worker, null where they are not known. Looks in all `queues`, or in --queue. A connection\n"
+	 "that breaks is made anew while --wait lasts.\n\n"
 	 "Exit code: 0 all results are there and succeeded, 1 a job failed, 75 none failed but a result\n"
 	 "is not there: its job is under way, or unknown.",
 	 "  adwuma result --wait 60 0193580be2c41f0c9a5d7e3b4a86c2f1\n"

@@ -44,6 +44,7 @@ static void settle(struct sought *job, const struct sought *as, const char *queu
 	if (job->place != PLACE_UNKNOWN)
 		return;
 	job->place = as->place;
+	job->due_at_ms = as->due_at_ms;
 	job->due_in_ms = as->due_in_ms;
 	memcpy(job->worker, as->worker, sizeof job->worker);
 	snprintf(job->queue, sizeof job->queue, "%s", queue);
@@ -103,7 +104,8 @@ static size_t look_delayed(const struct search *s, const struct reply *reply, si
 		const char *payload = reply_bytes(reply_at(reply, i), &len);
 
 		*bytes += len;
-		delayed.due_in_ms = reply_int(reply_at(reply, i + 1), s->now_ms) - s->now_ms;
+		delayed.due_at_ms = reply_int(reply_at(reply, i + 1), s->now_ms);
+		delayed.due_in_ms = delayed.due_at_ms - s->now_ms;
 		if (payload)
 			mark(s, payload, len, &delayed);
 	}

@@ -21,7 +21,7 @@ struct sought {
 	enum place place;
 	char queue[QUEUE_NAME_MAX + 1]; /* unless unknown */
 	char worker[WORKER_ID_MAX + 1]; /* running: on which */
-	int64_t due_in_ms;		/* delayed */
+	int64_t due_at_ms, due_in_ms;	/* delayed */
 	bool keep_payload;		/* wanted: a copy of the payload, with which it was found */
 	struct buf payload;		/* owned by the caller */
 };

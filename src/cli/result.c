@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/locate.h"
@@ -12,6 +13,8 @@
 #include "cli/out.h"
 #include "cli/show.h"
 #include "lib/client.h"
+
+#define LINE_BYTES_MAX 4096
 
 struct collection {
 	const struct cli *cli;
@@ -83,6 +86,29 @@ static int locate_missing(struct collection *c)
 	return rc;
 }
 
+static void print_place(const struct sought *s)
+{
+	static const char *const states[] = {[PLACE_UNKNOWN] = "unknown",
+					     [PLACE_WAITING] = "waiting",
+					     [PLACE_DELAYED] = "delayed",
+					     [PLACE_RUNNING] = "running",
+					     [PLACE_DEAD] = "dead"};
+	struct buf line = BUF_INIT(LINE_BYTES_MAX);
+
+	buf_printf(&line, "{\"id\":\"%s\",\"queue\":", s->id);
+	buf_json_cstr(&line, *s->queue ? s->queue : NULL);
+	buf_printf(&line, ",\"state\":\"%s\",\"due_at_ms\":", states[s->place]);
+	if (s->place == PLACE_DELAYED)
+		buf_int(&line, s->due_at_ms);
+	else
+		buf_lit(&line, "null");
+	buf_lit(&line, ",\"worker\":");
+	buf_json_cstr(&line, *s->worker ? s->worker : NULL);
+	buf_char(&line, '}');
+	out_line(buf_cstr(&line), line.len);
+	buf_release(&line);
+}
+
 static void say_place(struct collection *c, const struct sought *s)
 {
 	switch (s->place) {
@@ -106,7 +132,9 @@ static void say_place(struct collection *c, const struct sought *s)
 		say("job %s: dead in queue %s: it failed, and its result has expired", s->id, s->queue);
 		break;
 	}
-	if (c->cli->noperands > 1 && !c->cli->option[OPT_JSON])
+	if (c->cli->option[OPT_JSON])
+		print_place(s);
+	else if (c->cli->noperands > 1)
 		out_line("", 0);
 	add_up(c, s->place == PLACE_DEAD ? CLI_JOB_FAILED : CLI_TIMED_OUT);
 }
@@ -118,6 +146,7 @@ static int show_rest(struct collection *c)
 
 	for (size_t i = 0; i < c->cli->noperands; i++) {
 		const struct sought *missing = NULL;
+		struct sought taken = {.id = c->cli->operands[i]}; /* it was there a moment ago: someone took it */
 		char *json = NULL;
 		int rc;
 
@@ -130,10 +159,8 @@ static int show_rest(struct collection *c)
 			return rc;
 		if (json)
 			show_one(c, i, json);
-		else if (missing)
-			say_place(c, missing);
 		else
-			add_up(c, CLI_TIMED_OUT); /* it was there a moment ago: someone took it */
+			say_place(c, missing ? missing : &taken);
 		adwuma_free(json);
 	}
 	return CLI_DONE;

@@ -452,6 +452,18 @@ def test_result_says_where_each_job_is(system, cli):
     buried = cli("result", "buried")
     assert buried.code == 1 and "dead in queue taskingai" in buried.err
     assert "unknown" in cli("result", "waits", "--queue", "synthesize").err
+    done = cli("result", "--json", "waits", "there", "later", "runs", "nowhere", "buried")
+    assert done.code == 1 and done.lines[1].startswith('{"id": "there"')
+    places = [json.loads(line) for line in done.lines]
+    due = places[2].pop("due_at_ms")
+    assert 80000 < due - time.time() * 1000 <= 90000
+    place = lambda i, queue, state, **more: {"id": i, "queue": queue, "state": state, "due_at_ms": None, "worker": None, **more}
+    assert [places[0], *places[3:]] == [place("waits", "translate", "waiting"), place("runs", "translate", "running", worker="host-1-abc.0"),
+                                        place("nowhere", None, "unknown"), place("buried", "taskingai", "dead")]
+    assert places[2] == {"id": "later", "queue": "transcribe", "state": "delayed", "worker": None}
+    for i, code in (("later", 75), ("nowhere", 75), ("buried", 1)):
+        one = cli("result", "--json", i)
+        assert one.code == code and json.loads(one.out)["id"] == i
 
 
 def test_what_is_not_found_is_told_with_where_it_was_looked_for(system, cli):
