@@ -81,15 +81,50 @@ void say(const char *fmt, ...)
 	buf_release(&line);
 }
 
-/* What to do about it, where the message tells. Error replies of Redis begin with a word in capitals. */
+/* Error replies of Redis begin with a word in capitals; before it stand the place and what was tried. */
+static bool is_error_reply(const char *message)
+{
+	for (const char *at = strstr(message, ": "); at; at = strstr(at + 2, ": ")) {
+		size_t n = strspn(at + 2, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+		if (n >= 2 && at[2 + n] == ' ')
+			return true;
+	}
+	return false;
+}
+
+#define PASSWORD                                                                                                       \
+	"ADWUMA_REDIS_PASSWORD or ADWUMA_REDIS_PASSWORD_FILE gives the password, ADWUMA_REDIS_USERNAME the name."
+#define ELSEWHERE "--redis-url or ADWUMA_REDIS_URL name another place."
+
+/* What to do about it, where the message tells. */
 static const char *hint(const char *message)
 {
-	if (strstr(message, "WRONGTYPE "))
-		return "A key of this queue is not of the type it must be; somebody else wrote it.";
-	if (strstr(message, "NOAUTH ") || strstr(message, "WRONGPASS "))
-		return "ADWUMA_REDIS_PASSWORD or ADWUMA_REDIS_PASSWORD_FILE gives the password, ADWUMA_REDIS_USERNAME "
-		       "the name.";
-	return "Does Redis run there, and let us in? --redis-url or ADWUMA_REDIS_URL name another place.";
+	static const struct {
+		const char *words, *hint;
+	} hints[] = {
+		{"WRONGTYPE ", "A key of this queue is not of the type it must be; somebody else wrote it."},
+		{"NOAUTH ", PASSWORD},
+		{"WRONGPASS ", PASSWORD},
+		{"OOM ", "It answers, but its memory is full (maxmemory): it takes nothing before there is room."},
+		{"READONLY ", "It answers, but is a replica, which takes nothing. " ELSEWHERE},
+		{"a replica;", "It answers, but is a replica. " ELSEWHERE},
+		{"MISCONF ",
+		 "It answers, but cannot save to its disk, and takes nothing until it can; its log says why."},
+		{"NOREPLICAS ", "It answers, but too few of its replicas do, so it takes nothing."},
+		{"LOADING ", "It answers, but still reads its data; try again in a moment."},
+		{"BUSY ", "It answers, but runs somebody's script; try again in a moment."},
+		{"NOPERM ",
+		 "It answers, but its ACL does not let this user do that. ADWUMA_REDIS_USERNAME names another."},
+		{"max number of clients", "It answers, but has as many connections as it takes (maxclients)."},
+		{"is no Redis", "Something else listens there. " ELSEWHERE},
+		{"is too old", "It answers, but cannot be used. " ELSEWHERE},
+	};
+
+	for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+		if (strstr(message, hints[i].words))
+			return hints[i].hint;
+	return is_error_reply(message) ? "It answers, but refuses." : "Does Redis run there, and let us in? " ELSEWHERE;
 }
 
 static int say_by_code(enum adwuma_code code, const char *message)

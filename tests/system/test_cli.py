@@ -640,10 +640,57 @@ def test_a_wrong_password_is_exit_69(system, cli):
         system.redis.config_set("requirepass", "")
 
 
+@pytest.fixture
+def refusing():
+    """A Redis that tells who it is and says no to all else."""
+    class Refusing:
+        says, info = "ERR no", "redis_version:7.0.0\r\nrole:master\r\n"
+
+        def __init__(self):
+            self.listener = socket.create_server(("127.0.0.1", 0))
+            self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}/0"
+            threading.Thread(target=self.serve, daemon=True).start()
+
+        def serve(self):
+            try:
+                while True:
+                    client, _ = self.listener.accept()
+                    with client:
+                        while asked := client.recv(65536):
+                            client.sendall((f"${len(self.info)}\r\n{self.info}\r\n" if b"INFO" in asked else f"-{self.says}\r\n").encode())
+            except OSError:
+                pass
+
+    r = Refusing()
+    yield r
+    r.listener.close()
+
+
+@pytest.mark.parametrize("says,hint", [
+    ("OOM command not allowed when used memory > 'maxmemory'.", "its memory is full"), ("READONLY You can't write against a read only replica.", "is a replica"),
+    ("MISCONF Redis is configured to save RDB snapshots", "cannot save"), ("LOADING Redis is loading the dataset in memory", "reads its data"),
+    ("BUSY Redis is busy running a script.", "runs somebody's script"), ("NOREPLICAS Not enough good replicas to write.", "too few of its replicas"),
+    ("NOPERM this user has no permissions", "its ACL"), ("ERR unknown command", "It answers, but refuses."), ("EXECABORT x", "It answers, but refuses."),
+])
+def test_a_redis_that_refuses_gets_a_fitting_hint(cli, refusing, says, hint):
+    refusing.says = says
+    for args in (["submit", "-q", "q"], ["stats"], ["pause", "q"]):
+        done = cli(*args, stdin=b'{"id":"a"}', redis_url=refusing.url)
+        assert done.code == 69 and says in done.err and hint in done.err and "Does Redis run there" not in done.err, done.err
+
+
+def test_what_cannot_be_used_as_redis_gets_a_fitting_hint(cli, refusing):
+    for info, hint in (("redis_version:7.0.0\r\nrole:slave\r\n", "is a replica."), ("redis_version:5.0.0\r\nrole:master\r\n", "cannot be used"),
+                       ("x:y\r\n", "Something else listens")):
+        refusing.info = info
+        done = cli("stats", redis_url=refusing.url)
+        assert done.code == 69 and hint in done.err and "--redis-url" in done.err and "Does Redis run there" not in done.err, done.err
+
+
 def test_a_full_redis_is_told(system, cli):
     system.redis.config_set("maxmemory", 1)
     done = cli("submit", "--queue", "q", stdin=b'{"id":"a"}\nbad\n{"id":"b"}\n')
-    assert done.code == 69 and done.out == "" and "OOM" in done.err and "from line 1 on" in done.err
+    assert done.code == 69 and done.out == "" and "OOM" in done.err and "its memory is full" in done.err and "from line 1 on" in done.err
     assert cli("translate", "x").code == 69
 
 
