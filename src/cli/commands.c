@@ -81,7 +81,9 @@ static const struct command views[] = {
 	 "by tabs; with --json each queue is one object.\n\n"
 	 "With --watch the same again and again, with rates per second (from the second time on), until\n"
 	 "Ctrl-C: on a terminal in place, elsewhere a block with an empty line behind it, with --json an\n"
-	 "object for each queue. It goes on through a lost connection; standard error tells.",
+	 "object for each queue. It goes on through a lost connection; standard error tells.\n\n"
+	 "Exit code: 0, or 69 where a queue has a key of a wrong type: it has no line then, and standard\n"
+	 "error names the key.",
 	 "  adwuma stats\n"
 	 "  adwuma stats --json --queue translate\n"
 	 "  adwuma stats --watch 5"},

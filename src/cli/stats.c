@@ -35,12 +35,14 @@ static const char *const names[] = {"ready",  "delayed", "running", "dead",	 "wo
 
 struct figures {
 	const char *queue;
+	bool known;   /* what follows was read in the last look */
+	bool refused; /* Redis would not tell, and that was told */
 	bool paused;
 	int64_t pause_left_ms, paused_until_ms; /* -1: without end */
-	struct buf why;				/* what stands in the pause */
+	struct buf why;				/* what stands in the pause, or why Redis refused */
 	int64_t n[FIGURES];
 	int64_t read_at_us; /* clock_mono_us() */
-	bool rated;	    /* read before, so the rates are known */
+	bool rated;	    /* known before, so the rates are known, too */
 	double per_second[COUNTERS];
 };
 
@@ -179,18 +181,30 @@ static void rate(struct figures *f, const struct figures *before)
 
 		f->per_second[i] = grown > 0 && seconds > 0 ? (double)grown / seconds : 0;
 	}
-	f->rated = true;
 }
 
+static void tell_refused(const struct look *look, struct figures *f, struct error *err)
+{
+	buf_clear(&f->why);
+	buf_str_add(&f->why, err->msg);
+	look_failed(look, err);
+}
+
+/* The figures of all queues. A queue with a key of a wrong type is told, once, and the others are read. */
 static int read_all(struct look *look, const struct cli *cli, struct figures *f, struct error *err)
 {
 	for (size_t i = 0; i < look->nqueues; i++) {
 		struct figures before = f[i];
 
 		f[i].queue = look->queues[i];
-		if (read_figures(look->redis, cli->settings->key_prefix, &f[i], err))
+		f[i].known = read_figures(look->redis, cli->settings->key_prefix, &f[i], err) == 0;
+		if (!f[i].known && err->code != ERR_REFUSED)
 			return -1;
-		if (before.queue)
+		if (!f[i].known && !f[i].refused)
+			tell_refused(look, &f[i], err);
+		f[i].refused = !f[i].known;
+		f[i].rated = f[i].known && before.known;
+		if (f[i].rated)
 			rate(&f[i], &before);
 	}
 	return 0;
@@ -231,7 +245,7 @@ static void print_json(const struct figures *f, bool watched)
 static bool is_idle(const struct figures *f, size_t n, size_t figure)
 {
 	for (size_t i = 0; i < n; i++)
-		if (f[i].n[figure] != 0)
+		if (f[i].known && f[i].n[figure] != 0)
 			return false;
 	return figure >= FIRST_RARE;
 }
@@ -268,6 +282,8 @@ static void print_columns(const struct figures *f, size_t n, size_t from, bool a
 		if (!t.pretty || !is_idle(f, n, i))
 			table_column(&t, names[i]);
 	for (size_t q = 0; q < n; q++) {
+		if (!f[q].known)
+			continue;
 		table_cellf(&t, "%s", f[q].queue);
 		if (!as_rates)
 			state_cell(&t, &f[q]);
@@ -300,6 +316,8 @@ static void print_lines(const struct figures *f, size_t n)
 		table_column(&t, name);
 	}
 	for (size_t q = 0; q < n; q++) {
+		if (!f[q].known)
+			continue;
 		table_cellf(&t, "%s", f[q].queue);
 		state_cell(&t, &f[q]);
 		for (size_t i = 0; i < FIGURES; i++)
@@ -323,10 +341,10 @@ static void print_screen(const struct figures *f, size_t n)
 	for (size_t q = 0; q < n; q++) {
 		struct buf why = BUF_INIT(LINE_BYTES_MAX);
 
-		if (f[q].paused)
-			clean_line(&why, buf_cstr(&f[q].why), f[q].why.len);
-		if (f[q].paused)
-			out_printf("\n%s is paused: %s\n", f[q].queue, buf_cstr(&why));
+		clean_line(&why, buf_cstr(&f[q].why), f[q].why.len);
+		if (f[q].refused || f[q].paused)
+			out_printf("\n%s %s: %s\n", f[q].queue, f[q].refused ? "cannot be read" : "is paused",
+				   buf_cstr(&why));
 		buf_release(&why);
 	}
 }
@@ -336,7 +354,8 @@ static void print_all(const struct cli *cli, const struct figures *f, size_t n)
 	bool watched = cli->option[OPT_WATCH];
 
 	for (size_t i = 0; cli->option[OPT_JSON] && i < n; i++)
-		print_json(&f[i], watched);
+		if (f[i].known)
+			print_json(&f[i], watched);
 	if (cli->option[OPT_JSON])
 		return;
 	if (!watched)
@@ -420,6 +439,9 @@ static int read_once(struct look *look, const struct cli *cli, struct figures *f
 	if (read_all(look, cli, f, &err))
 		return look_failed(look, &err);
 	print_all(cli, f, look->nqueues);
+	for (size_t i = 0; i < look->nqueues; i++)
+		if (f[i].refused)
+			return CLI_UNREACHABLE;
 	return CLI_DONE;
 }
 

@@ -565,6 +565,22 @@ def test_watch_on_a_terminal_ends_with_ctrl_c(system, cli):
     assert b"per second" in out and re.search(rb"\ntranslate +paused +0 ", out) and b"translate is paused: rest (" in out
 
 
+def test_a_key_of_a_wrong_type_hides_no_other_queue(system, cli):
+    system.redis.set("adwuma:{transcribe}:delayed", "x")
+    cli("pause", "synthesize")
+    for args, queue in ((["stats"], lambda line: line.split("\t")[0]), (["stats", "--json"], lambda line: json.loads(line)["queue"])):
+        done = cli(*args)
+        assert done.code == 69 and done.err.count("adwuma:{transcribe}:delayed: WRONGTYPE ") == 1 and "type it must be" in done.err
+        assert [queue(line) for line in done.lines if not line.startswith("queue\t")] == ["translate", "synthesize", "taskingai"]
+    p = cli.start("stats", "--watch", "0.1", "--json")
+    seen = [json.loads(p.stdout.readline())["queue"] for _ in range(9)]
+    assert seen == ["translate", "synthesize", "taskingai"] * 3
+    system.redis.delete("adwuma:{transcribe}:delayed")
+    assert any(json.loads(line)["queue"] == "transcribe" for line in p.stdout)
+    p.send_signal(signal.SIGINT)
+    assert p.communicate(timeout=20 * SLOW)[1].count(b"WRONGTYPE") == 1 and p.returncode == 0
+
+
 def test_watch_goes_on_through_a_lost_connection(system, cli):
     p = watch(cli, "0.1", "--json")
     assert json.loads(p.stdout.readline())["ready"] == 0
