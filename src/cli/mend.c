@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
  * cancel, pause, resume: words to the workers, left in Redis. */
-#include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,6 +203,7 @@ static int pause_queue(const struct look *look, const char *prefix, const char *
 	struct reply *before = NULL;
 	struct keys keys;
 	const char *old;
+	char span[TIME_TEXT_MAX];
 	int rc;
 
 	keys_init(&keys, prefix, queue);
@@ -215,11 +215,9 @@ static int pause_queue(const struct look *look, const char *prefix, const char *
 	if (rc)
 		return -1;
 	old = reply_bytes(before, NULL);
-	if (for_ms > 0)
-		say("queue %s: paused for %" PRId64 ".%03" PRId64 " s%s%s", queue, for_ms / 1000, for_ms % 1000,
-		    old ? "; it was paused already: " : "", old ? old : "");
-	else
-		say("queue %s: paused%s%s", queue, old ? "; it was paused already: " : "", old ? old : "");
+	show_span(for_ms, span);
+	say("queue %s: paused%s%s%s%s", queue, for_ms > 0 ? " for " : "", for_ms > 0 ? span : "",
+	    old ? "; it was paused already: " : "", old ? old : "");
 	reply_free(before);
 	look_hint_at_workers(look, prefix, queue, "it holds for those that come");
 	return 0;

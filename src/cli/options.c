@@ -54,11 +54,15 @@ static const struct option_row rows[CLI_OPTIONS] = {
 	[OPT_ERROR] = {.name = "error", .value = "NAME", .help = "only those that died of this error, like APIError"},
 	[OPT_OLDER_THAN] = {.name = "older-than",
 			    .value = "AGE",
-			    .help = "only those that died longer ago: 90s, 10m, 2h, 7d"},
-	[OPT_NEWER_THAN] = {.name = "newer-than", .value = "AGE", .help = "only those that died since then"},
+			    .help = "only those that died longer ago: 90s, 10m, 2h, 7d; a bare number is seconds"},
+	[OPT_NEWER_THAN] = {.name = "newer-than",
+			    .value = "AGE",
+			    .help = "only those that died since then; in the same units"},
 	[OPT_LIMIT] = {.name = "limit", .letter = 'n', .value = "N", .help = "at most so many"},
 	[OPT_ALL] = {.name = "all", .help = "all of them"},
-	[OPT_FOR] = {.name = "for", .value = "TIME", .help = "no longer than 90s, 10m, 2h, 7d; else until resume"},
+	[OPT_FOR] = {.name = "for",
+		     .value = "TIME",
+		     .help = "no longer than 90s, 10m, 2h, 7d (a bare number is seconds); else until resume"},
 	[OPT_REASON] = {.name = "reason", .value = "TEXT", .help = "why, for those who wonder"},
 	[OPT_WATCH] = {.name = "watch",
 		       .value = "S",
@@ -200,8 +204,10 @@ int cli_age_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_
 	int64_t ms = value ? parse_ms(value, true) : otherwise_ms;
 
 	if (value && ms < 0)
-		return cli_misused(cli->command, "--%s must be a time like 90s, 10m, 2h or 7d, up to 365d, got '%s'",
-				   rows[option].name, value);
+		return cli_misused(
+			cli->command,
+			"--%s must be a time like 90s, 10m, 2h or 7d (a bare number is seconds), up to 365d, got '%s'",
+			rows[option].name, value);
 	*out_ms = ms;
 	return CLI_DONE;
 }

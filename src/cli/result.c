@@ -111,6 +111,8 @@ static void print_place(const struct sought *s)
 
 static void say_place(struct collection *c, const struct sought *s)
 {
+	char due[TIME_TEXT_MAX];
+
 	switch (s->place) {
 	case PLACE_UNKNOWN:
 		c->unknown = true;
@@ -122,8 +124,8 @@ static void say_place(struct collection *c, const struct sought *s)
 		say("job %s: waiting in queue %s", s->id, s->queue);
 		break;
 	case PLACE_DELAYED:
-		say("job %s: delayed in queue %s, due in %lld s", s->id, s->queue,
-		    (long long)(s->due_in_ms > 0 ? (s->due_in_ms + 999) / 1000 : 0));
+		show_seconds(s->due_in_ms + 999, due);
+		say("job %s: delayed in queue %s, due in %s", s->id, s->queue, due);
 		break;
 	case PLACE_RUNNING:
 		say("job %s: running in queue %s on worker %s", s->id, s->queue, s->worker);

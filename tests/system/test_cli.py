@@ -444,7 +444,7 @@ def test_result_says_where_each_job_is(system, cli):
     told = done.err.splitlines()
     assert told[0] == told[5] == "adwuma: job waits: waiting in queue translate"
     assert told[1] == "adwuma: job next: waiting in queue synthesize"
-    assert re.fullmatch(r"adwuma: job later: delayed in queue transcribe, due in (90|8\d) s", told[2])
+    assert re.fullmatch(r"adwuma: job later: delayed in queue transcribe, due in 1m(30|2\d)s", told[2])
     assert told[3] == "adwuma: job runs: running in queue translate on worker host-1-abc.0"
     assert told[4].startswith("adwuma: job nowhere: unknown") and told[6].startswith("adwuma: job not-this: unknown")
     every = cli("result", *[f"filler{i}" for i in range(300)], *["waits"] * 7)

@@ -444,7 +444,7 @@ def test_pause_and_resume(system, cli):
     stats = json.loads(cli("stats", "--json", "-q", "translate").out)
     assert stats["paused"] is True and stats["paused_why"] == why
     again = cli("pause", "translate", "--for", "10m")
-    assert again.code == 0 and "paused for 600.000 s; it was paused already: the ? API" in again.err
+    assert again.code == 0 and "paused for 10m; it was paused already: the ? API" in again.err
     assert 590 < r.ttl(Q + "paused") <= 600 and r.get(Q + "paused").startswith(b"paused (")
     done = cli("resume", "translate", "transcribe")
     assert done.code == 0 and "queue translate: goes on\n" in done.err and "queue transcribe: was not paused\n" in done.err
@@ -463,6 +463,16 @@ def test_a_paused_queue_stands_still(system, cli):
     cli("pause", "translate")
     cli("resume", "translate")
     assert cli("translate", "c").out == "[tw] c\n"
+
+
+@pytest.mark.parametrize("span,told", [("5", "5s"), ("0.25", "250ms"), ("1.5", "1s500ms"), ("90s", "1m30s"), ("60m", "1h"), ("36h", "1d12h"), ("7d", "7d")])
+def test_spans_are_told_in_fitting_units(cli, span, told):
+    assert f"queue q: paused for {told}\n" in cli("pause", "q", "--for", span).err
+
+
+def test_help_and_errors_name_every_form_of_a_span(cli):
+    for done in (cli("help", "pause"), cli("pause", "q", "--for", "soon"), cli("help", "dead", "list"), cli("dead", "list", "--older-than", "soon")):
+        assert "a bare number is seconds" in done.out + done.err
 
 
 # --- workers -------------------------------------------------------------------------------------------------------------
