@@ -214,7 +214,8 @@ int main(int argc, char **argv)
 		char text[256];
 
 		/* Without its value, which may be a secret under a misspelt name. */
-		snprintf(text, sizeof text, "%.*s: unknown flag; see adwumad --help", (int)strcspn(flag, "="), flag);
+		snprintf(text, sizeof text, "%.*s: %s; see adwumad --help", (int)strcspn(flag, "="), flag,
+			 *flag == '-' ? "unknown flag" : "unexpected argument");
 		rc = complain(text);
 	} else if (argc > 1) {
 		rc = check(&settings, &warnings);

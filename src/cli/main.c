@@ -34,12 +34,24 @@ static void print_overview(FILE *to)
 		"help", "COMMAND", "more about a command, with examples");
 }
 
+static bool comes_later(const char *name)
+{
+	static const char *const later[] = {"batch", "chat", "doctor", "dashboard", "languages", "speakers"};
+
+	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+		if (strcmp(name, later[i]) == 0)
+			return true;
+	return false;
+}
+
 static int unknown_command(const char *name)
 {
 	const struct command *command = command_of_group(name, NULL);
 
 	if (*name == '-')
 		say("%s: unknown flag in place of a command", name);
+	else if (comes_later(name))
+		say("%s: this command comes later; this version does not have it", name);
 	else if (!command)
 		say("there is no command '%s'", name);
 	else

@@ -237,6 +237,15 @@ static int resume_queue(const struct look *look, const struct keys *keys, const 
 	return 0;
 }
 
+/* Whether a queue is named for the second time. */
+static bool was_named(const struct cli *cli, size_t queue)
+{
+	for (size_t i = 0; i < queue; i++)
+		if (strcmp(cli->operands[i], cli->operands[queue]) == 0)
+			return true;
+	return false;
+}
+
 int cli_pause(const struct cli *cli)
 {
 	struct buf why = BUF_INIT(WHY_BYTES_MAX);
@@ -255,7 +264,8 @@ int cli_pause(const struct cli *cli)
 	if (rc == CLI_DONE)
 		rc = look_connect(&look, cli);
 	for (size_t i = 0; rc == CLI_DONE && i < cli->noperands; i++) {
-		if (pause_queue(&look, cli->settings->key_prefix, cli->operands[i], &why, for_ms, &err))
+		if (!was_named(cli, i) &&
+		    pause_queue(&look, cli->settings->key_prefix, cli->operands[i], &why, for_ms, &err))
 			rc = look_failed(&look, &err);
 	}
 	buf_release(&why);
@@ -275,7 +285,7 @@ int cli_resume(const struct cli *cli)
 		struct keys keys;
 
 		keys_init(&keys, cli->settings->key_prefix, cli->operands[i]);
-		if (resume_queue(&look, &keys, cli->operands[i], &err))
+		if (!was_named(cli, i) && resume_queue(&look, &keys, cli->operands[i], &err))
 			rc = look_failed(&look, &err);
 	}
 	look_close(&look);

@@ -65,7 +65,7 @@ static const struct row rows[] = {
 	{"audio_url_allow", LIST, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false,
 	 "hosts that audio_url may name (not supported by this version)"},
 	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false,
-	 "where health and metrics are served (comes later), or off"},
+	 "where health and metrics are served: host:port, or off"},
 	{"log_level", CHOICE, AT(log_level), NULL, "info", 0, 0, "debug|info|warn|error", false,
 	 "the least important lines that are logged"},
 	{"log_format", CHOICE, AT(log_format), NULL, "logfmt", 0, 0, "logfmt|json", false,

@@ -606,6 +606,16 @@ def test_wrong_use_is_exit_2_with_usage_on_standard_error(cli, system, args):
     assert system.redis.keys("*") == []
 
 
+@pytest.mark.parametrize("command", ["batch", "chat", "doctor", "dashboard", "languages", "speakers"])
+def test_commands_that_come_later_are_told_as_such(cli, command):
+    for args in ((command, "x"), ("help", command)):
+        done = cli(*args)
+        assert done.code == 2 and f"{command}: this command comes later" in done.err and "there is no command" not in done.err
+    with open(ROOT + "/README.md", encoding="utf-8") as f:
+        later = f.read().split("* Not there yet: ")[1].split("\n\n")[0]
+    assert f"`{command}`" in later
+
+
 def test_a_text_that_begins_with_a_dash(system, cli):
     system.worker()
     assert "--" in cli("translate", "-5 degrees").err

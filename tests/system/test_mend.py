@@ -475,6 +475,12 @@ def test_help_and_errors_name_every_form_of_a_span(cli):
         assert "a bare number is seconds" in done.out + done.err
 
 
+def test_a_queue_named_twice_is_paused_and_resumed_once(system, cli):
+    assert cli("pause", "q", "r", "q").err.count("queue q: paused\n") == 1 and cli("pause", "q", "q").err.count("it was paused already") == 1
+    done = cli("resume", "q", "q", "r")
+    assert done.err == "adwuma: queue q: goes on\nadwuma: queue r: goes on\n"
+
+
 # --- workers -------------------------------------------------------------------------------------------------------------
 
 

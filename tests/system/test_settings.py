@@ -48,7 +48,7 @@ WRONG = [
     ([], {"KHAYA_TIMEOUT": "7.5"}, "KHAYA_TIMEOUT"), ([], {"KHAYA_BASE_URL": "http://api.example.org"}, "https://"), ([], {"KHAYA_BASE_URL": "HTTPS://x"}, "https://"),
     ([], {"KHAYA_BASE_URL": "http://127.0.0.1:1"}, "allow_http_loopback"), (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://127.0.0.1.example.org"}, "https://"),
     (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://localhost@example.org"}, "https://"),
-    (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
+    (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray: unexpected argument"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
     (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "rediss://x"], {}, "not supported by this version"),
     (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),
     (["--log-level", "loud"], {}, "debug|info|warn|error"), (["--audio-root", "/nonexistent"], {}, "no directory"), (["--api-ca-file", "/nonexistent"], {}, "cannot read"),
@@ -151,6 +151,7 @@ def test_logs_parse_in_both_forms(system):
 def test_help_and_version():
     done = run("--help")
     assert done.returncode == 0
+    assert "comes later" not in done.stdout.split("ADWUMA_ADMIN_LISTEN\n")[1].split("\n")[0]
     for name in checked()[0]:
         if name not in ("max_concurrency", "timeout_ms"):
             assert "--" + name.replace("_", "-") in done.stdout or name.upper() in done.stdout, name
