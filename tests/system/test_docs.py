@@ -1,8 +1,12 @@
-"""What the documents say of keys and scripts is what the code has."""
+"""What the documents say of keys and scripts is what the code has, and the commands of README.md run."""
 import os
 import re
+import shlex
+import signal
+import socket
+import subprocess
 
-from conftest import ROOT
+from conftest import BUILD, ROOT, SLOW, start
 
 
 def read(path):
@@ -34,3 +38,45 @@ def test_every_key_stands_in_the_protocol():
     assert len(words) > 12
     for word in words:
         assert re.search(rf"^\| `{word}[:`]", protocol, re.M), f"key {word} has no row in PROTOCOL.md"
+
+
+def blocks():
+    """The text of each code block of README.md."""
+    return re.findall(r"^```\n(.*?)^```$", read("README.md"), re.M | re.S)
+
+
+def test_commands_of_the_readme_exist():
+    lines = [line for block in blocks() for line in block.splitlines() if line.startswith("build/adwuma ")]
+    assert len(lines) > 12
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        page = subprocess.run([BUILD + "/adwuma", "help", *words[:2]], capture_output=True, text=True)
+        assert page.returncode == 0 and page.stdout.startswith("usage: adwuma " + words[0]), line
+        for flag in (w for w in words if w.startswith("-")):
+            assert re.search(rf"^ +(-\w, +)?{flag}\b|^ +{flag}, ", page.stdout, re.M), (line, flag)
+
+
+def test_what_the_readme_tries_without_a_key_runs(system, tmp_path):
+    block, = (b for b in blocks() if "build/adwuma-stubapi" in b)
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    script = block.replace("8089", str(port)).replace("build/", os.path.abspath(BUILD) + "/")
+    env = system.env(KHAYA_BASE_URL=None, KHAYA_API_KEY=None, allow_http_loopback=None)
+    with open(tmp_path / "said", "w+", encoding="utf-8") as said:
+        shell = start(["/bin/sh", "-c", script], env=env, stdout=said, stderr=said, start_new_session=True)
+        try:
+            assert shell.wait(30 * SLOW) == 0
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)  # its own session: the programs that it has put into the background
+        said.seek(0)
+        assert "\n[tw] Good morning\n" in said.read()
+
+
+def test_the_settings_file_of_the_readme_is_right(tmp_path):
+    block, = (b for b in blocks() if "[queue bulk]" in b)
+    (tmp_path / "adwumad.conf").write_text(block)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ADWUMA_")}
+    done = subprocess.run([BUILD + "/adwumad", "--check", "--config", tmp_path / "adwumad.conf"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in block.replace("urgent:9, bulk:1", "urgent:9,bulk").splitlines():
+        assert line in done.stdout.replace("bulk:1\n", "bulk\n")
