@@ -304,7 +304,8 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_SHARE, global.share);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, ""); /* answers are decoded; what is asked for stands in the target's headers */
+	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING,
+			 ""); /* answers are decoded; what is asked for stands in the target's headers */
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
@@ -320,7 +321,7 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
 	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a silent name server must not hold a call beyond its timeout */
-	if (global.no_proxy) { /* else libcurl asks the environment at every call */
+	if (global.no_proxy) {			     /* else libcurl asks the environment at every call */
 		curl_easy_setopt(e, CURLOPT_PROXY, "");
 		curl_easy_setopt(e, CURLOPT_NOPROXY, "");
 	}
