@@ -78,18 +78,6 @@ char *buf_reserve(struct buf *b, size_t n)
 	return b->ptr + b->len;
 }
 
-void buf_add(struct buf *b, const void *data, size_t n)
-{
-	char *to = buf_reserve(b, n);
-
-	if (!to)
-		return;
-	if (n > 0)
-		memcpy(to, data, n);
-	b->len += n;
-	b->ptr[b->len] = '\0';
-}
-
 void buf_str_add(struct buf *b, const char *s)
 {
 	buf_add(b, s, strlen(s));

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct buf {
 	char *ptr;
@@ -30,12 +31,24 @@ void buf_trim(struct buf *b, size_t keep_bytes); /* empties; gives memory beyond
 void buf_cut(struct buf *b, size_t len);	 /* takes back what was added beyond len; failed stays as it is */
 char *buf_steal(struct buf *b);			 /* returns owned ptr (free()), b is empty */
 char *buf_reserve(struct buf *b, size_t n);	 /* room for n more bytes (and a NUL); NULL when failed */
-void buf_add(struct buf *b, const void *data, size_t n);
-void buf_str_add(struct buf *b, const char *s); /* NUL-terminated text as it is */
+void buf_str_add(struct buf *b, const char *s);	 /* NUL-terminated text as it is */
 void buf_char(struct buf *b, char c);
 void buf_int(struct buf *b, int64_t n); /* decimal */
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *buf_cstr(const struct buf *b); /* "" when empty */
+
+/* Copies n bytes. Inline, because a result is put together from some fifty pieces. */
+static inline void buf_add(struct buf *b, const void *data, size_t n)
+{
+	char *to = !b->failed && n < b->cap - b->len ? b->ptr + b->len : buf_reserve(b, n);
+
+	if (!to)
+		return;
+	if (n > 0)
+		memcpy(to, data, n);
+	b->len += n;
+	b->ptr[b->len] = '\0';
+}
 
 /* A literal without strlen at run time. */
 #define buf_lit(b, s) buf_add((b), "" s, sizeof(s) - 1)

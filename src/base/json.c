@@ -68,8 +68,14 @@ static bool scan_string(struct scan *s)
 {
 	s->p++;
 	while (s->p < s->end) {
-		unsigned char c = (unsigned char)*s->p;
+		const char *p = s->p; /* a local, which no store through another pointer may have changed */
+		unsigned char c = 0;
 
+		while (p < s->end && (c = (unsigned char)*p) >= 0x20 && c < 0x80 && c != '"' && c != '\\')
+			p++;
+		s->p = p;
+		if (p == s->end)
+			return false;
 		if (c == '"') {
 			s->p++;
 			return true;
@@ -79,8 +85,6 @@ static bool scan_string(struct scan *s)
 				return false;
 		} else if (c < 0x20) {
 			return false;
-		} else if (c < 0x80) {
-			s->p++;
 		} else {
 			size_t step = utf8_step(s->p, (size_t)(s->end - s->p));
 

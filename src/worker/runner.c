@@ -484,9 +484,11 @@ static void run_task(struct runner *r, struct task *t)
 
 static void tell(struct runner *r, const char *id)
 {
+	size_t n = strlen(id);
+
 	pthread_mutex_lock(&r->lock);
-	snprintf(r->doing, sizeof r->doing, "%s", id);
-	r->since_ms = clock_mono_ms();
+	memcpy(r->doing, id, n + 1);
+	r->since_ms = n > 0 ? clock_mono_ms() : 0;
 	pthread_mutex_unlock(&r->lock);
 }
 
