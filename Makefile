@@ -37,7 +37,7 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench chaos fuzz fuzz-built model install deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model install deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make test       install what is missing, build, run all tests"
 	@echo "make test-unit, make test-system TESTS='-k words'   the two parts alone, or a choice of the second"
 	@echo "make bench      jobs per second beside a bare curl loop"
+	@echo "make bench-peers  the same jobs by BullMQ, bee-queue, Sidekiq, Celery and RQ: PEERS='bullmq rq' PEER_JOBS= BENCH_ROUNDS=3"
 	@echo "make chaos      kills, stops, cuts and restarts under load, then counts: CHAOS_JOBS=20000 CHAOS_SEED= CHAOS_KILLS= ..."
 	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
 	@echo "make model      the protocol on a model, searched by spin: it holds, and without any one of its rules it breaks"
@@ -119,6 +120,10 @@ bench:
 	scripts/install-deps
 	$(MAKE) all $(B)/bare
 	ADWUMA_BUILD=$(B) scripts/bench
+bench-peers:
+	scripts/install-deps peers
+	$(MAKE) all
+	ADWUMA_BUILD=$(B) scripts/bench-peers
 chaos:
 	scripts/install-deps chaos
 	$(MAKE) all
