@@ -40,7 +40,8 @@ const char *buf_cstr(const struct buf *b); /* "" when empty */
 /* Copies n bytes. Inline, because a result is put together from some fifty pieces. */
 static inline void buf_add(struct buf *b, const void *data, size_t n)
 {
-	char *to = !b->failed && n < b->cap - b->len ? b->ptr + b->len : buf_reserve(b, n);
+	bool fits = !b->failed && n < b->cap - b->len && b->len + n <= b->max;
+	char *to = fits ? b->ptr + b->len : buf_reserve(b, n);
 
 	if (!to)
 		return;
