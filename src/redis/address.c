@@ -4,6 +4,7 @@
  * told apart, so that the refusal can say what is missing. No message repeats the URL: it may hold a password. */
 #include "redis/redis.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,22 @@ static int parse_user(struct redis_address *a, const char *s, size_t n, struct e
 	return 0;
 }
 
+/* n bytes; a zone may follow behind '%'. */
+static bool is_ipv6(const char *s, size_t n)
+{
+	const char *zone = memchr(s, '%', n);
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr parsed;
+
+	if (zone)
+		n = (size_t)(zone - s);
+	if (n >= sizeof text)
+		return false;
+	memcpy(text, s, n);
+	text[n] = '\0';
+	return inet_pton(AF_INET6, text, &parsed) == 1;
+}
+
 static int parse_host(struct redis_address *a, const char *s, size_t n, struct error *err)
 {
 	const char *port = NULL;
@@ -101,7 +118,7 @@ static int parse_host(struct redis_address *a, const char *s, size_t n, struct e
 
 	if (n > 0 && s[0] == '[') { /* an IPv6 address */
 		const char *end = memchr(s, ']', n);
-		if (!end || (end + 1 < s + n && end[1] != ':'))
+		if (!end || (end + 1 < s + n && end[1] != ':') || !is_ipv6(s + 1, (size_t)(end - s - 1)))
 			return error_set(err, ERR_CONFIG, "an IPv6 address stands in brackets: redis://[::1]:6379/0");
 		port = end + 1 < s + n ? end + 2 : NULL;
 		s++;
