@@ -34,6 +34,7 @@ COMMON := $(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c) $(B)/obj/gen/scripts.o
 LIB_OBJ := $(call obj,$(LIB_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
 PROGRAMS := $(B)/adwumad $(B)/adwuma $(B)/adwuma-stubapi
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
@@ -45,7 +46,7 @@ help:
 	@echo "make demo       install what is missing, build, run 200 jobs against the stub and show them"
 	@echo "make test       install what is missing, build, run all tests"
 	@echo "make test-unit, make test-system TESTS='-k words'   the two parts alone, or a choice of the second"
-	@echo "make bench      jobs per second beside a bare curl loop"
+	@echo "make bench      speed and memory beside a bare curl loop, against their goals: BENCH_ROWS=1,3 BENCH_ROUNDS=5 BENCH_SCALE=1"
 	@echo "make bench-peers  the same jobs by BullMQ, bee-queue, Sidekiq, Celery and RQ: PEERS='bullmq rq' PEER_JOBS= BENCH_ROUNDS=3"
 	@echo "make chaos      kills, stops, cuts and restarts under load, then counts: CHAOS_JOBS=20000 CHAOS_SEED= CHAOS_KILLS= ..."
 	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
@@ -93,7 +94,7 @@ $(B)/tests/%: tests/unit/%.c $(COMMON)
 $(B)/fuzz/%: tests/fuzz/%.c $(COMMON)
 	@mkdir -p $(@D)
 	@echo LD $@; $(CC) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -pie -o $@ $(filter-out %.h,$^) $(LIBS)
-$(B)/bare: $(B)/obj/tests/bench/bare.o
+$(BENCH): $(B)/%: $(B)/obj/tests/bench/%.o
 	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
 -include $(wildcard $(addprefix $(B)/,obj/*/*.d obj/*/*/*.d tests/*.d fuzz/*.d))
 
@@ -117,8 +118,8 @@ demo:
 	$(MAKE) all
 	ADWUMA_BUILD=$(B) scripts/demo
 bench:
-	scripts/install-deps
-	$(MAKE) all $(B)/bare
+	scripts/install-deps bench
+	$(MAKE) all $(BENCH)
 	ADWUMA_BUILD=$(B) scripts/bench
 bench-peers:
 	scripts/install-deps peers
