@@ -275,14 +275,11 @@ def finished(redis, queue="translate"):
     return int(redis.client.hget(f"adwuma:{{{queue}}}:stats", "succeeded") or 0)
 
 
-def timed(redis, workers, count, queue="translate", look=None):
-    """From the first of the waiting jobs that is taken until at least count are done: how many are done then, and seconds.
+def until_done(redis, workers, count, began, queue="translate", look=None):
+    """Until at least count jobs are done: how many are done then, and seconds since began.
 
-    Few looks, since each takes time from what is measured: the nearer the end, the more. look() is called with each."""
-    ready = f"adwuma:{{{queue}}}:ready"
-    waiting = redis.client.llen(ready)
-    wait_until(lambda: redis.client.llen(ready) < waiting, workers, "the first job is taken", 0.0005)
-    began = time.monotonic()
+    Few looks, since each takes time from what is measured: the nearer the end, the more. look() is called with them, but not so often."""
+    looked = 0.0
     while True:
         done, took = finished(redis, queue), time.monotonic() - began
         if done >= count:
@@ -291,10 +288,19 @@ def timed(redis, workers, count, queue="translate", look=None):
             p.still_runs()
         if took > RUN_MAX_S:
             raise Failed(f"not within {RUN_MAX_S} s: {count} jobs are done, only {done} are")
-        if look:
+        if look and took - looked > LOOK_MAX_S / 2:
+            looked = took
             look()
         left_s = (count - done) * took / done if done else LOOK_MAX_S
         time.sleep(min(max(left_s / 2, 0.001), LOOK_MAX_S))
+
+
+def timed(redis, workers, count, queue="translate", look=None):
+    """From the first of the waiting jobs that is taken until at least count are done: how many are done then, and seconds."""
+    ready = f"adwuma:{{{queue}}}:ready"
+    waiting = redis.client.llen(ready)
+    wait_until(lambda: redis.client.llen(ready) < waiting, workers, "the first job is taken", 0.0005)
+    return until_done(redis, workers, count, time.monotonic(), queue, look)
 
 
 def measure(redis, workers, count, queue="translate", look=None):

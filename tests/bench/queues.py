@@ -1,5 +1,6 @@
 """Rows 6, 7 and 10: long queues, several processes, several queues."""
 import collections
+import contextlib
 import os
 import time
 
@@ -44,10 +45,10 @@ def backlog(lab, rounds, scale):
         first_jobs_of["short"].append(first_jobs(short, stub, lab, 0, count)[:2])
     (long_rate, long_peak), (short_rate, short_peak) = (zip(*first_jobs_of[k]) for k in ("long", "short"))
     return [
-        Figure(6, f"first {count:,} jobs: rate with {waiting:,} over {count:,} waiting", quotients(long_rate, short_rate), low=0.95),
-        Figure(6, f"  {waiting:,} waiting", long_rate, "jobs/s", digits=0),
-        Figure(6, f"  {count:,} waiting", short_rate, "jobs/s", digits=0),
-        Figure(6, "peak memory, the same way", quotients(long_peak, short_peak), high=1.05, note="the same, but for what runs differ by"),
+        Figure(6, f"jobs/s with {waiting:,} waiting over with {count:,}", quotients(long_rate, short_rate), low=0.95),
+        Figure(6, f"  first {count:,} of {waiting:,}", long_rate, "jobs/s", digits=0),
+        Figure(6, f"  {count:,} of {count:,}", short_rate, "jobs/s", digits=0),
+        Figure(6, f"peak memory with {waiting:,} waiting over with {count:,}", quotients(long_peak, short_peak), high=1.05, note="the same, but for what runs differ by"),
         Figure(6, "  peak memory", [k * 1024 / 1e6 for k in long_peak], "MB", digits=1),
     ]
 
@@ -57,13 +58,12 @@ def backlog(lab, rounds, scale):
 def fleet_run(redis, stub, lab, jobs, threads):
     """Workers with so many threads each, all there before the jobs come in one piece: jobs/s, and each worker's share in percent."""
     redis.client.flushall()
-    with L.contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(lab.worker(redis, stub.url, threads=n)) for n in threads]
         L.wait_idle(redis, workers)
-        L.add(redis, range(jobs), at_once=jobs)
         began = time.monotonic()
-        L.wait_until(lambda: L.finished(redis) >= jobs, workers, f"{jobs} jobs are done", 0.01)
-        rate = jobs / (time.monotonic() - began)
+        L.add(redis, range(jobs), at_once=jobs)
+        rate = jobs / L.until_done(redis, workers, jobs, began)[1]
     of_worker = collections.Counter(result["worker"] for result in L.results(redis, range(jobs)))
     L.check_results(redis, jobs)
     return rate, [n * 100 / jobs for n in of_worker.values()] + [0.0] * (len(threads) - len(of_worker))
@@ -83,7 +83,7 @@ def fleet(lab, rounds, scale):
         Figure(7, f"jobs/s of {FLEET} x {FLEET_THREADS} over 1 x {FLEET * FLEET_THREADS} threads", quotients(four, one), low=0.95),
         Figure(7, f"  {FLEET} processes", four, "jobs/s", digits=0),
         Figure(7, "  1 process", one, "jobs/s", digits=0),
-        Figure(7, f"share of a process: the one farthest from {fair:g} %", [max(s, key=lambda x: abs(x - fair)) for s in shares], "%", low=fair - 3,
+        Figure(7, f"share of the process farthest from {fair:g} %", [max(s, key=lambda x: abs(x - fair)) for s in shares], "%", low=fair - 3,
                high=fair + 3, digits=1),
     ]
 
@@ -105,10 +105,9 @@ def lane_run(redis, stub, lab, config, jobs, slow_jobs):
         if slow_jobs:
             L.add(redis, range(slow_jobs), "slow", lane_job("slow", SLOW_MS))
             L.wait_until(lambda: redis.client.llen("adwuma:{slow}:ready") <= slow_jobs - LANE_THREADS // 2, [worker], "slow calls run")
-        L.add(redis, range(jobs), "fast", lane_job("fast", FAST_MS), at_once=jobs)
         began = time.monotonic()
-        L.wait_until(lambda: L.finished(redis, "fast") >= jobs, [worker], f"{jobs} fast jobs are done", 0.01)
-        rate = jobs / (time.monotonic() - began)
+        L.add(redis, range(jobs), "fast", lane_job("fast", FAST_MS), at_once=jobs)
+        rate = jobs / L.until_done(redis, [worker], jobs, began, "fast")[1]
         if slow_jobs and redis.client.llen("adwuma:{slow}:ready") == 0:
             raise L.Failed("the slow queue ran empty")
     L.check_results(redis, jobs, "fast")
@@ -126,7 +125,7 @@ def lanes(lab, rounds, scale):
         empty.append(lane_run(redis, stub, lab, config, jobs, 0))
         full.append(lane_run(redis, stub, lab, config, jobs, slow_jobs))
     return [
-        Figure(10, "jobs/s of the fast queue: slow one full over empty", quotients(full, empty), low=0.95),
+        Figure(10, "fast queue's jobs/s: slow one full over empty", quotients(full, empty), low=0.95),
         Figure(10, f"  slow queue full of {SLOW_MS} ms calls", full, "jobs/s", digits=0),
         Figure(10, "  slow queue empty", empty, "jobs/s", digits=0),
     ]

@@ -98,18 +98,18 @@ def row(lab, rounds, scale):
     fresh, after = zip(*idle)
     threads, rate, peak = zip(*crowds)
     return [
-        Figure(3, "jobs/s over calls/s of the bare loop", quotients(own("rate"), between(bases, "rate")), low=0.98),
-        Figure(3, "adwumad", own("rate"), "jobs/s", digits=0),
-        Figure(3, "bare loop", between(bases, "rate"), "calls/s", digits=0),
+        Figure(3, "200 ms, 512 threads: jobs/s over the bare loop's calls/s", quotients(own("rate"), between(bases, "rate")), low=0.98),
+        Figure(3, "  adwumad", own("rate"), "jobs/s", digits=0),
+        Figure(3, "  bare loop", between(bases, "rate"), "calls/s", digits=0),
         Figure(3, "work in the process that no thread is at", own("idle_ms"), "ms", high=50, digits=1, note="95th percentile of looks, done but unsettled too"),
         Figure(3, "  of it not yet begun", own("stock_ms"), "ms", digits=1),
         Figure(3, "CPU of adwumad a job over the bare loop's a call", quotients(own("cpu_us"), between(bases, "cpu_us"))),
-        Figure(4, "peak memory of row 3 over the bare loop's", quotients(own("rss_kib"), between(bases, "rss_kib")), high=1.25),
+        Figure(4, "512 threads: peak memory over the bare loop's", quotients(own("rss_kib"), between(bases, "rss_kib")), high=1.25),
         Figure(4, "  adwumad", [k * 1024 / 1e6 for k in own("rss_kib")], "MB", digits=1),
         Figure(4, "  bare loop", [k * 1024 / 1e6 for k in between(bases, "rss_kib")], "MB", digits=1),
-        Figure(4, f"idle, {IDLE_THREADS} threads, fresh", fresh, "MB", high=3.0, note="anonymous; libraries are shared"),
-        Figure(4, f"idle, {IDLE_THREADS} threads, after work", after, "MB", high=4.5, note="anonymous; libraries are shared"),
-        Figure(4, f"{MANY_JOBS:,} jobs with {MANY_THREADS:,} threads: threads that ran", threads, low=MANY_THREADS, digits=0),
-        Figure(4, "  jobs", rate, "jobs/s", digits=0),
+        Figure(4, f"idle with {IDLE_THREADS} threads, fresh", fresh, "MB", high=3.0, note="anonymous; libraries are shared"),
+        Figure(4, f"idle with {IDLE_THREADS} threads, after work", after, "MB", high=4.5, note="anonymous; libraries are shared"),
+        Figure(4, f"{MANY_THREADS:,} threads start and work: threads that ran", threads, low=MANY_THREADS, digits=0),
+        Figure(4, f"  {MANY_JOBS:,} jobs of {MANY_DELAY_MS} ms", rate, "jobs/s", digits=0),
         Figure(4, "  peak memory", peak, "MB", digits=1),
     ]
