@@ -48,7 +48,8 @@ def backlog(lab, rounds, scale):
         Figure(6, f"jobs/s with {waiting:,} waiting over with {count:,}", quotients(long_rate, short_rate), low=0.95),
         Figure(6, f"  first {count:,} of {waiting:,}", long_rate, "jobs/s", digits=0),
         Figure(6, f"  {count:,} of {count:,}", short_rate, "jobs/s", digits=0),
-        Figure(6, f"peak memory with {waiting:,} waiting over with {count:,}", quotients(long_peak, short_peak), high=1.05, note="the same, but for what runs differ by"),
+        Figure(6, f"peak memory with {waiting:,} waiting over with {count:,}", quotients(long_peak, short_peak), high=1.05,
+               note="the same, but for what runs differ by"),
         Figure(6, "  peak memory", [k * 1024 / 1e6 for k in long_peak], "MB", digits=1),
     ]
 
