@@ -4,7 +4,7 @@
  * headers reused, and no queue at all. With --tuned everything is done to curl that the worker does to it (src/http/http.c), too: a multi handle
  * that performs first and waits only then, a URL that is parsed once, no look for proxies, an Accept-Encoding header that is made once.
  *
- *   bare [--tuned] URL THREADS CALLS
+ *   bare [--tuned] [--ca FILE] URL THREADS CALLS
  *
  * Prints one JSON line: calls, seconds, calls per second, CPU microseconds per call, peak resident KiB. */
 #include <curl/curl.h>
@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-static const char *url;
+static const char *url, *ca_file;
 static CURLU *parsed; /* of --tuned, else NULL */
 static atomic_long left;
 static atomic_long failed;
@@ -95,6 +95,8 @@ static void *run(void *arg)
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, 30000L);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, swallow);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, &bytes);
+	if (ca_file)
+		curl_easy_setopt(e, CURLOPT_CAINFO, ca_file);
 	if (m) {
 		tune(e);
 		headers = curl_slist_append(headers, "Accept-Encoding: gzip");
@@ -146,19 +148,30 @@ static double now(void)
 
 int main(int argc, char **argv)
 {
-	bool tuned = argc > 1 && strcmp(argv[1], "--tuned") == 0;
-	char **args = argv + (tuned ? 2 : 1);
-	int nargs = argc - (tuned ? 2 : 1);
-	long threads = nargs == 3 ? atol(args[1]) : 0, calls = nargs == 3 ? atol(args[2]) : 0;
+	bool tuned = false;
+	long threads, calls;
 	pthread_t *crew;
 	struct rusage use;
 	double began, took;
 
+	argv++;
+	if (*argv && strcmp(*argv, "--tuned") == 0) {
+		tuned = true;
+		argv++;
+	}
+	if (argc > 2 && *argv && strcmp(*argv, "--ca") == 0) {
+		ca_file = argv[1];
+		argv += 2;
+	}
+	for (argc = 0; argv[argc];)
+		argc++;
+	threads = argc == 3 ? atol(argv[1]) : 0;
+	calls = argc == 3 ? atol(argv[2]) : 0;
 	if (threads < 1 || calls < 1) {
-		fprintf(stderr, "usage: bare [--tuned] URL THREADS CALLS\n");
+		fprintf(stderr, "usage: bare [--tuned] [--ca FILE] URL THREADS CALLS\n");
 		return 2;
 	}
-	url = args[0];
+	url = argv[0];
 	left = calls;
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	parsed = tuned ? curl_url() : NULL;
