@@ -228,7 +228,7 @@ static int look_at(struct line *l, struct task *first, struct look *look, struct
 {
 	struct redis_args args = {0}, more = {0};
 	struct reply *results = NULL, *scores = NULL, *paused = NULL;
-	bool known;
+	bool known, waited = look->pause;
 	int rc = 0;
 
 	redis_arg_str(&args, "EXISTS");
@@ -245,6 +245,10 @@ static int look_at(struct line *l, struct task *first, struct look *look, struct
 		rc = redis_append(l->a, &more, err);
 	if (rc == 0 && look->pause)
 		rc = redis_appendf(l->a, err, "EXISTS %s", l->keys.paused);
+	if (rc == 0 && waited) { /* a thread wakes while Redis does */
+		rc = redis_flush(l->a, err);
+		stock_expect(l->stock);
+	}
 	if (rc == 0 && known)
 		rc = redis_receive(l->a, &results, err);
 	if (rc == 0 && look->cancelled)

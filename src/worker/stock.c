@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * See stock.h. Threads without work are parked on a stack, each with its own condition: the last parked, whose caches are warm, is
- * woken first, and a put wakes no more threads than it brings tasks. */
+ * woken first, and a put wakes no more threads than it brings tasks, nor any for whom one is on its way that was woken ahead. */
 #include "worker/stock.h"
 
 #include <pthread.h>
@@ -31,6 +31,7 @@ struct stock {
 	pthread_mutex_t lock; /* guards all below */
 	size_t threads, running, waiting;
 	struct parked *parked;
+	size_t woken; /* parked no more, but not come for a task yet */
 	bool closed;
 	void (*wake)(void *waker, size_t queue);
 	void *waker;
@@ -113,6 +114,7 @@ struct task *stock_take(struct stock *s)
 		while (!me.chosen)
 			pthread_cond_wait(&me.woken, &s->lock);
 		pthread_cond_destroy(&me.woken);
+		s->woken--;
 	}
 	if (s->closed)
 		t = NULL;
@@ -129,6 +131,7 @@ static void unpark(struct stock *s, size_t n)
 
 		s->parked = p->below;
 		p->chosen = true;
+		s->woken++;
 		pthread_cond_signal(&p->woken);
 	}
 }
@@ -264,7 +267,16 @@ void stock_put(struct stock *s, size_t queue, struct task *tasks, size_t n)
 	q->tail = last;
 	q->waiting += n;
 	s->waiting += n;
-	unpark(s, n);
+	if (s->waiting > s->woken)
+		unpark(s, n < s->waiting - s->woken ? n : s->waiting - s->woken);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void stock_expect(struct stock *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->woken == 0)
+		unpark(s, 1);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -40,6 +40,8 @@ size_t stock_demand(struct stock *s, size_t queue, size_t *threads_free);
 /* Whether ready is known to hold more, as far as the last claim showed. */
 void stock_backlog(struct stock *s, size_t queue, bool more);
 void stock_put(struct stock *s, size_t queue, struct task *tasks, size_t n); /* a list by next; takes them */
+/* A task is about to be put, in the time that waking a thread takes: one is woken already. Where none comes it only parks again. */
+void stock_expect(struct stock *s);
 /* Whether one more job of the queue would wait too long for a thread: another host may be idle. */
 bool stock_crowded(struct stock *s, size_t queue);
 /* Takes all waiting tasks of the queue out, as a list by next. */
