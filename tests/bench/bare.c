@@ -2,7 +2,7 @@
  *
  * What the queue is measured against: N threads that make the same translate call with curl_easy_perform in a loop, handle, connection and
  * headers reused, and no queue at all. With --tuned everything is done to curl that the worker does to it (src/http/http.c), too: a multi handle
- * that performs first and waits only then, a URL that is parsed once, no look for proxies, an Accept-Encoding header that is made once.
+ * that performs first and waits only then, a URL that is parsed once, no look for proxies.
  *
  *   bare [--tuned] [--ca FILE] URL THREADS CALLS
  *
@@ -36,7 +36,6 @@ static void tune(CURL *e)
 	curl_easy_setopt(e, CURLOPT_URL, NULL);
 	curl_easy_setopt(e, CURLOPT_CURLU, parsed);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 4096L);
 	curl_easy_setopt(e, CURLOPT_PROXY, ""); /* the bench has none */
 	curl_easy_setopt(e, CURLOPT_NOPROXY, "");
@@ -82,10 +81,8 @@ static void *run(void *arg)
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, &bytes);
 	if (ca_file)
 		curl_easy_setopt(e, CURLOPT_CAINFO, ca_file);
-	if (m) {
+	if (m)
 		tune(e);
-		headers = curl_slist_append(headers, "Accept-Encoding: gzip");
-	}
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
 	while ((i = atomic_fetch_sub(&left, 1)) > 0) {
 		long status = 0;
