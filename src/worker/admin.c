@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault_point.h"
 #include "base/log.h"
 #include "httpd/httpd.h"
-#include "worker/fault_point.h"
 
 /* A loop may wait for Redis in a connect and in the steps that follow it, each with a limit of its own; one that is silent for longer is stuck. */
 #ifdef ADWUMA_FAULTS

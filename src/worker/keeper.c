@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault_point.h"
 #include "base/log.h"
 #include "pool/pool.h"
-#include "worker/fault_point.h"
 #include "worker/reap.h"
 
 #define ROUND_MAX_MS 800  /* a pause holds from one second on */

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault_point.h"
 #include "base/log.h"
-#include "worker/fault_point.h"
 #include "worker/line_parts.h"
 #include "worker/reap.h"
 

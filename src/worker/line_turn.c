@@ -2,9 +2,9 @@
  *
  * See line_parts.h. Here: what is settled and claimed in a trip, and what its answer means. */
 #include "base/clock.h"
+#include "base/fault_point.h"
 #include "base/log.h"
 #include "job/outcome.h"
-#include "worker/fault_point.h"
 #include "worker/line_parts.h"
 
 /* Moves done tasks into sent, up to the bounds of one trip. */

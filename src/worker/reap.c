@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/fault_point.h"
 #include "job/outcome.h"
-#include "worker/fault_point.h"
 
 #define CHUNK_SLOTS 256
 #define SLOTS_UNKNOWN (THREADS_MAX + 256U) /* when the hash is gone: every number that any worker may use */

@@ -11,9 +11,9 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/fault_point.h"
 #include "base/log.h"
-#include "worker/audio.h"
-#include "worker/fault_point.h"
+#include "exec/audio.h"
 
 #define STAGE_TTL_MS (24LL * 3600 * 1000)     /* far longer than any commit can be late */
 #define SENT_TTL_MS (30LL * 24 * 3600 * 1000) /* far longer than all workers are away */
@@ -53,10 +53,10 @@ struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *er
 		struct runner *r = &c->runners[c->n];
 
 		r->ctx = ctx;
-		r->side.ctx = ctx;
+		r->side.address = &ctx->address;
 		call_init(&r->call);
 		outcome_init(&r->out);
-		audio_init(&r->audio, &r->side);
+		audio_init(&r->audio, ctx->settings, &r->side);
 		pthread_mutex_init(&r->lock, NULL);
 		r->random = (uint64_t)clock_mono_us() * 2654435761u + c->n;
 		r->http = http_new(err);
@@ -282,7 +282,7 @@ static int mark_sent(struct runner *r, struct task *t)
 		fault_point("mark:after");
 		return 0;
 	}
-	side_lose(&r->side);
+	side_close(&r->side);
 	return -1;
 }
 
@@ -296,7 +296,7 @@ static void unmark_sent(struct runner *r, struct task *t)
 	key_sent(line_keys(t->line), worker, t->slot, key);
 	fault_point("unmark:before");
 	if (side_open(&r->side, &err) || redis_call(r->side.r, NULL, &err, "DEL %s", key))
-		side_lose(&r->side);
+		side_close(&r->side);
 }
 
 /* A request that went out under hold is not sent again, unless the answer says that nothing was done. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/fault_point.h"
+#include "base/fault_point.h"
 
 #ifdef ADWUMA_FAULTS
 

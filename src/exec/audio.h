@@ -2,30 +2,21 @@
  *
  * Audio on its way in (from a file under audio_root, a Redis string, or the job itself) and out (into a staged Redis string).
  *
- * Large audio is never held whole: files and Redis strings are streamed in pieces while curl sends. A side connection to Redis belongs to one
- * pool thread and is opened when it is first needed.
+ * Large audio is never held whole: files and Redis strings are streamed in pieces while curl sends.
  *
  * Ownership: struct audio borrows the job while a call runs; audio_close ends that. One thread. */
-#ifndef ADWUMA_WORKER_AUDIO_H
-#define ADWUMA_WORKER_AUDIO_H
+#ifndef ADWUMA_EXEC_AUDIO_H
+#define ADWUMA_EXEC_AUDIO_H
 
 #include "api/api.h"
-#include "worker/context.h"
-
-/* A pool thread's own connection. */
-struct side {
-	struct context *ctx;
-	struct redis *r;
-};
-void side_close(struct side *s);
-/* Opens it where it is not open. 0, or -1: Redis cannot be used now. */
-int side_open(struct side *s, struct error *err);
-/* After an error on it. */
-void side_lose(struct side *s);
+#include "exec/side.h"
+#include "queue/keys.h"
+#include "settings/settings.h"
 
 struct audio {
-	struct side *side;
-	int fd; /* -1: none */
+	const struct settings *settings;
+	struct side *side; /* NULL: there is no Redis */
+	int fd;		   /* -1: none */
 	int64_t at, size;
 	char key[KEY_MAX];
 	struct reply *piece; /* of the Redis string */
@@ -34,7 +25,7 @@ struct audio {
 	struct buf bytes; /* decoded from the job */
 	struct http_body_source source;
 };
-void audio_init(struct audio *a, struct side *side);
+void audio_init(struct audio *a, const struct settings *settings, struct side *side); /* both borrowed */
 void audio_close(struct audio *a);
 
 enum audio_opened {

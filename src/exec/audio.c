@@ -2,7 +2,7 @@
  *
  * See audio.h. A path is opened beneath audio_root by openat2: the kernel refuses "..", absolute links and whatever else would lead out, at the
  * very moment of opening. */
-#include "worker/audio.h"
+#include "exec/audio.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,36 +13,16 @@
 #include <unistd.h>
 
 #include "base/digest.h"
-#include "worker/fault_point.h"
+#include "base/fault_point.h"
 
 #define PIECE_BYTES (256 * 1024)
 #define HEAD_BYTES 16
 
-/* --- The side connection. ----------------------------------------------------------------------------------------------- */
-
-void side_close(struct side *s)
-{
-	redis_close(s->r);
-	s->r = NULL;
-}
-
-int side_open(struct side *s, struct error *err)
-{
-	if (!s->r)
-		s->r = redis_open(&s->ctx->address, true, err);
-	return s->r ? 0 : -1;
-}
-
-void side_lose(struct side *s)
-{
-	side_close(s);
-}
-
 /* --- Reading. ----------------------------------------------------------------------------------------------------------- */
 
-void audio_init(struct audio *a, struct side *side)
+void audio_init(struct audio *a, const struct settings *settings, struct side *side)
 {
-	*a = (struct audio){.side = side, .fd = -1, .bytes = BUF_INIT(1UL << 30)};
+	*a = (struct audio){.settings = settings, .side = side, .fd = -1, .bytes = BUF_INIT(1UL << 30)};
 }
 
 void audio_close(struct audio *a)
@@ -51,7 +31,7 @@ void audio_close(struct audio *a)
 		close(a->fd);
 	reply_free(a->piece);
 	buf_release(&a->bytes);
-	audio_init(a, a->side);
+	audio_init(a, a->settings, a->side);
 }
 
 static int64_t read_file(void *ctx, char *to, size_t n)
@@ -79,7 +59,7 @@ static int next_piece(struct audio *a)
 	if (side_open(a->side, &err) || redis_call(a->side->r, &a->piece, &err, "GETRANGE %s %lld %lld", a->key,
 						   (long long)a->at, (long long)(a->at + PIECE_BYTES - 1))) {
 		a->lost = true;
-		side_lose(a->side);
+		side_close(a->side);
 		return -1;
 	}
 	return 0;
@@ -131,7 +111,7 @@ static void use_source(struct audio *a, struct call *call, int64_t (*read)(void 
 
 static enum audio_opened check_size(struct audio *a, struct job *job, struct outcome *out, const char *what)
 {
-	int64_t max = a->side->ctx->settings->max_audio_bytes;
+	int64_t max = a->settings->max_audio_bytes;
 
 	if (a->size == 0)
 		api_audio_fault(job, out, "%s is empty", what);
@@ -175,8 +155,7 @@ static const char *why_not_opened(int error)
 
 static enum audio_opened open_path(struct audio *a, struct job *job, struct call *call, struct outcome *out)
 {
-	const char *root = a->side->ctx->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""),
-		   *inside = path;
+	const char *root = a->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""), *inside = path;
 	size_t n = root ? strlen(root) : 0;
 	char head[HEAD_BYTES];
 	struct stat st;
@@ -234,7 +213,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 			api_audio_fault(job, out, "audio_key '%s' holds no string", key);
 			return AUDIO_FAULT;
 		}
-		side_lose(a->side);
+		side_close(a->side);
 		return AUDIO_NO_REDIS;
 	}
 	a->size = reply_int(reply, 0);
@@ -247,7 +226,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 	if (check_size(a, job, out, "the audio") != AUDIO_READY)
 		return AUDIO_FAULT;
 	if (redis_call(a->side->r, &reply, err, "GETRANGE %s 0 %d", key, HEAD_BYTES - 1)) {
-		side_lose(a->side);
+		side_close(a->side);
 		return AUDIO_NO_REDIS;
 	}
 	fault_point("audio:after");
@@ -321,6 +300,6 @@ int audio_stage(struct side *side, const char *key, const struct buf *bytes, int
 	}
 	redis_args_release(&args);
 	if (rc)
-		side_lose(side);
+		side_close(side);
 	return rc;
 }

@@ -5,8 +5,8 @@
  * thread for ever. In every other build they are nothing.
  *
  * There is one before and one after whatever touches Redis or the API; the table in tests/system/test_fault_points.py lists them all. */
-#ifndef ADWUMA_WORKER_FAULT_POINT_H
-#define ADWUMA_WORKER_FAULT_POINT_H
+#ifndef ADWUMA_BASE_FAULT_POINT_H
+#define ADWUMA_BASE_FAULT_POINT_H
 
 #ifdef ADWUMA_FAULTS
 void fault_point(const char *name);
