@@ -57,6 +57,18 @@ bool utf8_valid(const char *s, size_t n)
 	return true;
 }
 
+size_t utf8_count(const char *s, size_t n)
+{
+	size_t points = 0;
+
+	for (size_t i = 0; i < n; points++) {
+		size_t step = (unsigned char)s[i] < 0x80 ? 1 : utf8_step(s + i, n - i);
+
+		i += step ? step : utf8_bad(s + i, n - i);
+	}
+	return points;
+}
+
 void utf8_repair(struct buf *out, const char *s, size_t n)
 {
 	size_t plain = 0, i = 0;

@@ -17,6 +17,7 @@ size_t utf8_step(const char *s, size_t n);
  * byte by itself. So do the Unicode standard, Python and browsers. */
 size_t utf8_bad(const char *s, size_t n);
 bool utf8_valid(const char *s, size_t n);
+size_t utf8_count(const char *s, size_t n);		    /* code points; each bad part counts as one */
 void utf8_repair(struct buf *out, const char *s, size_t n); /* each bad part becomes one U+FFFD */
 size_t utf8_cut(const char *s, size_t n, size_t max_bytes); /* largest length <= max_bytes that splits no sequence */
 /* Runs of white space become one space, ends are trimmed, at most max_points code points. */

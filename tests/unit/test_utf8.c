@@ -110,7 +110,17 @@ START_TEST(bad_parts_become_one_replacement)
 	utf8_repair(&b, exact, n);
 	ck_assert_str_eq(buf_cstr(&b), rows[_i].repaired);
 	ck_assert_int_eq(utf8_valid(exact, n), strcmp(rows[_i].bad, rows[_i].repaired) == 0);
+	ck_assert_uint_eq(utf8_count(exact, n), utf8_count(b.ptr ? b.ptr : "", b.len));
 	free(exact);
+}
+END_TEST
+
+START_TEST(code_points_are_counted)
+{
+	ck_assert_uint_eq(utf8_count("", 0), 0);
+	ck_assert_uint_eq(utf8_count("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z", 11), 5);
+	ck_assert_uint_eq(utf8_count("a\0b", 3), 3);
+	ck_assert_uint_eq(utf8_count("a\xe2\x82\xff", 4), 3);
 }
 END_TEST
 
@@ -223,6 +233,7 @@ int main(void)
 	tcase_add_test(t, every_code_point_is_one_step);
 	tcase_add_test(t, nothing_else_is_a_step);
 	tcase_add_loop_test(t, bad_parts_become_one_replacement, 0, sizeof rows / sizeof *rows);
+	tcase_add_test(t, code_points_are_counted);
 	tcase_add_test(t, repaired_text_is_valid);
 	tcase_add_test(t, a_cut_splits_no_sequence);
 	tcase_add_test(t, a_cut_of_stray_bytes_is_where_it_was_asked);
