@@ -11,7 +11,7 @@ PYTHON ?= /usr/bin/python3
 TEST_JOBS ?= $(if $(SAN),4,8)
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
-PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd
+PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd libutf8proc
 SAN_address := address,undefined
 SAN_fuzzer := address,undefined,fuzzer-no-link
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(or $(SAN_$(SAN)),$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -27,7 +27,7 @@ override CFLAGS += -std=c11 -D_GNU_SOURCE -DADWUMA_VERSION='"$(VERSION)"' -Wall 
 override LDFLAGS += -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
 LIBS := $(PACKAGE_LIBS) -lm
 
-LAYERS := base settings redis http httpd pool job api queue exec worker
+LAYERS := base text settings redis http httpd pool job api queue exec worker
 LIB_LAYERS := base settings redis queue lib
 obj = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 COMMON := $(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c) $(B)/obj/gen/scripts.o
