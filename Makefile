@@ -27,7 +27,7 @@ override CFLAGS += -std=c11 -D_GNU_SOURCE -DADWUMA_VERSION='"$(VERSION)"' -Wall 
 override LDFLAGS += -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
 LIBS := $(PACKAGE_LIBS) -lm
 
-LAYERS := base text settings redis http httpd pool job api queue exec worker
+LAYERS := base text audio settings redis http httpd pool job api queue exec worker
 LIB_LAYERS := base settings redis queue lib
 obj = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 COMMON := $(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c) $(B)/obj/gen/scripts.o
