@@ -3,12 +3,14 @@
  * From a job to the adapter of its service. */
 #include "api/api.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/khaya.h"
+#include "audio/wav.h"
 
 #define BODY_MAX (1UL << 30) /* a job is bounded by max_job_bytes; this only stops runaways */
 
@@ -51,6 +53,7 @@ void call_release(struct call *c)
 {
 	buf_release(&c->body);
 	buf_release(&c->query);
+	cut_release(&c->cut);
 }
 
 /* The job's trace context goes on to the API; a value that is no header value is left out. */
@@ -74,10 +77,54 @@ int api_build(const struct api *api, struct job *job, struct call *call, struct 
 	buf_clear(&call->query);
 	call->request = (struct http_request){.method = "POST"};
 	call->wants_audio = false;
+	call->units = (struct units){0};
+	call->piece = (struct span){0};
+	cut_release(&call->cut);
 	out->fault.service = job->type->service;
 	add_trace(job, call);
 	return khaya_build(api->khaya, job, call, out);
 }
+
+/* --- Pieces of a long text. --------------------------------------------------------------------------------------------- */
+
+size_t api_pieces(const struct call *call)
+{
+	return call->cut.count;
+}
+
+int api_build_piece(const struct api *api, struct job *job, struct call *call, size_t i, struct outcome *out)
+{
+	buf_clear(&call->body);
+	out->fault.service = job->type->service;
+	return khaya_build_piece(api->khaya, job, call, i, out);
+}
+
+void api_piece_name(const struct api *api, struct job *job, struct call *call, char out[SHA1_HEX_LEN + 1])
+{
+	khaya_piece_name(api->khaya, job, call, out);
+}
+
+int api_take_piece(struct job *job, struct outcome *out, struct buf *piece)
+{
+	return khaya_take_piece(job, out, piece);
+}
+
+size_t api_pieces_max(const struct api *api, const struct job *job)
+{
+	const struct settings *s = api->settings;
+
+	return (size_t)(job->type->kind == JOB_SYNTHESIZE ? s->max_audio_bytes : s->max_response_bytes);
+}
+
+void api_join(const struct api *api, struct job *job, const struct call *call, const struct buf *pieces,
+	      struct outcome *out)
+{
+	(void)api;
+	out->fault.service = job->type->service;
+	khaya_join(job, call, pieces, out);
+}
+
+/* --- Answers. ----------------------------------------------------------------------------------------------------------- */
 
 /* What a server echoes goes into results and logs; our keys must not. Shorter ones are no secrets, and would spoil plain words. */
 #define SECRET_MIN 8
@@ -128,9 +175,14 @@ const char *api_audio_type(const void *head, size_t n)
 	return "application/octet-stream";
 }
 
-void api_set_audio_head(struct call *call, const void *head, size_t n)
+void api_set_audio_head(struct call *call, const void *head, size_t n, int64_t bytes)
 {
 	size_t i = call->headers[0] ? 1 : 0;
+	struct wav_info wav;
+	struct error err;
+
+	if (wav_parse_head(head, n, (uint64_t)bytes, &wav, &err) == 0)
+		call->units.n[UNIT_AUDIO_SECOND] = (int64_t)ceil(wav.seconds);
 
 	snprintf(call->audio_type, sizeof call->audio_type, "Content-Type: %s", api_audio_type(head, n));
 	call->headers[i] = call->audio_type;

@@ -14,10 +14,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "audio/wav.h"
 #include "base/digest.h"
 #include "base/utf8.h"
 
-#define SNIPPET_POINTS 200 /* as in the SDK */
+#define TRANSLATE_MAX_POINTS 1000 /* in one request */
+#define SNIPPET_POINTS 200	  /* as in the SDK */
 #define RETRY_AFTER_MAX_S 3600.0
 #define DETAILS_MAX 100 /* of an error's details; a server that sends more is not read further */
 
@@ -122,12 +124,20 @@ static void add_span(struct buf *b, struct span v)
 	buf_add(b, v.ptr, v.len);
 }
 
+static void add_text_of(struct call *call, const struct job *job)
+{
+	if (call->piece.ptr)
+		buf_json_string(&call->body, call->piece.ptr, call->piece.len);
+	else
+		add_span(&call->body, job->field[JOB_TEXT]);
+}
+
 static int build_translate(struct job *job, struct call *call, struct outcome *out)
 {
 	if (empty(job, JOB_TEXT) || (job_has(job, JOB_LANGUAGE_PAIR) && empty(job, JOB_LANGUAGE_PAIR)))
 		return refuse(out, JOB_TRANSLATE, "Text and language pair are required");
 	buf_lit(&call->body, "{\"in\":");
-	add_span(&call->body, job->field[JOB_TEXT]);
+	add_text_of(call, job);
 	buf_lit(&call->body, ",\"lang\":");
 	if (job_has(job, JOB_LANGUAGE_PAIR))
 		add_span(&call->body, job->field[JOB_LANGUAGE_PAIR]);
@@ -177,7 +187,7 @@ static int build_synthesize(struct job *job, struct call *call, struct outcome *
 	if (strcmp(job_string(job, JOB_OUTPUT, "key"), "path") == 0)
 		return refuse(out, JOB_SYNTHESIZE, "output 'path' is not supported by this version; use key or base64");
 	buf_lit(&call->body, "{\"text\":");
-	add_span(&call->body, job->field[JOB_TEXT]);
+	add_text_of(call, job);
 	buf_lit(&call->body, ",\"language\":");
 	add_span(&call->body, job->field[JOB_LANGUAGE]);
 	if (speaker) {
@@ -188,21 +198,11 @@ static int build_synthesize(struct job *job, struct call *call, struct outcome *
 	return 0;
 }
 
-int khaya_build(const struct khaya *k, struct job *job, struct call *call, struct outcome *out)
-{
-	static int (*const build[JOB_KINDS])(struct job *, struct call *,
-					     struct outcome *) = {[JOB_TRANSLATE] = build_translate,
-								  [JOB_TRANSCRIBE] = build_transcribe,
-								  [JOB_SYNTHESIZE] = build_synthesize};
-	enum job_kind kind = job->type->kind;
+static int (*const build[JOB_KINDS])(struct job *, struct call *, struct outcome *) = {
+	[JOB_TRANSLATE] = build_translate, [JOB_TRANSCRIBE] = build_transcribe, [JOB_SYNTHESIZE] = build_synthesize};
 
-	if (!k->targets[kind]) { /* wins over every other check */
-		out->kind = OUTCOME_FAILED;
-		fault_set(&out->fault, "AuthenticationError", 401, "API key is required");
-		return -1;
-	}
-	if (build[kind](job, call, out))
-		return -1;
+static int finish_request(const struct khaya *k, enum job_kind kind, struct call *call, struct outcome *out)
+{
 	if (call->body.failed || call->query.failed) {
 		out->kind = OUTCOME_FAILED;
 		fault_set(&out->fault, "APIError", 0, "Transport error: out of memory for the request");
@@ -216,6 +216,79 @@ int khaya_build(const struct khaya *k, struct job *job, struct call *call, struc
 	call->request.max_response_bytes =
 		(size_t)(kind == JOB_SYNTHESIZE ? k->settings->max_audio_bytes : k->settings->max_response_bytes);
 	return 0;
+}
+
+static size_t text_limit(const struct khaya *k, enum job_kind kind)
+{
+	return kind == JOB_SYNTHESIZE ? (size_t)k->settings->khaya_tts_max_chars : TRANSLATE_MAX_POINTS;
+}
+
+/* A text over the API's limit is cut. */
+static int cut_long_text(const struct khaya *k, struct job *job, struct call *call, struct outcome *out)
+{
+	enum job_kind kind = job->type->kind;
+	size_t points = json_points(job->field[JOB_TEXT]);
+	const char *text, *format = job_string(job, JOB_FORMAT, "wav");
+	struct error err = {0};
+
+	call->units.n[UNIT_CHARACTER] = (int64_t)points;
+	if (points <= text_limit(k, kind))
+		return 0;
+	if (kind == JOB_SYNTHESIZE && strcmp(format, "wav") != 0) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(
+			&out->fault, services[kind].input_error, 400,
+			"Text of %zu characters is spoken in parts (khaya_tts_max_chars %lld), and only wav can be joined, "
+			"not %s",
+			points, (long long)k->settings->khaya_tts_max_chars, format);
+		return -1;
+	}
+	text = job_string(job, JOB_TEXT, "");
+	if (cut_text(text, strlen(text), text_limit(k, kind), &call->cut, &err)) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, "APIError", 0, "Transport error: out of memory for the request");
+		return -1;
+	}
+	if (call->cut.count == 0)
+		return refuse(out, kind,
+			      kind == JOB_TRANSLATE ? "Text and language pair are required"
+						    : "Text and language are required");
+	return 0;
+}
+
+int khaya_build(const struct khaya *k, struct job *job, struct call *call, struct outcome *out)
+{
+	enum job_kind kind = job->type->kind;
+
+	if (!k->targets[kind]) { /* wins over every other check */
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, "AuthenticationError", 401, "API key is required");
+		return -1;
+	}
+	call->units.n[UNIT_REQUEST] = 1;
+	if (build[kind](job, call, out) || (kind != JOB_TRANSCRIBE && cut_long_text(k, job, call, out)))
+		return -1;
+	return finish_request(k, kind, call, out);
+}
+
+int khaya_build_piece(const struct khaya *k, struct job *job, struct call *call, size_t i, struct outcome *out)
+{
+	call->piece = call->cut.pieces[i];
+	call->units.n[UNIT_CHARACTER] = (int64_t)utf8_count(call->piece.ptr, call->piece.len);
+	if (build[job->type->kind](job, call, out))
+		return -1;
+	return finish_request(k, job->type->kind, call, out);
+}
+
+void khaya_piece_name(const struct khaya *k, struct job *job, struct call *call, char out[SHA1_HEX_LEN + 1])
+{
+	size_t len = call->body.len;
+
+	(void)k;
+	buf_str_add(&call->body, services[job->type->kind].path); /* another version of the API may answer otherwise */
+	sha1_hex(call->body.ptr, call->body.len, out);
+	buf_cut(&call->body, len);
+	call->request.body = call->body.ptr;
 }
 
 /* --- Errors. ------------------------------------------------------------------------------------------------------------ */
@@ -603,27 +676,74 @@ static void read_no_speech(const struct http_response *resp, struct outcome *out
 	json_free(body);
 }
 
+/* out->audio and its type are there. */
+static void say_speech(struct job *job, struct outcome *out)
+{
+	char sum[SHA256_HEX_LEN + 1];
+
+	sha256_hex(out->audio.ptr, out->audio.len, sum);
+	out->kind = OUTCOME_SUCCEEDED;
+	buf_lit(&out->result, "{\"language\":");
+	buf_json_cstr(&out->result, job_string(job, JOB_LANGUAGE, ""));
+	buf_lit(&out->result, ",\"content_type\":");
+	buf_json_cstr(&out->result, out->audio_type);
+	buf_printf(&out->result, ",\"bytes\":%zu,\"sha256\":\"%s\"}", out->audio.len, sum);
+}
+
 /* The SDK also takes an empty body and a page that call themselves audio; nobody is helped by either. */
 static void read_speech(struct job *job, const struct http_response *resp, struct outcome *out)
 {
 	bool riff = resp->body.len >= 4 && memcmp(resp->body.ptr, "RIFF", 4) == 0;
 	bool audio =
 		strncmp(resp->content_type, "audio/", 6) == 0 && resp->body.len > 0 && !looks_like_page(&resp->body);
-	char sum[SHA256_HEX_LEN + 1];
+	struct error err;
 
 	if (!riff && !audio) {
 		read_no_speech(resp, out);
 		return;
 	}
-	out->kind = OUTCOME_SUCCEEDED;
 	snprintf(out->audio_type, sizeof out->audio_type, "%s", audio ? resp->content_type : "audio/wav");
 	buf_add(&out->audio, resp->body.ptr, resp->body.len);
-	sha256_hex(resp->body.ptr, resp->body.len, sum);
-	buf_lit(&out->result, "{\"language\":");
-	buf_json_cstr(&out->result, job_string(job, JOB_LANGUAGE, ""));
-	buf_lit(&out->result, ",\"content_type\":");
-	buf_json_cstr(&out->result, out->audio_type);
-	buf_printf(&out->result, ",\"bytes\":%zu,\"sha256\":\"%s\"}", resp->body.len, sum);
+	if (riff)
+		(void)wav_repair(&out->audio, &err); /* of a streamed file; what cannot be mended stays as it came */
+	say_speech(job, out);
+}
+
+/* --- Joining. ----------------------------------------------------------------------------------------------------------- */
+
+static void add_unquoted(struct buf *out, struct span plain)
+{
+	size_t at = out->len;
+
+	buf_json_string(out, plain.ptr, plain.len);
+	if (out->failed)
+		return;
+	memmove(out->ptr + at, out->ptr + at + 1, out->len - at - 2);
+	buf_cut(out, out->len - 2);
+}
+
+static void find_text(void *ctx, struct span key, struct span value)
+{
+	if (json_key_is(key, "text"))
+		*(struct span *)ctx = value;
+}
+
+/* What stood between the pieces stands between their translations. */
+static void join_translation(struct job *job, const struct call *call, const struct buf *pieces, struct outcome *out)
+{
+	buf_lit(&out->result, "{\"text\":\"");
+	for (size_t i = 0; i < call->cut.count; i++) {
+		struct span text = {0};
+
+		add_unquoted(&out->result, cut_glue(&call->cut, i));
+		json_scan(pieces[i].ptr, pieces[i].len, NULL, find_text, &text);
+		if (text.ptr)
+			buf_add(&out->result, text.ptr + 1, text.len - 2);
+	}
+	add_unquoted(&out->result, cut_glue(&call->cut, call->cut.count));
+	buf_char(&out->result, '"');
+	add_pair(&out->result, job);
+	out->kind = OUTCOME_SUCCEEDED;
 }
 
 void khaya_read(const struct khaya *k, struct job *job, const struct http_response *resp, struct outcome *out)
@@ -644,5 +764,59 @@ void khaya_read(const struct khaya *k, struct job *job, const struct http_respon
 		out->kind = OUTCOME_FAILED;
 		fault_set(&out->fault, "APIError", (int)resp->status, "out of memory for a response of %zu bytes",
 			  resp->body.len);
+	}
+}
+
+/* What was said last, with the reason: the parts are paid for, but make no whole. */
+static void unjoinable(struct outcome *out, const char *what, const struct error *err)
+{
+	out->kind = OUTCOME_FAILED;
+	fault_set(&out->fault, services[JOB_SYNTHESIZE].input_error, 200, "%s: %s", what, err->msg);
+}
+
+int khaya_take_piece(struct job *job, struct outcome *out, struct buf *piece)
+{
+	struct wav_info wav;
+	struct error err;
+
+	if (job->type->kind == JOB_TRANSLATE) {
+		buf_add(piece, out->result.ptr, out->result.len);
+		return 0;
+	}
+	if (wav_parse(out->audio.ptr, out->audio.len, &wav, &err)) {
+		unjoinable(out, "A part of the text was answered with audio that cannot be joined", &err);
+		return -1;
+	}
+	buf_add(piece, out->audio.ptr, out->audio.len);
+	return 0;
+}
+
+static void join_speech(struct job *job, const struct buf *pieces, size_t n, struct outcome *out)
+{
+	struct wav_join j;
+	struct error err;
+	int rc = 0;
+
+	wav_join_begin(&j, &out->audio);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = wav_join_add(&j, pieces[i].ptr, pieces[i].len, &err);
+	if (rc || wav_join_end(&j, &err)) {
+		buf_clear(&out->audio);
+		unjoinable(out, "The parts of the text were answered, but cannot be joined", &err);
+		return;
+	}
+	snprintf(out->audio_type, sizeof out->audio_type, "audio/wav");
+	say_speech(job, out);
+}
+
+void khaya_join(struct job *job, const struct call *call, const struct buf *pieces, struct outcome *out)
+{
+	if (job->type->kind == JOB_TRANSLATE)
+		join_translation(job, call, pieces, out);
+	else
+		join_speech(job, pieces, call->cut.count, out);
+	if (out->kind == OUTCOME_SUCCEEDED && (out->result.failed || out->audio.failed)) {
+		out->kind = OUTCOME_FAILED;
+		fault_set(&out->fault, "APIError", 0, "out of memory for the joined parts");
 	}
 }

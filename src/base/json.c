@@ -449,6 +449,32 @@ bool json_span_string(struct span v, struct buf *out)
 	return unescape(out, v.ptr + 1, v.len - 2);
 }
 
+size_t json_points(struct span string)
+{
+	size_t points = 0;
+
+	for (size_t i = 1; i + 1 < string.len; i++) {
+		unsigned char c = (unsigned char)string.ptr[i];
+
+		points += (c & 0xc0) != 0x80;
+		if (c != '\\')
+			continue;
+		if (string.ptr[i + 1] == 'u') {
+			unsigned unit = hex4(string.ptr + i + 2);
+
+			/* The second half of a pair is no point of its own. */
+			if (unit >= 0xdc00 && unit <= 0xdfff && i > 6 && string.ptr[i - 6] == '\\' &&
+			    string.ptr[i - 5] == 'u' && hex4(string.ptr + i - 4) >= 0xd800 &&
+			    hex4(string.ptr + i - 4) <= 0xdbff)
+				points--;
+			i += 5;
+		} else {
+			i++;
+		}
+	}
+	return points;
+}
+
 bool json_key_is(struct span key, const char *name)
 {
 	struct buf plain = BUF_INIT(1024);

@@ -47,7 +47,10 @@ bool json_span_int(struct span v, int64_t *out); /* a JSON integer in int64 rang
 bool json_span_is_true(struct span v);
 bool json_span_has_nul(struct span v); /* a string with an escaped U+0000 */
 bool json_span_string(struct span v,
-		      struct buf *out);		     /* unescapes; appends; false: lone surrogate (nothing appended) */
+		      struct buf *out); /* unescapes; appends; false: lone surrogate (nothing appended) */
+size_t json_points(
+	struct
+	span string); /* code points of the value of a valid JSON string, quotes and all; an escape counts as what it stands for */
 bool json_key_is(struct span key, const char *name); /* unescapes where needed */
 /* Appends an object that a scan has passed, without its members of that name and without its closing brace; every other byte stays what it
  * was, so it may end with a comma. Returns whether there was such a member. */

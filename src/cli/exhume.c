@@ -73,21 +73,26 @@ static void find_expiry(void *ctx, struct span key, struct span value)
 /* The job as it was before its first try. A time to expire that has passed would end it at once: whoever puts it back wants it done. */
 static void write_payload(struct exhumation *x, struct item *item, struct span job)
 {
-	struct buf *out = &x->payloads, fresh = BUF_INIT(out->max);
+	static const char *const names[] = {"attempt", "billed", "expires_at_ms"};
+	struct buf *out = &x->payloads;
 	struct span expiry = {0};
 	int64_t at_ms = INT64_MAX;
+	bool expired;
 
 	item->payload_at = out->len;
 	json_scan(job.ptr, job.len, NULL, find_expiry, &expiry);
-	if (expiry.ptr && json_span_type(expiry) == JSON_NUMBER && json_span_int(expiry, &at_ms) &&
-	    at_ms <= x->filter.now_ms) {
-		add_without(&fresh, job, "expires_at_ms");
-		job = (struct span){buf_cstr(&fresh), fresh.len};
+	expired = expiry.ptr && json_span_type(expiry) == JSON_NUMBER && json_span_int(expiry, &at_ms) &&
+		  at_ms <= x->filter.now_ms;
+	buf_add(out, job.ptr, job.len);
+	for (size_t i = 0; i < (expired ? 3 : 2) && !out->failed; i++) {
+		struct buf with = BUF_INIT(out->max);
+
+		buf_add(&with, out->ptr + item->payload_at, out->len - item->payload_at);
+		buf_cut(out, item->payload_at);
+		add_without(out, (struct span){buf_cstr(&with), with.len}, names[i]);
+		out->failed = out->failed || with.failed;
+		buf_release(&with);
 	}
-	out->failed = out->failed || fresh.failed;
-	if (!out->failed)
-		add_without(out, job, "attempt");
-	buf_release(&fresh);
 	item->payload_len = out->failed ? 0 : out->len - item->payload_at;
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/units.h"
 #include "cli/cli.h"
 #include "cli/look.h"
 #include "cli/out.h"
@@ -26,10 +27,20 @@
 #define NO_KEY (-2)   /* as PTTL says it */
 #define AGAIN_MS 1000 /* between two tries to reach a lost Redis, at most */
 
-/* The columns: figures of now, then counters, which are fields of the hash. */
-enum figure { READY, DELAYED, RUNNING, DEAD, WORKERS, FIRST_COUNTER, FIRST_RARE = FIRST_COUNTER + 4 };
-static const char *const names[] = {"ready",  "delayed", "running", "dead",	 "workers", "succeeded",
-				    "failed", "retried", "fenced",  "cancelled", "expired", "cached"};
+/* The columns: figures of now, then counters: fields of the hash of outcomes, and those of what was sent, in the order of enum unit. */
+enum figure {
+	READY,
+	DELAYED,
+	RUNNING,
+	DEAD,
+	WORKERS,
+	FIRST_COUNTER,
+	FIRST_RARE = FIRST_COUNTER + 4,
+	FIRST_BILLED = FIRST_COUNTER + 7
+};
+static const char *const names[] = {"ready",	"delayed",    "running",       "dead",	    "workers", "succeeded",
+				    "failed",	"retried",    "fenced",	       "cancelled", "expired", "cached",
+				    "requests", "characters", "audio_seconds", "tokens"};
 #define FIGURES (sizeof names / sizeof *names)
 #define COUNTERS (FIGURES - FIRST_COUNTER)
 
@@ -93,22 +104,32 @@ static int count_running(struct redis *redis, const struct keys *keys, int64_t *
 	return rc;
 }
 
-static int read_counters(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
+/* Fields of a hash, one for each figure from `first` on. */
+static int read_hash(struct redis *redis, const char *key, const char *const *fields, size_t n, int64_t *out,
+		     struct error *err)
 {
 	struct reply *reply = NULL;
 	struct redis_args args = {0};
 	int rc;
 
 	redis_arg_str(&args, "HMGET");
-	redis_arg_str(&args, keys->stats);
-	for (size_t i = FIRST_COUNTER; i < FIGURES; i++)
-		redis_arg_str(&args, names[i]);
+	redis_arg_str(&args, key);
+	for (size_t i = 0; i < n; i++)
+		redis_arg_str(&args, fields[i]);
 	rc = redis_run(redis, &args, &reply, err);
-	for (size_t i = FIRST_COUNTER; rc == 0 && i < FIGURES; i++)
-		f->n[i] = reply_int(reply_at(reply, i - FIRST_COUNTER), 0);
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		out[i] = reply_int(reply_at(reply, i), 0);
 	reply_free(reply);
 	redis_args_release(&args);
 	return rc;
+}
+
+static int read_counters(struct redis *redis, const struct keys *keys, struct figures *f, struct error *err)
+{
+	if (read_hash(redis, keys->stats, names + FIRST_COUNTER, FIRST_BILLED - FIRST_COUNTER, f->n + FIRST_COUNTER,
+		      err))
+		return -1;
+	return read_hash(redis, keys->billed, unit_names, UNITS, f->n + FIRST_BILLED, err);
 }
 
 /* One command that answers with a number. */

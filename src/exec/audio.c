@@ -16,7 +16,7 @@
 #include "base/fault_point.h"
 
 #define PIECE_BYTES (256 * 1024)
-#define HEAD_BYTES 16
+#define HEAD_BYTES API_AUDIO_HEAD_BYTES
 
 /* --- Reading. ----------------------------------------------------------------------------------------------------------- */
 
@@ -185,7 +185,7 @@ static enum audio_opened open_path(struct audio *a, struct job *job, struct call
 	if (check_size(a, job, out, "the audio file") != AUDIO_READY)
 		return AUDIO_FAULT;
 	got = pread(a->fd, head, sizeof head, 0);
-	api_set_audio_head(call, head, got > 0 ? (size_t)got : 0);
+	api_set_audio_head(call, head, got > 0 ? (size_t)got : 0, a->size);
 	use_source(a, call, read_file);
 	return AUDIO_READY;
 }
@@ -231,7 +231,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 	}
 	fault_point("audio:after");
 	head = reply_bytes(reply, &len);
-	api_set_audio_head(call, head ? head : "", len);
+	api_set_audio_head(call, head ? head : "", len, a->size);
 	reply_free(reply);
 	use_source(a, call, read_key);
 	return AUDIO_READY;
@@ -254,7 +254,7 @@ static enum audio_opened open_base64(struct audio *a, struct job *job, struct ca
 	a->size = (int64_t)a->bytes.len;
 	if (check_size(a, job, out, "audio_base64") != AUDIO_READY)
 		return AUDIO_FAULT;
-	api_set_audio_head(call, a->bytes.ptr, a->bytes.len);
+	api_set_audio_head(call, a->bytes.ptr, a->bytes.len, a->size);
 	call->request.body = a->bytes.ptr;
 	call->request.body_len = a->bytes.len;
 	return AUDIO_READY;

@@ -13,9 +13,19 @@
 #define NAME_MAX_BYTES 32	     /* longer keys are none of ours */
 #define ARENA_MAX (1UL << 30)	     /* decoded strings are never longer than the payload, which is bounded */
 #define ATTEMPT_DIGITS 7	     /* of its largest value */
+#define BILLED_BYTES 160	     /* of four counts with their names */
 #define TIME_MAX_MS 9007199254740992 /* 2^53: what every producer's numbers hold exactly */
 
-enum kind { ID, TEXT, NAME, INTEGER, SWITCH, CHOICE, OBJECT };
+enum kind {
+	ID,
+	TEXT,
+	NAME,
+	INTEGER,
+	SWITCH,
+	CHOICE,
+	OBJECT,
+	OURS /* only workers write it; unreadable, it is ignored */
+};
 
 struct field_rule {
 	const char *name;
@@ -38,6 +48,7 @@ static const struct field_rule rules[JOB_FIELDS] = {
 	[JOB_TRACEPARENT] = {"traceparent", NAME, 0, 256, NULL},
 	[JOB_ENQUEUED_AT_MS] = {"enqueued_at_ms", INTEGER, 0, TIME_MAX_MS, NULL},
 	[JOB_ATTEMPT] = {"attempt", INTEGER, 0, 1000000, NULL},
+	[JOB_BILLED] = {"billed", OURS, 0, 0, NULL},
 	[JOB_TEXT] = {"text", TEXT, 0, 0, NULL},
 	[JOB_LANGUAGE_PAIR] = {"language_pair", NAME, 0, 0, NULL},
 	[JOB_AUDIO_PATH] = {"audio_path", NAME, 0, 0, NULL},
@@ -66,6 +77,11 @@ static const struct job_type types[JOB_KINDS] = {
 				    BIT(JOB_OUTPUT_PATH),
 			    600000},
 };
+
+const struct job_type *job_type_of(enum job_kind kind)
+{
+	return &types[kind];
+}
 
 const struct job_type *job_type_find(const char *name, size_t len)
 {
@@ -272,6 +288,8 @@ static int check_field(struct job *job, enum job_field f, struct fault *fault)
 		return check_choice(job, f, fault);
 	case OBJECT:
 		return json_span_type(v) == JSON_OBJECT ? 0 : refuse(fault, job, "must be", "an object", f);
+	case OURS:
+		break;
 	}
 	return 0;
 }
@@ -343,10 +361,12 @@ static void read_for_result(struct job *job)
 /* What a worker added for the way back does not count: a job that was accepted once must not be refused when it comes again. */
 static size_t producers_bytes(const struct job *job)
 {
-	struct span v = job->field[JOB_ATTEMPT];
-	size_t digits = v.len < ATTEMPT_DIGITS ? v.len : ATTEMPT_DIGITS;
+	struct span attempt = job->field[JOB_ATTEMPT], billed = job->field[JOB_BILLED];
+	size_t digits = attempt.len < ATTEMPT_DIGITS ? attempt.len : ATTEMPT_DIGITS;
+	size_t object = billed.len < BILLED_BYTES ? billed.len : BILLED_BYTES;
 
-	return job->payload_len - (v.ptr ? sizeof ",\"attempt\":" - 1 + digits : 0);
+	return job->payload_len - (attempt.ptr ? sizeof ",\"attempt\":" - 1 + digits : 0) -
+	       (billed.ptr ? sizeof ",\"billed\":" - 1 + object : 0);
 }
 
 static int check_whole(struct job *job, enum json_verdict verdict, enum json_type type, size_t max_bytes,
@@ -439,13 +459,37 @@ static bool ends_with_comma_or_brace(const struct buf *b, size_t from)
 	return i > from && (b->ptr[i - 1] == ',' || b->ptr[i - 1] == '{');
 }
 
-void job_with_attempt(const struct job *job, int64_t attempt, struct buf *out)
+void job_billed(const struct job *job, struct units *out)
+{
+	units_read(out, job->field[JOB_BILLED]);
+}
+
+/* Appends the object without that member, open for another one: every other byte stays. */
+static void open_without(const char *object, size_t len, const char *name, struct buf *out)
 {
 	size_t from = out->len;
 
-	json_open_without(job->payload, job->payload_len, "attempt", out);
+	json_open_without(object, len, name, out);
 	if (!ends_with_comma_or_brace(out, from))
 		buf_char(out, ',');
+}
+
+void job_with_attempt(const struct job *job, int64_t attempt, const struct units *billed, struct buf *out)
+{
+	static const struct units none;
+	struct buf open = BUF_INIT(out->max);
+
+	open_without(job->payload, job->payload_len, "billed", &open);
+	if (memcmp(billed, &none, sizeof none) != 0) {
+		buf_lit(&open, "\"billed\":");
+		units_json(billed, &open);
+		buf_char(&open, ',');
+	}
+	buf_lit(&open, "\"attempt\":0}"); /* so that the comma has something behind it */
+	if (!open.failed)
+		open_without(open.ptr, open.len, "attempt", out);
+	out->failed = out->failed || open.failed;
+	buf_release(&open);
 	buf_lit(out, "\"attempt\":");
 	buf_int(out, attempt);
 	buf_char(out, '}');

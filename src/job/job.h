@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/units.h"
 #include "job/fault.h"
 
 #define JOB_ID_MAX 128
@@ -34,6 +35,7 @@ enum job_field {
 	JOB_TRACEPARENT,
 	JOB_ENQUEUED_AT_MS,
 	JOB_ATTEMPT,
+	JOB_BILLED,
 	/* of single types */
 	JOB_TEXT,
 	JOB_LANGUAGE_PAIR,
@@ -60,6 +62,7 @@ struct job_type {
 	uint64_t fields;     /* bit 1 << JOB_… for each field of its own that it reads */
 	int64_t timeout_ms;  /* default for one call */
 };
+const struct job_type *job_type_of(enum job_kind kind);
 const struct job_type *job_type_find(const char *name, size_t len); /* NULL: unknown */
 
 struct job {
@@ -91,7 +94,9 @@ int64_t job_number(const struct job *job, enum job_field f, int64_t otherwise);
 /* if_unsure: a request that went out is not sent again. */
 bool job_holds(struct job *job);
 
-/* The payload with "attempt" (and nothing else) set anew, for the way back into delayed. Appends to out. */
-void job_with_attempt(const struct job *job, int64_t attempt, struct buf *out);
+/* What was sent for the job in earlier tries. */
+void job_billed(const struct job *job, struct units *out);
+/* The payload with "attempt" and "billed" (and nothing else) set anew, for the way back into delayed. Appends to out. */
+void job_with_attempt(const struct job *job, int64_t attempt, const struct units *billed, struct buf *out);
 
 #endif

@@ -105,6 +105,8 @@ void outcome_result_json(const struct job *job, const struct outcome *o, const s
 	buf_json_double(out, facts->api_ms, 3);
 	buf_lit(out, ",\"cached\":false,\"worker\":");
 	buf_json_cstr(out, facts->worker);
+	buf_lit(out, ",\"billed\":");
+	units_json(&facts->billed, out);
 	add_own(out, ",\"traceparent\":", job->field[JOB_TRACEPARENT]);
 	buf_char(out, '}');
 }

@@ -39,6 +39,7 @@ struct outcome_facts {
 	int64_t started_at_ms; /* of the last; 0: null */
 	int64_t finished_at_ms;
 	double api_ms;
+	struct units billed; /* what was sent for it, in all tries */
 };
 
 /* The whole result object. Appends to out. */

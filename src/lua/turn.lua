@@ -3,13 +3,14 @@
 -- One script, because a job must never be in two states or in none: emptying its slot, writing its result, reply, audio, dead entry and
 -- counters is one step, and so is leaving ready and entering a slot.
 --
--- KEYS  1 stats  2 workers  3 ready  4 paused  5 delayed  6 dead  7 dead_bytes  8 cancelled
---       then for each settlement: slot; result where how has R or D; reply where p; stage and audio where a; crashes where c
+-- KEYS  1 stats  2 workers  3 ready  4 paused  5 delayed  6 dead  7 dead_bytes  8 cancelled  9 billed
+--       then for each settlement: slot; result where how has R or D; reply where p; stage and audio where a; pieces where f; crashes where c
 --       then the n slots to fill
 -- ARGV  1 worker that claims  2 worker being reaped, or ''  3 '1' when this turn may have been carried out before  4 m  5 n
---       6 bytes to claim at most  7 dead_max_jobs  8 dead_max_bytes
+--       6 bytes to claim at most  7 dead_max_jobs  8 dead_max_bytes  9-12 what was sent for these jobs: requests, characters,
+--       audio seconds, tokens
 --       then for each settlement six: how, identity, outcome, body, number, dead entry
---         how       R result (p: also to its reply list, a: its audio is staged, d: also to dead), L to delayed in `number` ms, at once if it is cancelled,
+--         how       R result (p: also to its reply list, a: its audio is staged, f: its finished pieces are forgotten, d: also to dead), L to delayed in `number` ms, at once if it is cancelled,
 --                   U to delayed until `number`, D dropped because its id has a result already, B back to ready (c: count a crash for `number` ms), X to dead alone
 --         identity  the payload that the slot must hold, or '#' and its SHA-1 where it is large
 --         outcome   the counter, or ''
@@ -24,6 +25,8 @@
 --            to be reaped is alive: nothing was done at all
 local call, pcall, byte, sub, find = redis.call, redis.pcall, string.byte, string.sub, string.find
 local stats, workers, ready, delayed, dead, dead_bytes, cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local units = {'request', 'character', 'audio_second', 'token'}
+local head = 12 -- arguments before the first settlement's
 local m, n = tonumber(ARGV[4]), tonumber(ARGV[5])
 local repeated = ARGV[3] == '1'
 local now
@@ -49,9 +52,9 @@ if ARGV[2] ~= '' then
 end
 
 -- Where each settlement's keys begin; and whether any result is there already, in one look.
-local first, results, k = {}, {}, 9
+local first, results, k = {}, {}, 10
 for i = 1, m do
-	local how = ARGV[3 + i * 6]
+	local how = ARGV[head - 5 + i * 6]
 	first[i] = k
 	k = k + 1
 	if byte(how) == 82 or byte(how) == 68 then
@@ -60,6 +63,7 @@ for i = 1, m do
 	end
 	if find(how, 'p', 2, true) then k = k + 1 end
 	if find(how, 'a', 2, true) then k = k + 2 end
+	if find(how, 'f', 2, true) then k = k + 1 end
 	if find(how, 'c', 2, true) then k = k + 1 end
 end
 local claim_at = k
@@ -137,13 +141,13 @@ local function type_is(key, wanted)
 	return t == 'none' or t == wanted
 end
 
-local counts, letters = {}, {}
+local counts, letters, before = {}, {}, false
 
 local function settle(i)
-	local a, key = 3 + i * 6, first[i]
+	local a, key = head - 5 + i * 6, first[i]
 	local how, identity, outcome, body, number = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
 	local slot, kind, plain = KEYS[key], byte(how), #how == 1
-	local result, reply, stage, audio
+	local result, reply, stage, audio, pieces
 	if kind == 82 then
 		key = key + 1
 		result = KEYS[key]
@@ -154,7 +158,9 @@ local function settle(i)
 			end
 			if find(how, 'a', 2, true) then
 				stage, audio = KEYS[key + 1], KEYS[key + 2]
+				key = key + 2
 			end
+			if find(how, 'f', 2, true) then pieces = KEYS[key + 1] end
 		end
 		if any_result and not type_is(result, 'list') then return 'w' end
 		if reply and not type_is(reply, 'list') then return 'y' end
@@ -163,8 +169,10 @@ local function settle(i)
 	if kind == 68 and call('TYPE', KEYS[key + 1]).ok ~= 'list' then return 'n' end
 	local job = take(slot, identity)
 	if not job then
-		if result and call('LINDEX', result, 0) == body then return '1' end
-		if (kind == 76 or kind == 85) and call('ZSCORE', delayed, body) then return '1' end
+		if (result and call('LINDEX', result, 0) == body) or ((kind == 76 or kind == 85) and call('ZSCORE', delayed, body)) then
+			before = true
+			return '1'
+		end
 		if result and not repeated then counts.fenced = (counts.fenced or 0) + 1 end
 		return 'f'
 	end
@@ -184,6 +192,7 @@ local function settle(i)
 			call('RENAME', stage, audio)
 			call('PEXPIRE', audio, number)
 		end
+		if pieces then call('UNLINK', pieces) end
 		if find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
 	elseif kind == 68 then
 		counts.fenced = (counts.fenced or 0) + 1
@@ -207,5 +216,11 @@ local function settle(i)
 end
 
 for i = 1, m do letters[i] = settle(i) end
-for outcome, count in pairs(counts) do pcall('HINCRBY', stats, outcome, count) end -- a field that is no number stays as it is
+-- A field that is no number stays as it is.
+for outcome, count in pairs(counts) do pcall('HINCRBY', stats, outcome, count) end
+if not (repeated and before) then
+	for i, unit in ipairs(units) do
+		if ARGV[8 + i] ~= '0' then pcall('HINCRBY', KEYS[9], unit, ARGV[8 + i]) end
+	end
+end
 return {table.concat(letters), state, n > 0 and call('EXISTS', cancelled) or 0, unpack(claimed)}

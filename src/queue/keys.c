@@ -40,6 +40,7 @@ void keys_init(struct keys *k, const char *prefix, const char *queue)
 	join(k, "stats", "", k->stats);
 	join(k, "cancelled", "", k->cancelled);
 	join(k, "gone", "", k->gone);
+	join(k, "billed", "", k->billed);
 }
 
 static size_t numbered(const struct keys *k, const char *word, const char *worker, unsigned n, char out[KEY_MAX])
@@ -89,6 +90,11 @@ size_t key_reply(const struct keys *k, const char *name, char out[KEY_MAX])
 size_t key_audio(const struct keys *k, const char *id, char out[KEY_MAX])
 {
 	return join(k, "audio:", id, out);
+}
+
+size_t key_pieces(const struct keys *k, const char *id, char out[KEY_MAX])
+{
+	return join(k, "pieces:", id, out);
 }
 
 size_t key_crashes(const struct keys *k, const char *hash, char out[KEY_MAX])

@@ -17,7 +17,7 @@ struct keys {
 	char stem[KEY_PREFIX_MAX + QUEUE_NAME_MAX + 8]; /* "adwuma:{Q}:" */
 	size_t stem_len;
 	char ready[KEY_MAX], delayed[KEY_MAX], dead[KEY_MAX], dead_bytes[KEY_MAX], workers[KEY_MAX], paused[KEY_MAX],
-		stats[KEY_MAX], cancelled[KEY_MAX], gone[KEY_MAX];
+		stats[KEY_MAX], cancelled[KEY_MAX], gone[KEY_MAX], billed[KEY_MAX];
 };
 
 void keys_init(struct keys *k, const char *prefix, const char *queue);
@@ -29,6 +29,7 @@ size_t key_reply(const struct keys *k, const char *name, char out[KEY_MAX]);
 size_t key_audio(const struct keys *k, const char *id, char out[KEY_MAX]);
 size_t key_stage(const struct keys *k, const char *worker, unsigned n, char out[KEY_MAX]);
 size_t key_sent(const struct keys *k, const char *worker, unsigned n, char out[KEY_MAX]);
+size_t key_pieces(const struct keys *k, const char *id, char out[KEY_MAX]);
 size_t key_crashes(const struct keys *k, const char *hash, char out[KEY_MAX]);
 /* Whether s is the whole name of an audio key of this or another queue under this prefix. */
 bool key_is_audio(const struct keys *k, const char *s);

@@ -7,7 +7,7 @@
 
 #include "base/digest.h"
 
-#define QUEUE_KEYS 8
+#define QUEUE_KEYS 9
 /* Payloads longer than this are named by their SHA-1, so that they are not sent back to Redis. */
 #define IDENTITY_BYTES_MAX 1024
 
@@ -33,6 +33,8 @@ static void add_settlement_keys(struct redis_args *args, const struct keys *k, c
 			redis_arg(args, name, key_audio(k, s->id, name));
 		}
 	}
+	if (s->how == SETTLE_RESULT && s->forget_pieces)
+		redis_arg(args, name, key_pieces(k, s->id, name));
 	if (s->how == SETTLE_BACK && s->crash_hash)
 		redis_arg(args, name, key_crashes(k, s->crash_hash, name));
 }
@@ -50,6 +52,8 @@ static void add_how(struct redis_args *args, const struct settlement *s)
 			how[n++] = 'p';
 		if (s->audio)
 			how[n++] = 'a';
+		if (s->forget_pieces)
+			how[n++] = 'f';
 		if (s->dead)
 			how[n++] = 'd';
 	}
@@ -92,15 +96,16 @@ static size_t count_keys(const struct turn_request *q)
 		bool result = s->how == SETTLE_RESULT;
 
 		n += 1U + (result || s->how == SETTLE_DUPLICATE) + (result && *s->reply) +
-		     (result && s->audio ? 2U : 0U) + (s->how == SETTLE_BACK && s->crash_hash);
+		     (result && s->audio ? 2U : 0U) + (result && s->forget_pieces) +
+		     (s->how == SETTLE_BACK && s->crash_hash);
 	}
 	return n;
 }
 
 void turn_write(struct redis_args *args, const struct redis *r, const struct keys *k, const struct turn_request *q)
 {
-	const char *const fixed[QUEUE_KEYS] = {k->stats,   k->workers, k->ready,      k->paused,
-					       k->delayed, k->dead,    k->dead_bytes, k->cancelled};
+	const char *const fixed[QUEUE_KEYS] = {k->stats, k->workers,	k->ready,     k->paused, k->delayed,
+					       k->dead,	 k->dead_bytes, k->cancelled, k->billed};
 
 	redis_args_script(args, r, SCRIPT_TURN);
 	redis_arg_int(args, (int64_t)count_keys(q));
@@ -118,6 +123,8 @@ void turn_write(struct redis_args *args, const struct redis *r, const struct key
 	redis_arg_int(args, TURN_BYTES_MAX);
 	redis_arg_int(args, q->dead_max_jobs);
 	redis_arg_int(args, q->dead_max_bytes);
+	for (int i = 0; i < UNITS; i++)
+		redis_arg_int(args, q->billed.n[i]);
 	for (size_t i = 0; i < q->nsettle; i++)
 		add_settlement(args, &q->settle[i]);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/units.h"
 #include "queue/keys.h"
 #include "redis/redis.h"
 
@@ -38,6 +39,7 @@ struct settlement {
 	const char *id;	     /* SETTLE_RESULT, SETTLE_DUPLICATE */
 	const char *reply;   /* "" for none */
 	bool audio;	     /* staged under (worker, slot); becomes audio:<id> */
+	bool forget_pieces;  /* SETTLE_RESULT: pieces:<id> is deleted */
 	const char *body;
 	size_t body_len;
 	int64_t number;	  /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
@@ -55,6 +57,7 @@ struct turn_request {
 	const unsigned *slots; /* to fill */
 	size_t nslots;
 	int64_t dead_max_jobs, dead_max_bytes;
+	struct units billed; /* what was sent for the jobs that are settled */
 };
 
 /* Writes the command, ready for redis_append. */

@@ -143,6 +143,23 @@ static void metric(struct buf *out, const char *name, const char *type, const ch
 	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+static void billed_metrics(const struct context *ctx, struct buf *out)
+{
+	static const char *const services[] = {"khaya"};
+
+	metric(out, "adwuma_billed_units_total", "counter", "What was sent to the services, whatever came of it.");
+	for (size_t s = 0; s < sizeof services / sizeof *services; s++)
+		for (int unit = 0; unit < UNITS; unit++) {
+			int64_t sum = 0;
+
+			for (int kind = 0; kind < JOB_KINDS; kind++)
+				if (strcmp(job_type_of((enum job_kind)kind)->service, services[s]) == 0)
+					sum += ctx->billed[kind][unit];
+			buf_printf(out, "adwuma_billed_units_total{service=\"%s\",unit=\"%s\"} %lld\n", services[s],
+				   unit_names[unit], (long long)sum);
+		}
+}
+
 static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 {
 	struct buf *out = &a->body;
@@ -177,6 +194,7 @@ static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 	metric(out, "adwuma_jobs_reaped_total", "counter",
 	       "Jobs of dead workers that this worker put back or gave up.");
 	buf_printf(out, "adwuma_jobs_reaped_total %llu\n", (unsigned long long)v->ctx->reaped);
+	billed_metrics(v->ctx, out);
 }
 
 static const struct {

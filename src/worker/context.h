@@ -30,8 +30,9 @@ struct context {
 	char base_id[WORKER_ID_MAX - 12]; /* host-pid-random: generations of worker ids are base_id.N */
 	int64_t started_at_ms;
 	_Atomic(enum phase) phase;
-	_Atomic int64_t redis_ahead_ms; /* by how much Redis's clock is ahead of ours, as of the last tick */
-	_Atomic uint64_t reaped;	/* jobs of dead workers that the keeper put back or gave up */
+	_Atomic int64_t redis_ahead_ms;		  /* by how much Redis's clock is ahead of ours, as of the last tick */
+	_Atomic int64_t billed[JOB_KINDS][UNITS]; /* what was sent, by the type of the job */
+	_Atomic uint64_t reaped;		  /* jobs of dead workers that the keeper put back or gave up */
 };
 
 /* Unix time in ms by Redis's clock: due times and expiry are the same for all workers, whatever their own clocks say. Any thread. */

@@ -481,7 +481,8 @@ struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation,
 	t->lease = lease;
 	t->next = NULL;
 	t->payload = reply_steal(payload, &t->payload_len);
-	t->audio = t->has_dead = false;
+	t->audio = t->has_dead = t->forget_pieces = false;
+	t->billed = (struct units){0};
 	t->number = 0;
 	t->cancelled = false;
 	now = t->payload_len <= PARSE_ON_IO_BYTES;

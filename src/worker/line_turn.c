@@ -62,6 +62,7 @@ static void describe(struct line *l, size_t i, const char *worker, unsigned gene
 		.id = t->job.id,
 		.reply = t->job.reply,
 		.audio = t->audio,
+		.forget_pieces = t->forget_pieces,
 		.body = t->body.ptr,
 		.body_len = t->body.len,
 		.number = t->how == SETTLE_RESULT ? ttl_ms : t->number,
@@ -96,6 +97,7 @@ static void give_up_held(struct line *l, struct task *t)
 				      .finished_at_ms = clock_real_ms()};
 	struct outcome out;
 
+	job_billed(&t->job, &facts.billed);
 	line_worker_id(l, t->generation, worker);
 	outcome_init(&out);
 	out.fault.service = t->job.type->service;
@@ -398,8 +400,10 @@ void line_take_turn(struct line *l, bool claim, size_t want)
 	if (l->nsent == 0)
 		choose_settlements(l);
 	choose_slots(l, claim, want);
-	for (size_t i = 0; i < l->nsent; i++)
+	for (size_t i = 0; i < l->nsent; i++) {
 		describe(l, i, worker, generation);
+		units_add(&q.billed, &l->sent[i]->billed);
+	}
 	q.nsettle = l->nsent;
 	q.nslots = l->nclaim;
 	fault_point("turn:before");
@@ -414,6 +418,8 @@ void line_take_turn(struct line *l, bool claim, size_t want)
 	health_answered(&l->ctx->health);
 	l->repeated = false;
 	line_try_at_once(l);
+	for (size_t i = 0; i < q.nsettle; i++)
+		l->sent[i]->billed = (struct units){0}; /* counted, also where it must be settled once more */
 	for (size_t i = 0; i < q.nsettle; i++)
 		after_settled(l, l->sent[i], (enum settled)answer.letters[i]);
 	l->nsent = 0;

@@ -167,6 +167,7 @@ static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_
 	if (rc == 0 && give_up) {
 		out.kind = OUTCOME_FAILED;
 		facts.attempts = job_number(&job, JOB_ATTEMPT, 0) + 1;
+		job_billed(&job, &facts.billed);
 		outcome_dead_json(&job, &out.fault, facts.finished_at_ms, (size_t)p->s->dead_max_bytes, &dead);
 		s.how = *job.id ? SETTLE_RESULT : SETTLE_DEAD;
 		s.outcome = "failed";

@@ -13,19 +13,23 @@
 #include "base/digest.h"
 #include "base/fault_point.h"
 #include "base/log.h"
+#include "exec/attempt.h"
 #include "exec/audio.h"
 
 #define STAGE_TTL_MS (24LL * 3600 * 1000)     /* far longer than any commit can be late */
 #define SENT_TTL_MS (30LL * 24 * 3600 * 1000) /* far longer than all workers are away */
+#define PIECES_TTL_MS                                                                                                  \
+	(24LL * 3600 * 1000) /* of the last finished piece of a long text; tries are at most an hour apart */
 #define SIDE_RETRY_MS 200
 
 struct runner {
 	struct context *ctx;
 	struct http *http;
-	struct call call;
-	struct outcome out;
+	struct attempt attempt;
 	struct audio audio;
 	struct side side;
+	struct task *task;	    /* at hand */
+	struct outcome_facts facts; /* of it */
 	uint64_t random;
 	pthread_mutex_t lock; /* guards the next two, which crew_log reads */
 	char doing[JOB_ID_MAX + 1];
@@ -54,8 +58,7 @@ struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *er
 
 		r->ctx = ctx;
 		r->side.address = &ctx->address;
-		call_init(&r->call);
-		outcome_init(&r->out);
+		attempt_init(&r->attempt, ctx->api);
 		audio_init(&r->audio, ctx->settings, &r->side);
 		pthread_mutex_init(&r->lock, NULL);
 		r->random = (uint64_t)clock_mono_us() * 2654435761u + c->n;
@@ -76,8 +79,7 @@ void crew_free(struct crew *c)
 		struct runner *r = &c->runners[i];
 
 		http_free(r->http);
-		call_release(&r->call);
-		outcome_release(&r->out);
+		attempt_release(&r->attempt);
 		side_close(&r->side);
 		pthread_mutex_destroy(&r->lock);
 	}
@@ -158,6 +160,8 @@ static void finish(struct task *t, const struct outcome *out, const struct outco
 	facts.queue = line_queue(t->line);
 	facts.worker = worker;
 	facts.finished_at_ms = clock_real_ms();
+	job_billed(&t->job, &facts.billed);
+	units_add(&facts.billed, &t->billed);
 	t->how = *t->job.id ? SETTLE_RESULT : SETTLE_DEAD;
 	t->outcome = counted_as;
 	t->body.max = t->dead.max = SIZE_MAX / 4; /* what goes in is bounded by max_job_bytes and max_response_bytes */
@@ -186,21 +190,27 @@ static void finish_cancelled(struct runner *r, struct task *t, const struct outc
 {
 	const char *service = t->job.type->service;
 
-	outcome_clear(&r->out);
-	fault_set(&r->out.fault, "CancelledError", 0, "the job was cancelled");
-	r->out.fault.service = service;
-	r->out.kind = OUTCOME_FAILED;
-	finish(t, &r->out, facts, "cancelled", false);
+	outcome_clear(&r->attempt.out);
+	fault_set(&r->attempt.out.fault, "CancelledError", 0, "the job was cancelled");
+	r->attempt.out.fault.service = service;
+	r->attempt.out.kind = OUTCOME_FAILED;
+	finish(t, &r->attempt.out, facts, "cancelled", false);
 }
 
-static void retry(struct runner *r, struct task *t, int64_t attempts)
+/* A try that finished a piece was worth something, so it does not count. */
+static void retry(struct runner *r, struct task *t)
 {
+	int64_t attempts = r->facts.attempts - (r->attempt.finished_pieces > 0 ? 1 : 0);
+	struct units billed;
+
+	job_billed(&t->job, &billed);
+	units_add(&billed, &t->billed);
 	t->how = SETTLE_LATER;
 	t->outcome = "retried";
-	t->number = outcome_retry_delay_ms(attempts, r->out.retry_after_ms, random01(r));
+	t->number = outcome_retry_delay_ms(attempts > 0 ? attempts : 1, r->attempt.out.retry_after_ms, random01(r));
 	t->body.max = SIZE_MAX / 4;
 	buf_clear(&t->body);
-	job_with_attempt(&t->job, attempts, &t->body);
+	job_with_attempt(&t->job, attempts, &billed, &t->body);
 	log_event(LOG_DEBUG, "job tried again later", "queue", line_queue(t->line), "job", t->job.id, "attempts",
 		  log_int(attempts), "in_ms", log_int(t->number), NULL);
 }
@@ -238,11 +248,11 @@ static bool settled_before_call(struct runner *r, struct task *t, struct outcome
 	int64_t now = context_now_ms(r->ctx);
 
 	if (t->bad) {
-		struct fault swap = r->out.fault;
+		struct fault swap = r->attempt.out.fault;
 
-		r->out.fault = t->fault;
+		r->attempt.out.fault = t->fault;
 		t->fault = swap;
-		fail(t, &r->out, facts);
+		fail(t, &r->attempt.out, facts);
 		return true;
 	}
 	if (t->cancelled) {
@@ -251,11 +261,11 @@ static bool settled_before_call(struct runner *r, struct task *t, struct outcome
 	}
 	/* Only what was not started expires: a job between two tries has been. */
 	if (facts->attempts == 0 && job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
-		r->out.fault.service = t->job.type->service;
-		fault_set(&r->out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld",
+		r->attempt.out.fault.service = t->job.type->service;
+		fault_set(&r->attempt.out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld",
 			  (long long)t->job.number[JOB_EXPIRES_AT_MS]);
-		r->out.kind = OUTCOME_FAILED;
-		finish(t, &r->out, facts, "expired", false);
+		r->attempt.out.kind = OUTCOME_FAILED;
+		finish(t, &r->attempt.out, facts, "expired", false);
 		return true;
 	}
 	if (job_has(&t->job, JOB_NOT_BEFORE_MS) && now < t->job.number[JOB_NOT_BEFORE_MS]) {
@@ -299,23 +309,6 @@ static void unmark_sent(struct runner *r, struct task *t)
 		side_close(&r->side);
 }
 
-/* A request that went out under hold is not sent again, unless the answer says that nothing was done. */
-static void apply_hold(struct runner *r, struct task *t, const struct http_response *resp)
-{
-	bool nothing_done = resp->end == HTTP_BODY_FAILED || /* it was never sent whole */
-			    (resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 ||
-							    strstr(buf_cstr(&r->out.fault.message), "is locked")));
-
-	if (!job_holds(&t->job) || !resp->sent || r->out.kind == OUTCOME_SUCCEEDED || nothing_done)
-		return;
-	r->out.kind = OUTCOME_FAILED;
-	if (resp->end == HTTP_ANSWERED)
-		return;
-	fault_set(&r->out.fault, "UnknownOutcomeError", 0,
-		  "no answer came (%s); whether the request was carried out is unknown, and the job says hold",
-		  resp->fault);
-}
-
 static void add_to_result(struct buf *result, const char *name, const char *value, size_t len)
 {
 	result->len--; /* the closing brace */
@@ -333,7 +326,7 @@ static bool stage(struct runner *r, struct task *t)
 
 	line_worker_id(t->line, t->generation, worker);
 	key_stage(line_keys(t->line), worker, t->slot, key);
-	while (audio_stage(&r->side, key, &r->out.audio, STAGE_TTL_MS, &err)) {
+	while (audio_stage(&r->side, key, &r->attempt.out.audio, STAGE_TTL_MS, &err)) {
 		if (r->ctx->phase >= PHASE_ABORT)
 			return false;
 		/* That Redis is lost the line tells; a refusal of this very key only we see. */
@@ -355,24 +348,24 @@ static bool deliver_audio(struct runner *r, struct task *t)
 	char key[KEY_MAX];
 	struct buf text;
 
-	if (r->out.audio.len == 0 || !*t->job.id)
+	if (r->attempt.out.audio.len == 0 || !*t->job.id)
 		return true;
 	if (strcmp(job_string(&t->job, JOB_OUTPUT, "key"), "key") == 0) {
 		if (!stage(r, t))
 			return false;
 		t->audio = true;
-		add_to_result(&r->out.result, "audio_key", key, key_audio(line_keys(t->line), t->job.id, key));
+		add_to_result(&r->attempt.out.result, "audio_key", key, key_audio(line_keys(t->line), t->job.id, key));
 		return true;
 	}
 	text = BUF_INIT((size_t)r->ctx->settings->max_job_bytes);
-	base64_encode(&text, r->out.audio.ptr, r->out.audio.len);
+	base64_encode(&text, r->attempt.out.audio.ptr, r->attempt.out.audio.len);
 	if (text.failed) {
-		r->out.kind = OUTCOME_FAILED;
-		fault_set(&r->out.fault, "TTSGenerationError", 400,
+		r->attempt.out.kind = OUTCOME_FAILED;
+		fault_set(&r->attempt.out.fault, "TTSGenerationError", 400,
 			  "audio of %zu bytes is too large for output base64 (max_job_bytes); use output key",
-			  r->out.audio.len);
+			  r->attempt.out.audio.len);
 	} else {
-		add_to_result(&r->out.result, "audio_base64", text.ptr, text.len);
+		add_to_result(&r->attempt.out.result, "audio_base64", text.ptr, text.len);
 	}
 	buf_release(&text);
 	return true;
@@ -385,101 +378,221 @@ static void undelivered(struct runner *r, struct task *t, const struct outcome_f
 		put_back(t);
 		return;
 	}
-	fault_set(&r->out.fault, "UnknownOutcomeError", 0,
+	fault_set(&r->attempt.out.fault, "UnknownOutcomeError", 0,
 		  "the answer came, but Redis did not take its audio before the stop, and the job says hold");
-	fail(t, &r->out, facts);
+	fail(t, &r->attempt.out, facts);
 }
 
-/* Makes the call and judges it. */
-static void call_api(struct runner *r, struct task *t, struct outcome_facts *facts)
-{
-	int64_t attempts = job_number(&t->job, JOB_ATTEMPT, 0) + 1;
-	struct http_response resp;
-	bool audio_lost;
+/* --- Calls and pieces, for attempt_make(). ------------------------------------------------------------------------------ */
 
-	r->call.request.timeout_ms = timeout_ms(r, t);
-	if (job_holds(&t->job)) {
-		r->call.request.fresh_connection = true;
+static void count_billed(struct runner *r, struct task *t, const struct units *sent)
+{
+	units_add(&t->billed, sent);
+	for (int i = 0; i < UNITS; i++)
+		if (sent->n[i] > 0)
+			r->ctx->billed[t->job.type->kind][i] += sent->n[i];
+}
+
+static enum attempt_end make_call(void *ctx, struct call *call, struct http_response *resp)
+{
+	struct runner *r = ctx;
+	struct task *t = r->task;
+	bool holds = job_holds(&t->job), audio_lost;
+
+	if (t->cancelled)
+		return ATTEMPT_CANCELLED;
+	if (r->ctx->phase >= PHASE_DRAIN)
+		return ATTEMPT_BACK;
+	call->request.timeout_ms = timeout_ms(r, t);
+	if (holds) {
+		call->request.fresh_connection = true;
 		if (mark_sent(r, t)) {
-			put_back_for_redis(t);
-			return;
+			nap();
+			return ATTEMPT_BACK;
 		}
 	}
-	/* Where the lease may have run out the job may be running elsewhere, and a mark made after that was not seen by whoever took it. The phase is looked at after the handle was
-	 * made fit again, so that an abort of all calls is not missed. */
+	/* Where the lease may have run out the job may be running elsewhere, and a mark made after that was not seen by whoever took it. The phase
+	 * is looked at after the handle was made fit again, so that an abort of all calls is not missed. */
 	if (!line_begin_call(t->line, t, r->http) || r->ctx->phase >= PHASE_ABORT) {
-		if (job_holds(&t->job))
+		if (holds)
 			unmark_sent(r, t);
-		put_back(t);
-		return;
+		return ATTEMPT_BACK;
 	}
-	facts->started_at_ms = clock_real_ms();
-	facts->attempts = attempts;
+	if (r->facts.started_at_ms == 0)
+		r->facts.started_at_ms = clock_real_ms();
+	r->facts.attempts = job_number(&t->job, JOB_ATTEMPT, 0) + 1;
 	fault_point("call:before");
-	http_perform(r->http, &r->call.request, &resp);
+	http_perform(r->http, &call->request, resp);
 	fault_point("call:after");
+	if (resp->sent)
+		count_billed(r, t, &call->units);
 	/* Redis was lost in the middle of the audio: the request never went out whole, and that is no try of the job's. */
-	audio_lost = resp.end == HTTP_BODY_FAILED && r->audio.lost;
-	if (job_holds(&t->job) && (!resp.sent || audio_lost))
+	audio_lost = resp->end == HTTP_BODY_FAILED && r->audio.lost;
+	if (holds && (!resp->sent || audio_lost))
 		unmark_sent(r, t);
-	facts->api_ms = resp.elapsed_ms;
-	if (resp.end == HTTP_ABORTED && t->cancelled) {
-		finish_cancelled(r, t, facts);
-		return;
+	r->facts.api_ms += resp->elapsed_ms;
+	if (resp->end == HTTP_ABORTED && t->cancelled)
+		return ATTEMPT_CANCELLED;
+	if (audio_lost || (resp->end == HTTP_ABORTED && !(holds && resp->sent)))
+		return ATTEMPT_BACK;
+	return ATTEMPT_JUDGED;
+}
+
+static enum piece_found get_piece(void *ctx, const char *name, struct buf *out)
+{
+	struct runner *r = ctx;
+	struct reply *reply = NULL;
+	struct error err = {0};
+	char key[KEY_MAX];
+	const char *bytes;
+	size_t n = 0;
+
+	if (!*r->task->job.id)
+		return PIECE_UNKNOWN;
+	key_pieces(line_keys(r->task->line), r->task->job.id, key);
+	fault_point("piece:look");
+	if (side_open(&r->side, &err) || redis_call(r->side.r, &reply, &err, "HGET %s %s", key, name)) {
+		if (err.code == ERR_REFUSED)
+			return PIECE_UNKNOWN;
+		side_close(&r->side);
+		nap();
+		return PIECE_NO_STORE;
 	}
-	if (audio_lost || (resp.end == HTTP_ABORTED && !(job_holds(&t->job) && resp.sent))) {
-		put_back(t);
-		return;
+	bytes = reply_bytes(reply, &n);
+	buf_add(out, bytes ? bytes : "", n);
+	reply_free(reply);
+	return n > 0 && !out->failed ? PIECE_FOUND : PIECE_UNKNOWN;
+}
+
+static int store_piece(struct runner *r, const char *key, const char *name, const struct buf *piece, struct error *err)
+{
+	struct redis_args args = {0};
+	struct reply *reply = NULL;
+	int rc = side_open(&r->side, err);
+
+	if (rc == 0) {
+		redis_args_script(&args, r->side.r, SCRIPT_PIECE);
+		redis_arg_int(&args, 1);
+		redis_arg_str(&args, key);
+		redis_arg_str(&args, name);
+		redis_arg(&args, piece->ptr, piece->len);
+		redis_arg_int(&args, PIECES_TTL_MS);
+		fault_point("piece:before");
+		rc = redis_run(r->side.r, &args, &reply, err);
+		fault_point("piece:after");
 	}
-	api_read(r->ctx->api, &t->job, &resp, &r->out);
-	apply_hold(r, t, &resp);
-	if (r->out.kind == OUTCOME_RETRY && t->cancelled)
-		finish_cancelled(r, t, facts);
-	else if (r->out.kind == OUTCOME_RETRY && attempts < max_attempts(r, t))
-		retry(r, t, attempts);
-	else if (r->out.kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
-		undelivered(r, t, facts);
-	else if (r->out.kind == OUTCOME_SUCCEEDED)
-		finish(t, &r->out, facts, "succeeded", false);
+	reply_free(reply);
+	redis_args_release(&args);
+	if (rc && err->code != ERR_REFUSED)
+		side_close(&r->side);
+	return rc;
+}
+
+/* Waits for Redis as long as it takes: this piece has been paid for. */
+static bool put_piece(void *ctx, const char *name, const struct buf *piece)
+{
+	struct runner *r = ctx;
+	struct task *t = r->task;
+	struct error err = {0};
+	char key[KEY_MAX];
+
+	if (!*t->job.id)
+		return true;
+	key_pieces(line_keys(t->line), t->job.id, key);
+	while (store_piece(r, key, name, piece, &err)) {
+		/* This very key is of a wrong type: what is in memory still makes a whole. */
+		if (err.code == ERR_REFUSED) {
+			log_event(LOG_WARN, "piece not kept", "queue", line_queue(t->line), "job", t->job.id, "reason",
+				  err.msg, NULL);
+			break;
+		}
+		if (r->ctx->phase >= PHASE_ABORT)
+			return false;
+		nap();
+	}
+	if (job_holds(&t->job)) /* whatever happens now, what was sent is known to be done */
+		unmark_sent(r, t);
+	return true;
+}
+
+/* --- The way of a task. ------------------------------------------------------------------------------------------------- */
+
+static void settle_judged(struct runner *r, struct task *t)
+{
+	struct outcome *out = &r->attempt.out;
+
+	if (out->kind == OUTCOME_RETRY && t->cancelled)
+		finish_cancelled(r, t, &r->facts);
+	else if (out->kind == OUTCOME_RETRY &&
+		 (r->facts.attempts < max_attempts(r, t) || r->attempt.finished_pieces > 0))
+		retry(r, t);
+	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
+		undelivered(r, t, &r->facts);
+	else if (out->kind == OUTCOME_SUCCEEDED)
+		finish(t, out, &r->facts, "succeeded", false);
 	else
-		fail(t, &r->out, facts);
+		fail(t, out, &r->facts);
+}
+
+static void attempt_task(struct runner *r, struct task *t)
+{
+	const struct attempt_host host = {.call = make_call, .get_piece = get_piece, .put_piece = put_piece, .ctx = r};
+
+	bool pieces = api_pieces(&r->attempt.call) > 0;
+
+	if (pieces) { /* a try also where all of them are kept from earlier ones */
+		r->facts.attempts++;
+		r->facts.started_at_ms = clock_real_ms();
+	}
+	switch (attempt_make(&r->attempt, &t->job, &host)) {
+	case ATTEMPT_BACK:
+		put_back(t);
+		break;
+	case ATTEMPT_CANCELLED:
+		finish_cancelled(r, t, &r->facts);
+		break;
+	case ATTEMPT_JUDGED:
+		settle_judged(r, t);
+		break;
+	}
+	t->forget_pieces = pieces && !t->has_dead; /* else they serve when it is tried again */
 }
 
 static void run_task(struct runner *r, struct task *t)
 {
-	struct outcome_facts facts = {0};
+	struct outcome *out = &r->attempt.out;
 	struct error err = {0};
 
 	task_parse(t);
-	outcome_clear(&r->out);
-	facts.attempts = job_number(&t->job, JOB_ATTEMPT, 0);
+	outcome_clear(out);
+	r->task = t;
+	r->facts = (struct outcome_facts){.attempts = job_number(&t->job, JOB_ATTEMPT, 0)};
 	if (r->ctx->phase >= PHASE_DRAIN) {
 		put_back(t);
 		return;
 	}
-	if (settled_before_call(r, t, &facts))
+	if (settled_before_call(r, t, &r->facts))
 		return;
-	if (api_build(r->ctx->api, &t->job, &r->call, &r->out)) {
-		fail(t, &r->out, &facts);
+	if (api_build(r->ctx->api, &t->job, &r->attempt.call, out)) {
+		fail(t, out, &r->facts);
 		return;
 	}
-	if (r->call.wants_audio) {
-		switch (audio_open(&r->audio, line_keys(t->line), &t->job, &r->call, &r->out, &err)) {
-		case AUDIO_FAULT:
-			fail(t, &r->out, &facts);
-			audio_close(&r->audio);
-			return;
-		case AUDIO_NO_REDIS:
-			put_back_for_redis(t);
-			audio_close(&r->audio);
-			return;
-		case AUDIO_READY:
-			break;
-		}
+	if (!r->attempt.call.wants_audio) {
+		attempt_task(r, t);
+		return;
 	}
-	call_api(r, t, &facts);
-	if (r->call.wants_audio)
-		audio_close(&r->audio);
+	switch (audio_open(&r->audio, line_keys(t->line), &t->job, &r->attempt.call, out, &err)) {
+	case AUDIO_FAULT:
+		fail(t, out, &r->facts);
+		break;
+	case AUDIO_NO_REDIS:
+		put_back_for_redis(t);
+		break;
+	case AUDIO_READY:
+		attempt_task(r, t);
+		break;
+	}
+	audio_close(&r->audio);
 }
 
 static void tell(struct runner *r, const char *id)

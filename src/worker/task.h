@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/units.h"
 #include "job/job.h"
 #include "queue/turn.h"
 
@@ -41,6 +42,8 @@ struct task {
 	const char *outcome; /* static */
 	bool audio;
 	bool has_dead;
+	bool forget_pieces;
+	struct units billed; /* what was sent in this run, until it is counted */
 	struct buf body;
 	struct buf dead;
 	int64_t number;

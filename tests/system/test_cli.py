@@ -521,11 +521,12 @@ def test_stats_counts_everything(system, cli):
     queues = [json.loads(line) for line in done.lines]
     assert done.code == 0 and [q["queue"] for q in queues] == ["translate", "transcribe", "synthesize", "taskingai"]
     assert queues[0] == {"queue": "translate", "paused": False, "paused_until_ms": None, "ready": 3, "delayed": 2, "running": 2, "dead": 1, "workers": 1,
-                         "succeeded": 1000, "failed": 7, "retried": 3, "fenced": 2, "cancelled": 0, "expired": 1, "cached": 0}
+                         "succeeded": 1000, "failed": 7, "retried": 3, "fenced": 2, "cancelled": 0, "expired": 1, "cached": 0,
+                         "requests": 0, "characters": 0, "audio_seconds": 0, "tokens": 0}
     assert queues[1]["paused"] and queues[1]["ready"] == 0
     table = [line.split("\t") for line in cli("stats").lines]
     assert table[0][:7] == ["queue", "state", "ready", "delayed", "running", "dead", "workers"]
-    assert table[1] == ["translate", "running", "3", "2", "2", "1", "1", "1000", "7", "3", "2", "0", "1", "0"]
+    assert table[1] == ["translate", "running", "3", "2", "2", "1", "1", "1000", "7", "3", "2", "0", "1", "0", "0", "0", "0", "0"]
     assert table[2][:3] == ["transcribe", "paused", "0"] and queues[1]["paused_until_ms"] is None
     system.redis.pexpire("adwuma:{transcribe}:paused", 600000)
     assert re.fullmatch(r"transcribe	paused (10m|9m5\ds)	0	.*", cli("stats").lines[2])

@@ -18,10 +18,12 @@ POINTS = {
     "tick:before": (1, 4), "tick:after": (1, 4), "call:before": (1, 20), "call:after": (1, 20), "mark:before": (1, 5), "mark:after": (1, 5),
     "audio:before": (1, 5), "audio:after": (1, 5), "stage:before": (1, 5), "stage:after": (1, 5), "reap:before": (1, 2), "reap:after": (1, 2),
     "leave:before": (1,), "leave:after": (1,), "audit:before": (1, 2), "cancel:before": (1,), "cancel:after": (1,), "unmark:before": (),
+    "piece:look": (1, 5), "piece:before": (1, 5), "piece:after": (1, 5),
 }
 JOBS = 210
 Q = "adwuma:{translate}:"
-SHAPES = [{"text": "plain"}, {"text": "again stub(status=500,retry_after=0,times=1)"}, {"text": ""}, {"type": "synthesize", "text": "say", "language": "twi"},
+LONG = "It is long. " * 100 + "again stub(status=500,retry_after=0,times=1)"
+SHAPES = [{"text": "plain"}, {"text": LONG}, {"text": ""}, {"type": "synthesize", "text": "say", "language": "twi"},
           {"text": "careful", "if_unsure": "hold"}, {"text": "told", "reply": "all"}, {"type": "transcribe", "audio_key": Q + "audio:in"}]
 SLOW = ["slow0", "slow1", "slow2"]
 

@@ -132,7 +132,7 @@ def test_attempts_and_job_survive_a_restart(system):
     until(lambda: system.redis.zcard("adwuma:{translate}:delayed"), what="job is delayed")
     first.stop()
     assert system.redis.zrange("adwuma:{translate}:delayed", 0, -1)[0].decode() == \
-        '{ "id" : "r",  "text":"\\u0041 stub(status=500,retry_after=3,times=1)", "unknown" : 9007199254740993 ,"attempt":1}'
+        '{ "id" : "r",  "text":"\\u0041 stub(status=500,retry_after=3,times=1)", "unknown" : 9007199254740993 ,"billed":{"request":1,"character":40},"attempt":1}'
     system.worker()
     assert system.result("translate", "r")["attempts"] == 2
 

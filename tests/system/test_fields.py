@@ -139,7 +139,7 @@ def test_sixteen_mebibytes_are_taken(system):
 
 # --- Results. ---------------------------------------------------------------------------------------------------------------
 
-KINDS = {"id": str, "queue": str, "type": str, "status": str, "attempts": int, "started_at_ms": int, "finished_at_ms": int, "api_ms": (int, float), "cached": bool, "worker": str}
+KINDS = {"id": str, "queue": str, "type": str, "status": str, "attempts": int, "started_at_ms": int, "finished_at_ms": int, "api_ms": (int, float), "cached": bool, "worker": str, "billed": dict}
 
 
 def test_fields_of_results(system):

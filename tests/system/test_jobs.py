@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-WHOLE = {"id", "queue", "type", "status", "attempts", "enqueued_at_ms", "started_at_ms", "finished_at_ms", "api_ms", "cached", "worker"}
+WHOLE = {"id", "queue", "type", "status", "attempts", "enqueued_at_ms", "started_at_ms", "finished_at_ms", "api_ms", "cached", "worker", "billed"}
 
 
 @pytest.mark.core

@@ -550,9 +550,9 @@ def test_watch_in_blocks(system, cli):
     p = watch(cli)
     block = [p.stdout.readline().decode().rstrip("\n") for _ in range(3)]
     head, row = block[0].split("\t"), block[1].split("\t")
-    assert head[0] == "queue" and head[14:] == [n + "/s" for n in head[7:14]] and row[:2] == ["translate", "running"] and block[2] == "" and row[14:] == ["-"] * 7
+    assert head[0] == "queue" and head[18:] == [n + "/s" for n in head[7:18]] and row[:2] == ["translate", "running"] and block[2] == "" and row[18:] == ["-"] * 11
     block = [p.stdout.readline().decode().rstrip("\n") for _ in range(3)]
-    assert block[1].split("\t")[14:] == ["0.0"] * 7
+    assert block[1].split("\t")[18:] == ["0.0"] * 11
     p.send_signal(signal.SIGTERM)
     p.communicate()
     assert p.returncode == 0

@@ -2,6 +2,7 @@
  *
  * Reading jobs, putting them back, results and retry delays. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -358,7 +359,7 @@ START_TEST(attempt_is_set_and_nothing_else)
 	int64_t n = 0;
 
 	parse(attempts[_i].before);
-	job_with_attempt(&job, 3, &out);
+	job_with_attempt(&job, 3, &(struct units){{0}}, &out);
 	ck_assert_str_eq(out.ptr, attempts[_i].after);
 	text = (struct span){out.ptr, out.len};
 	ck_assert_int_eq(json_scan(text.ptr, text.len, NULL, NULL, NULL), JSON_OK);
@@ -369,10 +370,57 @@ START_TEST(attempt_is_set_and_nothing_else)
 }
 END_TEST
 
+/* Of what a worker wrote itself nothing is left but the newest, and what it adds counts for no bound. */
+START_TEST(billed_is_carried_along)
+{
+	struct buf out = BUF_INIT(1000), again = BUF_INIT(1000);
+	struct units sent = {{1, 12, 0, 0}}, before;
+
+	parse("{\"id\":\"a\", \"billed\" : {\"request\":7} ,\"text\":\"x\"}");
+	job_with_attempt(&job, 1, &sent, &out);
+	ck_assert_str_eq(out.ptr,
+			 "{\"id\":\"a\", \"text\":\"x\",\"billed\":{\"request\":1,\"character\":12},\"attempt\":1}");
+	job_release(&job);
+	ck_assert_int_eq(job_parse(&job, out.ptr, out.len, "translate", strlen("{\"id\":\"a\", \"text\":\"x\"}"),
+				   &fault),
+			 0);
+	job_billed(&job, &before);
+	ck_assert(before.n[UNIT_REQUEST] == 1 && before.n[UNIT_CHARACTER] == 12 && before.n[UNIT_TOKEN] == 0);
+	units_add(&before, &sent);
+	job_with_attempt(&job, 2, &before, &again);
+	ck_assert_str_eq(again.ptr,
+			 "{\"id\":\"a\", \"text\":\"x\",\"billed\":{\"request\":2,\"character\":24},\"attempt\":2}");
+	buf_release(&out);
+	buf_release(&again);
+}
+END_TEST
+
+/* A producer's own field of that name does no harm. */
+START_TEST(billed_of_another_shape_counts_as_none)
+{
+	static const char *const shapes[] = {"\"x\"", "[1]",
+					     "{\"request\":-1,\"character\":\"5\",\"token\":1e300,\"other\":1}", "true",
+					     "7"};
+	char text[200];
+	struct units before;
+
+	snprintf(text, sizeof text, "{\"id\":\"a\",\"text\":\"x\",\"billed\":%s}", shapes[_i]);
+	ck_assert_int_eq(job_parse(&job, text, strlen(text), "translate", 1000, &fault), 0);
+	job_billed(&job, &before);
+	for (int i = 0; i < UNITS; i++)
+		ck_assert_int_eq(before.n[i], 0);
+}
+END_TEST
+
 START_TEST(a_result_has_the_contracts_shape)
 {
-	struct outcome_facts facts = {
-		.queue = "q", .worker = "w", .attempts = 2, .started_at_ms = 5, .finished_at_ms = 6, .api_ms = 0.8};
+	struct outcome_facts facts = {.queue = "q",
+				      .worker = "w",
+				      .attempts = 2,
+				      .started_at_ms = 5,
+				      .finished_at_ms = 6,
+				      .api_ms = 0.8,
+				      .billed = {{2, 0, 0, 0}}};
 	struct buf out = BUF_INIT(10000);
 	struct outcome o;
 
@@ -384,7 +432,7 @@ START_TEST(a_result_has_the_contracts_shape)
 	ck_assert_str_eq(
 		out.ptr,
 		"{\"id\":\"a\",\"queue\":\"q\",\"type\":\"translate\",\"status\":\"succeeded\",\"result\":{\"text\":\"y\"},\"attempts\":2,\"enqueued_at_ms\":4,"
-		"\"started_at_ms\":5,\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\",\"traceparent\":\"00-1\"}");
+		"\"started_at_ms\":5,\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\",\"billed\":{\"request\":2},\"traceparent\":\"00-1\"}");
 	buf_clear(&out);
 	parse("{\"id\":\"a\",\"text\":7}");
 	o.kind = OUTCOME_FAILED;
@@ -397,7 +445,7 @@ START_TEST(a_result_has_the_contracts_shape)
 		out.ptr,
 		"{\"id\":\"a\",\"queue\":\"q\",\"type\":\"translate\",\"status\":\"failed\",\"error\":{\"type\":\"APIError\",\"message\":\"down \\\"now\\\"\",\"status_code\":503,"
 		"\"code\":null,\"details\":[],\"activity_id\":null,\"retryable\":true,\"service\":\"khaya\"},\"attempts\":2,\"enqueued_at_ms\":null,\"started_at_ms\":null,"
-		"\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\"}");
+		"\"finished_at_ms\":6,\"api_ms\":0.8,\"cached\":false,\"worker\":\"w\",\"billed\":{\"request\":2}}");
 	outcome_release(&o);
 	buf_release(&out);
 }
@@ -455,6 +503,8 @@ int main(void)
 	tcase_add_test(t, decoded_strings_stay_where_they_are);
 	tcase_add_test(t, types_have_the_contracts_times);
 	tcase_add_loop_test(t, attempt_is_set_and_nothing_else, 0, sizeof attempts / sizeof *attempts);
+	tcase_add_test(t, billed_is_carried_along);
+	tcase_add_loop_test(t, billed_of_another_shape_counts_as_none, 0, 5);
 	tcase_add_test(t, a_result_has_the_contracts_shape);
 	tcase_add_test(t, a_long_message_is_cut_at_a_character);
 	tcase_add_test(t, delays_are_those_of_the_formula);

@@ -587,7 +587,7 @@ START_TEST(the_wire_sees_what_the_sdk_sends)
 	ck_assert_int_eq(api_build(to_local, &job, &request_of, &out), 0);
 	ck_assert_int_eq(request_of.wants_audio, job.type->kind == JOB_TRANSCRIBE);
 	if (request_of.wants_audio) {
-		api_set_audio_head(&request_of, "RIFF....WAVE", 12);
+		api_set_audio_head(&request_of, "RIFF....WAVE", 12, 12);
 		request_of.request.body = "RIFF....WAVE";
 		request_of.request.body_len = 12;
 	}

@@ -148,7 +148,7 @@ START_TEST(a_refused_job_has_its_result)
 	snprintf(
 		expected, sizeof expected,
 		"{\"id\":\"a\",\"queue\":\"q\",\"type\":%s,\"status\":\"failed\",\"error\":%s,\"attempts\":0,\"enqueued_at_ms\":null,\"started_at_ms\":null,"
-		"\"finished_at_ms\":6,\"api_ms\":0,\"cached\":false,\"worker\":\"w\"%s%s}",
+		"\"finished_at_ms\":6,\"api_ms\":0,\"cached\":false,\"worker\":\"w\",\"billed\":{}%s%s}",
 		odd[_i].type, error.ptr, odd[_i].trace ? ",\"traceparent\":" : "", odd[_i].trace ? odd[_i].trace : "");
 	ck_assert_str_eq(out.ptr, expected);
 	buf_release(&error);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One try at a job: its call, or for a text over the API's limit one call for each piece that is not done yet, in order, joined at the end.
+ * What surrounds a call, and where finished pieces are kept, is the host's: a worker keeps them in Redis, the command line in memory alone.
+ *
+ * Ownership: an attempt belongs to one thread and is used for one job after the other. */
+#ifndef ADWUMA_EXEC_ATTEMPT_H
+#define ADWUMA_EXEC_ATTEMPT_H
+
+#include "api/api.h"
+
+enum attempt_end {
+	ATTEMPT_JUDGED,	   /* out says what came of it */
+	ATTEMPT_BACK,	   /* it could not go on for no fault of the job's: a stop, a lease, Redis */
+	ATTEMPT_CANCELLED, /* its producer no longer wants it */
+};
+
+enum piece_found { PIECE_FOUND, PIECE_UNKNOWN, PIECE_NO_STORE };
+
+struct attempt_host {
+	/* Makes call->request, after it has set its time limit: ATTEMPT_JUDGED with the response, or why none was made or none counts. */
+	enum attempt_end (*call)(void *ctx, struct call *call, struct http_response *resp);
+	/* A finished piece by its name, appended to out. NULL: none are kept. */
+	enum piece_found (*get_piece)(void *ctx, const char *name, struct buf *out);
+	/* Keeps a piece that has just been paid for, however long that takes. False: the service ends. NULL like get_piece. */
+	bool (*put_piece)(void *ctx, const char *name, const struct buf *piece);
+	void *ctx;
+};
+
+struct attempt {
+	const struct api *api; /* borrowed */
+	struct call call;      /* built by api_build() */
+	struct outcome out;
+	unsigned finished_pieces; /* in this very try: it has been worth something */
+};
+
+void attempt_init(struct attempt *a, const struct api *api);
+void attempt_release(struct attempt *a);
+
+/* After api_build() said 0 and the audio, where it wants any, is opened. */
+enum attempt_end attempt_make(struct attempt *a, struct job *job, const struct attempt_host *host);
+
+#endif
