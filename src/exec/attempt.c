@@ -22,6 +22,24 @@ void attempt_release(struct attempt *a)
 	outcome_release(&a->out);
 }
 
+int64_t attempt_timeout_ms(const struct job *job, const struct settings *s, const struct queue_settings *queue)
+{
+	if (job_has(job, JOB_TIMEOUT_MS))
+		return job->number[JOB_TIMEOUT_MS];
+	if (queue && queue->timeout_ms > 0)
+		return queue->timeout_ms;
+	return s->khaya_timeout > 0 ? s->khaya_timeout * 1000 : job->type->timeout_ms;
+}
+
+int64_t attempts_allowed(const struct job *job, const struct settings *s, const struct queue_settings *queue)
+{
+	if (job_has(job, JOB_MAX_ATTEMPTS))
+		return job->number[JOB_MAX_ATTEMPTS];
+	if (s->khaya_retry_attempts > 0)
+		return s->khaya_retry_attempts;
+	return queue && queue->max_attempts > 0 ? queue->max_attempts : s->max_attempts;
+}
+
 /* Under hold a request that went out is not sent again, unless the answer says that nothing was done. */
 static void apply_hold(struct outcome *out, struct job *job, const struct http_response *resp)
 {

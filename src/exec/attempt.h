@@ -37,6 +37,11 @@ struct attempt {
 void attempt_init(struct attempt *a, const struct api *api);
 void attempt_release(struct attempt *a);
 
+/* How long one of its calls may take, and how often it may be tried: what the job says, else the queue's settings (NULL: it has none), else the
+ * general ones. */
+int64_t attempt_timeout_ms(const struct job *job, const struct settings *s, const struct queue_settings *queue);
+int64_t attempts_allowed(const struct job *job, const struct settings *s, const struct queue_settings *queue);
+
 /* After api_build() said 0 and the audio, where it wants any, is opened. */
 enum attempt_end attempt_make(struct attempt *a, struct job *job, const struct attempt_host *host);
 

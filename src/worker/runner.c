@@ -215,31 +215,6 @@ static void retry(struct runner *r, struct task *t)
 		  log_int(attempts), "in_ms", log_int(t->number), NULL);
 }
 
-/* --- What a job is allowed. --------------------------------------------------------------------------------------------- */
-
-static int64_t timeout_ms(const struct runner *r, const struct task *t)
-{
-	const struct queue_settings *q = line_queue_settings(t->line);
-	int64_t by_service_s = r->ctx->settings->khaya_timeout;
-
-	if (job_has(&t->job, JOB_TIMEOUT_MS))
-		return t->job.number[JOB_TIMEOUT_MS];
-	if (q->timeout_ms > 0)
-		return q->timeout_ms;
-	return by_service_s > 0 ? by_service_s * 1000 : t->job.type->timeout_ms;
-}
-
-static int64_t max_attempts(const struct runner *r, const struct task *t)
-{
-	const struct queue_settings *q = line_queue_settings(t->line);
-
-	if (job_has(&t->job, JOB_MAX_ATTEMPTS))
-		return t->job.number[JOB_MAX_ATTEMPTS];
-	if (r->ctx->settings->khaya_retry_attempts > 0)
-		return r->ctx->settings->khaya_retry_attempts;
-	return q->max_attempts > 0 ? q->max_attempts : r->ctx->settings->max_attempts;
-}
-
 /* --- The steps. --------------------------------------------------------------------------------------------------------- */
 
 /* Jobs that are not to be called at all: bad, too early, too late. True: t is settled. */
@@ -403,7 +378,7 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 		return ATTEMPT_CANCELLED;
 	if (r->ctx->phase >= PHASE_DRAIN)
 		return ATTEMPT_BACK;
-	call->request.timeout_ms = timeout_ms(r, t);
+	call->request.timeout_ms = attempt_timeout_ms(&t->job, r->ctx->settings, line_queue_settings(t->line));
 	if (holds) {
 		call->request.fresh_connection = true;
 		if (mark_sent(r, t)) {
@@ -524,7 +499,8 @@ static void settle_judged(struct runner *r, struct task *t)
 	if (out->kind == OUTCOME_RETRY && t->cancelled)
 		finish_cancelled(r, t, &r->facts);
 	else if (out->kind == OUTCOME_RETRY &&
-		 (r->facts.attempts < max_attempts(r, t) || r->attempt.finished_pieces > 0))
+		 (r->facts.attempts < attempts_allowed(&t->job, r->ctx->settings, line_queue_settings(t->line)) ||
+		  r->attempt.finished_pieces > 0))
 		retry(r, t);
 	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
 		undelivered(r, t, &r->facts);
