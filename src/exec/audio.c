@@ -7,16 +7,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/digest.h"
 #include "base/fault_point.h"
+#include "http/fetch.h"
 
 #define PIECE_BYTES (256 * 1024)
 #define HEAD_BYTES API_AUDIO_HEAD_BYTES
+#define STALL_S 30
 
 /* --- Reading. ----------------------------------------------------------------------------------------------------------- */
 
@@ -123,6 +127,20 @@ static enum audio_opened check_size(struct audio *a, struct job *job, struct out
 	return AUDIO_FAULT;
 }
 
+static enum audio_opened use_file(struct audio *a, struct job *job, struct call *call, struct outcome *out,
+				  const char *what)
+{
+	char head[HEAD_BYTES];
+	ssize_t got;
+
+	if (check_size(a, job, out, what) != AUDIO_READY)
+		return AUDIO_FAULT;
+	got = pread(a->fd, head, sizeof head, 0);
+	api_set_audio_head(call, head, got > 0 ? (size_t)got : 0, a->size);
+	use_source(a, call, read_file);
+	return AUDIO_READY;
+}
+
 static int open_beneath(const char *root, const char *path)
 {
 	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
@@ -157,9 +175,7 @@ static enum audio_opened open_path(struct audio *a, struct job *job, struct call
 {
 	const char *root = a->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""), *inside = path;
 	size_t n = root ? strlen(root) : 0;
-	char head[HEAD_BYTES];
 	struct stat st;
-	ssize_t got;
 
 	if (!root) {
 		api_audio_fault(job, out, "audio_path is refused: this worker has no audio_root");
@@ -182,12 +198,49 @@ static enum audio_opened open_path(struct audio *a, struct job *job, struct call
 		return AUDIO_FAULT;
 	}
 	a->size = st.st_size;
-	if (check_size(a, job, out, "the audio file") != AUDIO_READY)
+	return use_file(a, job, call, out, "the audio file");
+}
+
+/* A file that nobody else can see, and that goes with its descriptor. */
+static int open_nameless(void)
+{
+	const char *folder = getenv("TMPDIR");
+	int fd = open(folder && *folder ? folder : "/tmp", O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+
+	return fd >= 0 ? fd : memfd_create("adwuma-audio", MFD_CLOEXEC);
+}
+
+static bool takes_http(const void *settings, const char *host, size_t n)
+{
+	return settings_takes_http(settings, host, n);
+}
+
+enum audio_opened audio_fetch(struct audio *a, struct http *http, int64_t timeout_ms, struct job *job,
+			      struct call *call, struct outcome *out, bool *tried)
+{
+	struct fetch_request req = {.url = job_string(job, JOB_AUDIO_URL, ""),
+				    .allow = a->settings->audio_url_allow,
+				    .takes_http = takes_http,
+				    .ctx = a->settings,
+				    .fd = open_nameless(),
+				    .max_bytes = a->settings->max_audio_bytes,
+				    .timeout_ms = timeout_ms,
+				    .stall_s = STALL_S};
+	struct fetch_response got;
+
+	a->fd = req.fd;
+	http_fetch(http, &req, &got);
+	*tried = got.tried;
+	if (got.end == FETCH_ABORTED)
+		return AUDIO_ABORTED;
+	if (got.end != FETCH_DONE) {
+		api_audio_fault(job, out, "audio_url: %s", got.fault);
+		out->fault.retryable = got.end == FETCH_FAILED;
+		out->kind = got.end == FETCH_FAILED ? OUTCOME_RETRY : OUTCOME_FAILED;
 		return AUDIO_FAULT;
-	got = pread(a->fd, head, sizeof head, 0);
-	api_set_audio_head(call, head, got > 0 ? (size_t)got : 0, a->size);
-	use_source(a, call, read_file);
-	return AUDIO_READY;
+	}
+	a->size = got.bytes;
+	return use_file(a, job, call, out, "the audio at audio_url");
 }
 
 static enum audio_opened open_key(struct audio *a, const struct keys *keys, struct job *job, struct call *call,
@@ -269,6 +322,8 @@ enum audio_opened audio_open(struct audio *a, const struct keys *keys, struct jo
 		return open_key(a, keys, job, call, out, err);
 	if (job_has(job, JOB_AUDIO_BASE64))
 		return open_base64(a, job, call, out);
+	if (a->settings->audio_url_allow)
+		return AUDIO_ELSEWHERE;
 	api_audio_fault(job, out, "audio_url is refused: this worker takes none (audio_url_allow)");
 	return AUDIO_FAULT;
 }

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "http/ca.h"
+#include "http/drive.h"
 
 #define CONNECT_MAX_MS 30000
 #define BUFFER_BYTES 4096 /* enough for text; audio gets more */
@@ -248,7 +249,7 @@ static int on_seek(void *user, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
-static CURLcode on_ssl_ctx(CURL *easy, void *ssl_ctx, void *user)
+CURLcode drive_ssl_ctx(CURL *easy, void *ssl_ctx, void *user)
 {
 	(void)easy;
 	(void)user;
@@ -320,7 +321,7 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_SEEKDATA, h);
 	curl_easy_setopt(e, CURLOPT_CAINFO, NULL);
 	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
-	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
+	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, drive_ssl_ctx);
 	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a silent name server must not hold a call beyond its timeout */
 	if (global.no_proxy) {			     /* else libcurl asks the environment at every call */
 		curl_easy_setopt(e, CURLOPT_PROXY, "");
@@ -427,14 +428,15 @@ static int prepare(struct http *h, const struct http_request *req)
 
 /* --- A call. ------------------------------------------------------------------------------------------------------------ */
 
-/* Drives the transfer to its end. */
-static CURLcode drive(struct http *h)
+CURLcode drive(struct http *h, CURL *easy)
 {
 	int running = 1, left;
 	const CURLMsg *msg;
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 
-	if (curl_multi_add_handle(h->multi, h->easy) != CURLM_OK)
+	if (!h->multi && make_handle(h))
+		return code;
+	if (curl_multi_add_handle(h->multi, easy) != CURLM_OK)
 		return code;
 	while (running && !h->aborted) {
 		if (curl_multi_perform(h->multi, &running) != CURLM_OK)
@@ -447,7 +449,7 @@ static CURLcode drive(struct http *h)
 			code = msg->data.result;
 	if (running && h->aborted)
 		code = CURLE_ABORTED_BY_CALLBACK;
-	curl_multi_remove_handle(h->multi, h->easy);
+	curl_multi_remove_handle(h->multi, easy);
 	return code;
 }
 
@@ -530,7 +532,7 @@ void http_perform(struct http *h, const struct http_request *req, struct http_re
 		snprintf(out->fault, sizeof out->fault, "out of memory");
 		return;
 	}
-	code = drive(h);
+	code = drive(h, h->easy);
 	out->end = judge(h, code);
 	if (out->end != HTTP_ANSWERED)
 		describe(h, code, out);

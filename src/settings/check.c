@@ -25,10 +25,19 @@ static bool listed(const char *list, const char *name, size_t n)
 	return false;
 }
 
+bool settings_takes_http(const struct settings *s, const char *host, size_t n)
+{
+	static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
+
+	for (size_t i = 0; s->allow_http_loopback && i < 3; i++)
+		if (strlen(loopback[i]) == n && strncmp(host, loopback[i], n) == 0)
+			return true;
+	return n > 0 && listed(s->allow_http_hosts, host, n);
+}
+
 /* https, or plain http where a setting lets this host pass. */
 static int check_url(const struct settings *s, const char *url, struct error *err)
 {
-	static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
 	const char *host = url + 7;
 	size_t n, authority;
 
@@ -40,10 +49,7 @@ static int check_url(const struct settings *s, const char *url, struct error *er
 		n = memchr(host, '@', authority) ? 0 : *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#");
 		if (n < authority && host[n] != ':')
 			n = 0;
-		for (size_t i = 0; s->allow_http_loopback && i < 3; i++)
-			if (strlen(loopback[i]) == n && strncmp(host, loopback[i], n) == 0)
-				return 0;
-		if (n > 0 && listed(s->allow_http_hosts, host, n))
+		if (settings_takes_http(s, host, n))
 			return 0;
 	}
 	/* The value is not repeated: a password may stand in it. */

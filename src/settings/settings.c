@@ -63,7 +63,7 @@ static const struct row rows[] = {
 	{"audio_root", TEXT, AT(audio_root), NULL, NULL, 0, 0, NULL, false,
 	 "directory that audio_path is looked up in; unset: jobs with paths are refused"},
 	{"audio_url_allow", LIST, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false,
-	 "hosts that audio_url may name (not supported by this version)"},
+	 "hosts that audio_url may name: example.org, *.example.org, an address or a network, with :PORT for that one only; unset: none"},
 	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false,
 	 "where health and metrics are served: host:port, or off"},
 	{"log_level", CHOICE, AT(log_level), NULL, "info", 0, 0, "debug|info|warn|error", false,

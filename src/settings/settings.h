@@ -42,7 +42,7 @@ struct settings {
 	int64_t drain_timeout_s;
 	int64_t max_job_bytes, max_audio_bytes, max_response_bytes;
 	char *audio_root;      /* NULL: unset; else an existing directory */
-	char *audio_url_allow; /* NULL: unset */
+	char *audio_url_allow; /* NULL: unset; else a list as http/allow.h reads it */
 	char *admin_listen;
 	bool admin_listen_set; /* someone chose it: then an address in use is an error */
 	enum log_level log_level;
@@ -82,6 +82,8 @@ void settings_release(struct settings *s); /* secrets are wiped before they are 
 void settings_print(const struct settings *s, FILE *to);
 /* One block per setting: flag, environment name, default, sentence. */
 void settings_help(FILE *to);
+/* Whether a setting makes an exception for this host (n bytes, an IPv6 address in brackets): plain http will do. */
+bool settings_takes_http(const struct settings *s, const char *host, size_t n);
 /* The key that a Khaya service uses: its own, else the common one; NULL when there is none. */
 const char *settings_khaya_key(const struct settings *s, const char *own);
 

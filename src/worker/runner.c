@@ -534,15 +534,65 @@ static void attempt_task(struct runner *r, struct task *t)
 	t->forget_pieces = pieces && !t->has_dead; /* else they serve when it is tried again */
 }
 
+/* A download is a part of the try: it counts, can be cancelled and cut off as the call can. True: the audio is there; else t is settled. */
+static bool fetch_audio(struct runner *r, struct task *t)
+{
+	const int64_t began_ms = clock_real_ms();
+	enum audio_opened opened;
+	bool tried;
+
+	if (!line_begin_call(t->line, t, r->http) || r->ctx->phase >= PHASE_ABORT) {
+		put_back(t);
+		return false;
+	}
+	opened = audio_fetch(&r->audio, r->http,
+			     attempt_timeout_ms(&t->job, r->ctx->settings, line_queue_settings(t->line)), &t->job,
+			     &r->attempt.call, &r->attempt.out, &tried);
+	if (opened == AUDIO_ABORTED && !t->cancelled) {
+		put_back(t);
+		return false;
+	}
+	if (tried) {
+		r->facts.attempts = job_number(&t->job, JOB_ATTEMPT, 0) + 1;
+		r->facts.started_at_ms = began_ms;
+	}
+	if (opened == AUDIO_READY && !t->cancelled)
+		return true;
+	if (t->cancelled)
+		finish_cancelled(r, t, &r->facts);
+	else
+		settle_judged(r, t);
+	return false;
+}
+
+/* True: the job's audio is there; else t is settled. */
+static bool open_audio(struct runner *r, struct task *t)
+{
+	struct error err = {0};
+
+	switch (audio_open(&r->audio, line_keys(t->line), &t->job, &r->attempt.call, &r->attempt.out, &err)) {
+	case AUDIO_READY:
+		return true;
+	case AUDIO_ELSEWHERE:
+		return fetch_audio(r, t);
+	case AUDIO_NO_REDIS:
+		put_back_for_redis(t);
+		return false;
+	default:
+		fail(t, &r->attempt.out, &r->facts);
+		return false;
+	}
+}
+
 static void run_task(struct runner *r, struct task *t)
 {
 	struct outcome *out = &r->attempt.out;
-	struct error err = {0};
 
 	task_parse(t);
 	outcome_clear(out);
 	r->task = t;
 	r->facts = (struct outcome_facts){.attempts = job_number(&t->job, JOB_ATTEMPT, 0)};
+	r->attempt.finished_pieces = 0;
 	if (r->ctx->phase >= PHASE_DRAIN) {
 		put_back(t);
 		return;
@@ -553,22 +603,10 @@ static void run_task(struct runner *r, struct task *t)
 		fail(t, out, &r->facts);
 		return;
 	}
-	if (!r->attempt.call.wants_audio) {
+	if (!r->attempt.call.wants_audio || open_audio(r, t))
 		attempt_task(r, t);
-		return;
-	}
-	switch (audio_open(&r->audio, line_keys(t->line), &t->job, &r->attempt.call, out, &err)) {
-	case AUDIO_FAULT:
-		fail(t, out, &r->facts);
-		break;
-	case AUDIO_NO_REDIS:
-		put_back_for_redis(t);
-		break;
-	case AUDIO_READY:
-		attempt_task(r, t);
-		break;
-	}
-	audio_close(&r->audio);
+	if (r->attempt.call.wants_audio)
+		audio_close(&r->audio);
 }
 
 static void tell(struct runner *r, const char *id)

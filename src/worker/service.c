@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "http/allow.h"
 #include "pool/pool.h"
 #include "queue/turn.h"
 #include "worker/admin.h"
@@ -52,11 +53,15 @@ static int check_ca_file(const struct settings *s, const char *file, struct erro
 	return http_check_ca_file(file, err);
 }
 
-const struct settings_rule service_rules[] = {{"redis_url", check_redis_url},
-					      {"khaya_base_url", check_api_url},
-					      {"taskingai_host", check_api_url},
-					      {"api_ca_file", check_ca_file},
-					      {0}};
+static int check_url_allow(const struct settings *s, const char *list, struct error *err)
+{
+	(void)s;
+	return allow_check(list, err);
+}
+
+const struct settings_rule service_rules[] = {{"redis_url", check_redis_url},	    {"khaya_base_url", check_api_url},
+					      {"taskingai_host", check_api_url},    {"api_ca_file", check_ca_file},
+					      {"audio_url_allow", check_url_allow}, {0}};
 
 struct service {
 	struct context ctx;
