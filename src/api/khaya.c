@@ -184,8 +184,6 @@ static int build_synthesize(struct job *job, struct call *call, struct outcome *
 	}
 	if (strcmp(format, "wav") != 0)
 		return refuse(out, JOB_SYNTHESIZE, "format other than wav needs version v2 of the synthesis API");
-	if (strcmp(job_string(job, JOB_OUTPUT, "key"), "path") == 0)
-		return refuse(out, JOB_SYNTHESIZE, "output 'path' is not supported by this version; use key or base64");
 	buf_lit(&call->body, "{\"text\":");
 	add_text_of(call, job);
 	buf_lit(&call->body, ",\"language\":");

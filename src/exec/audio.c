@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * See audio.h. A path is opened beneath audio_root by openat2: the kernel refuses "..", absolute links and whatever else would lead out, at the
- * very moment of opening. */
+ * See audio.h. */
 #include "exec/audio.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/digest.h"
 #include "base/fault_point.h"
+#include "exec/beneath.h"
 #include "http/fetch.h"
 
 #define PIECE_BYTES (256 * 1024)
@@ -141,22 +139,6 @@ static enum audio_opened use_file(struct audio *a, struct job *job, struct call 
 	return AUDIO_READY;
 }
 
-static int open_beneath(const char *root, const char *path)
-{
-	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), saved;
-	long fd = -1;
-
-	if (dir < 0)
-		return -1;
-	fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
-	saved = errno;
-	close(dir);
-	errno = saved;
-	return (int)fd;
-}
-
 static const char *why_not_opened(int error)
 {
 	switch (error) {
@@ -184,7 +166,7 @@ static enum audio_opened open_path(struct audio *a, struct job *job, struct call
 	/* The whole name of a file under the root is as good as the name within it. */
 	if (strncmp(path, root, n) == 0 && (path[n] == '/' || (n > 0 && root[n - 1] == '/')))
 		inside = path + n + strspn(path + n, "/");
-	a->fd = open_beneath(root, inside);
+	a->fd = open_beneath(root, inside, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (a->fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
 		api_audio_fault(job, out, "Audio file not found: %s", path);
 		return AUDIO_FAULT;

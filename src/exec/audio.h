@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Audio on its way in (from a file under audio_root, a URL, a Redis string, or the job itself) and out (into a staged Redis string).
+ * Audio on its way in (from a file under audio_root, a URL, a Redis string, or the job itself) and out (into a staged Redis string; deliver.h does
+ * the rest).
  *
  * Large audio is never held whole: files and Redis strings are streamed in pieces while curl sends. What a URL gives goes through a file without a
  * name, in $TMPDIR or /tmp: its size and first bytes must be known before the call. Where no such file can be made, memory takes its place.

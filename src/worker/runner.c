@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "exec/attempt.h"
 #include "exec/audio.h"
+#include "exec/deliver.h"
 
 #define STAGE_TTL_MS (24LL * 3600 * 1000)     /* far longer than any commit can be late */
 #define SENT_TTL_MS (30LL * 24 * 3600 * 1000) /* far longer than all workers are away */
@@ -27,6 +28,7 @@ struct runner {
 	struct http *http;
 	struct attempt attempt;
 	struct audio audio;
+	struct deliver deliver;
 	struct side side;
 	struct task *task;	    /* at hand */
 	struct outcome_facts facts; /* of it */
@@ -60,6 +62,7 @@ struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *er
 		r->side.address = &ctx->address;
 		attempt_init(&r->attempt, ctx->api);
 		audio_init(&r->audio, ctx->settings, &r->side);
+		deliver_init(&r->deliver, ctx->settings);
 		pthread_mutex_init(&r->lock, NULL);
 		r->random = (uint64_t)clock_mono_us() * 2654435761u + c->n;
 		r->http = http_new(err);
@@ -284,14 +287,6 @@ static void unmark_sent(struct runner *r, struct task *t)
 		side_close(&r->side);
 }
 
-static void add_to_result(struct buf *result, const char *name, const char *value, size_t len)
-{
-	result->len--; /* the closing brace */
-	buf_printf(result, ",\"%s\":", name);
-	buf_json_string(result, value, len);
-	buf_char(result, '}');
-}
-
 /* Waits for Redis as long as it takes: this answer has been paid for. False: the service ends. */
 static bool stage(struct runner *r, struct task *t)
 {
@@ -321,28 +316,16 @@ static bool stage(struct runner *r, struct task *t)
 static bool deliver_audio(struct runner *r, struct task *t)
 {
 	char key[KEY_MAX];
-	struct buf text;
-
 	if (r->attempt.out.audio.len == 0 || !*t->job.id)
 		return true;
 	if (strcmp(job_string(&t->job, JOB_OUTPUT, "key"), "key") == 0) {
 		if (!stage(r, t))
 			return false;
 		t->audio = true;
-		add_to_result(&r->attempt.out.result, "audio_key", key, key_audio(line_keys(t->line), t->job.id, key));
+		deliver_note(&r->attempt.out, "audio_key", key, key_audio(line_keys(t->line), t->job.id, key));
 		return true;
 	}
-	text = BUF_INIT((size_t)r->ctx->settings->max_job_bytes);
-	base64_encode(&text, r->attempt.out.audio.ptr, r->attempt.out.audio.len);
-	if (text.failed) {
-		r->attempt.out.kind = OUTCOME_FAILED;
-		fault_set(&r->attempt.out.fault, "TTSGenerationError", 400,
-			  "audio of %zu bytes is too large for output base64 (max_job_bytes); use output key",
-			  r->attempt.out.audio.len);
-	} else {
-		add_to_result(&r->attempt.out.result, "audio_base64", text.ptr, text.len);
-	}
-	buf_release(&text);
+	deliver(&r->deliver, &r->attempt.out);
 	return true;
 }
 
@@ -502,7 +485,7 @@ static void settle_judged(struct runner *r, struct task *t)
 		 (r->facts.attempts < attempts_allowed(&t->job, r->ctx->settings, line_queue_settings(t->line)) ||
 		  r->attempt.finished_pieces > 0))
 		retry(r, t);
-	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t))
+	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t)) /* which may also make it fail */
 		undelivered(r, t, &r->facts);
 	else if (out->kind == OUTCOME_SUCCEEDED)
 		finish(t, out, &r->facts, "succeeded", false);
@@ -599,7 +582,7 @@ static void run_task(struct runner *r, struct task *t)
 	}
 	if (settled_before_call(r, t, &r->facts))
 		return;
-	if (api_build(r->ctx->api, &t->job, &r->attempt.call, out)) {
+	if (api_build(r->ctx->api, &t->job, &r->attempt.call, out) || deliver_open(&r->deliver, &t->job, out)) {
 		fail(t, out, &r->facts);
 		return;
 	}
@@ -607,6 +590,7 @@ static void run_task(struct runner *r, struct task *t)
 		attempt_task(r, t);
 	if (r->attempt.call.wants_audio)
 		audio_close(&r->audio);
+	deliver_close(&r->deliver);
 }
 
 static void tell(struct runner *r, const char *id)

@@ -449,3 +449,14 @@ def system(tmp_path, stub, server):
     s = System(tmp_path, stub, server)
     yield s
     s.finish()
+
+
+@pytest.fixture
+def limited(tmp_path, monkeypatch):
+    """Workers start through a shell that takes something from them first."""
+    def limit(line):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "adwumad").write_text(f'#!/bin/sh\n{line} {BUILD}/adwumad "$@"\n')
+        (tmp_path / "bin" / "adwumad").chmod(0o755)
+        monkeypatch.setitem(globals(), "BUILD", str(tmp_path / "bin"))
+    return limit

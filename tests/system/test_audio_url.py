@@ -393,6 +393,15 @@ def test_where_the_file_is_kept(system, files, tmp_path, folder):
     assert not os.listdir(tmp_path / "there")
 
 
+def test_a_file_without_room_may_find_some_later(system, files, limited):
+    limited("ulimit -f 64; exec")
+    files.put("/big.wav", WAV[:12] + bytes(100000))
+    system.worker(audio_url_allow="127.0.0.1")
+    r = system.do("transcribe", audio_url=files.url + "/big.wav", max_attempts=2)
+    assert r["attempts"] == 2 and r["error"]["retryable"] and "the file cannot be kept: File too large" in r["error"]["message"], r
+    assert system.do("transcribe", audio_url=files.url + "/a.wav")["status"] == "succeeded"
+
+
 def descriptors(worker):
     folder = f"/proc/{worker.process.pid}/fd"
     found = []

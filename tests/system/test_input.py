@@ -52,6 +52,13 @@ BAD = [  # queue, job, type of error, status, part of the message
     ("transcribe", {"audio_path": "sub"}, "ASRTranscriptionError", 400, "no regular file"),
     ("transcribe", {"audio_path": "pipe"}, "ASRTranscriptionError", 400, "no regular file"),
     ("transcribe", {"audio_path": "null"}, "ASRTranscriptionError", 400, "no regular file"),
+    ("transcribe", {"audio_path": "null-link"}, "ASRTranscriptionError", 400, "leads out of audio_root"),
+    ("transcribe", {"audio_path": "proc-link/status"}, "ASRTranscriptionError", 400, "leads out of audio_root"),
+    ("transcribe", {"audio_path": "endless-link"}, "ASRTranscriptionError", 400, "leads out of audio_root"),
+    ("transcribe", {"audio_path": "sub/"}, "ASRTranscriptionError", 400, "no regular file"),
+    ("transcribe", {"audio_path": "empty.wav/"}, "ASRTranscriptionError", 400, "not found"),
+    ("transcribe", {"audio_path": "."}, "ASRTranscriptionError", 400, "no regular file"),
+    ("transcribe", {"audio_path": "x" * 300}, "ASRTranscriptionError", 400, "cannot be opened"),
     ("transcribe", {"audio_path": "empty.wav"}, "ASRTranscriptionError", 400, "empty"),
     ("transcribe", {"audio_path": "large.wav"}, "ASRTranscriptionError", 400, "max_audio_bytes"),
     ("transcribe", {"audio_key": "secrets"}, "ASRTranscriptionError", 400, "whole name of an audio key"),
@@ -74,7 +81,9 @@ def audio_root(tmp_path):
     os.symlink("/etc/passwd", root / "out-link.wav")
     os.symlink("/etc", root / "out-dir")
     os.mkfifo(root / "pipe")
-    os.symlink("/dev/null", root / "null-link")
+    os.symlink("/dev/zero", root / "null-link")
+    os.symlink("/proc/self", root / "proc-link")
+    os.symlink("endless-link", root / "endless-link")
     try:
         os.mknod(root / "null", 0o666 | 0o020000, os.makedev(1, 3))
     except PermissionError:  # not root: a socket is as good a thing that is no file

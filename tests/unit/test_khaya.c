@@ -370,8 +370,6 @@ static const struct {
 	 "TTSGenerationError", 400, "Unknown speaker 'Female'. Supported speakers: female, male_high, male_low"},
 	{"{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"x\",\"language\":\"twi\",\"format\":\"mp3\"}",
 	 "TTSGenerationError", 400, "format other than wav needs version v2 of the synthesis API"},
-	{"{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"x\",\"language\":\"twi\",\"output\":\"path\",\"output_path\":\"a.wav\"}",
-	 "TTSGenerationError", 400, "output 'path' is not supported by this version; use key or base64"},
 	{"{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"timestamps\":\"true\"}", "ASRTranscriptionError",
 	 400, "timestamps must be 'word' or 'segment', got 'true'"},
 	{"{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"timestamps\":\"\"}", "ASRTranscriptionError", 400,
