@@ -61,7 +61,7 @@ static const struct row rows[] = {
 	{"max_response_bytes", SIZE, AT(max_response_bytes), NULL, "64M", KIB, 512 * MIB, NULL, false,
 	 "largest answer taken from an API"},
 	{"audio_root", TEXT, AT(audio_root), NULL, NULL, 0, 0, NULL, false,
-	 "directory that audio_path is looked up in; unset: jobs with paths are refused"},
+	 "directory that audio_path is looked up in and output_path written to; unset: jobs with paths are refused"},
 	{"audio_url_allow", LIST, AT(audio_url_allow), NULL, NULL, 0, 0, NULL, false,
 	 "hosts that audio_url may name: example.org, *.example.org, an address or a network, with :PORT for that one only; unset: none"},
 	{"admin_listen", TEXT, AT(admin_listen), NULL, "127.0.0.1:9464", 0, 0, NULL, false,
