@@ -316,6 +316,7 @@ static bool stage(struct runner *r, struct task *t)
 static bool deliver_audio(struct runner *r, struct task *t)
 {
 	char key[KEY_MAX];
+
 	if (r->attempt.out.audio.len == 0 || !*t->job.id)
 		return true;
 	if (strcmp(job_string(&t->job, JOB_OUTPUT, "key"), "key") == 0) {
