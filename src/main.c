@@ -31,7 +31,6 @@ static void take_signals(void)
 		sigaddset(&signals, ours[i]);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow fails its job, not us */
 }
 
 static bool is_stop(int sig)

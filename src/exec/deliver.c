@@ -88,10 +88,12 @@ static int open_folder(struct deliver *d, const char *path)
 
 int deliver_open(struct deliver *d, struct job *job, struct outcome *out)
 {
-	const char *path = job_string(job, JOB_OUTPUT_PATH, ""), *slash = strrchr(path, '/'), *why;
+	const char *path, *slash, *why;
 
 	if (job->type->kind != JOB_SYNTHESIZE || strcmp(job_string(job, JOB_OUTPUT, "key"), "path") != 0)
 		return 0;
+	path = job_string(job, JOB_OUTPUT_PATH, "");
+	slash = strrchr(path, '/');
 	d->path = path;
 	d->name = slash ? slash + 1 : path;
 	if (!d->settings->audio_root)

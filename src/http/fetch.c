@@ -220,8 +220,7 @@ static int set_up(struct fetch *f)
 	curl_easy_setopt(f->easy, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES_S);
 	curl_easy_setopt(f->easy, CURLOPT_LOW_SPEED_TIME, (long)f->req->stall_s);
 	/* A proxy would connect for us, and a kept connection was made for somebody else: neither passes by on_socket. */
-	curl_easy_setopt(f->easy, CURLOPT_PROXY, "");
-	curl_easy_setopt(f->easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(f->easy, CURLOPT_PROXY, ""); /* nor one that the environment names */
 	curl_easy_setopt(f->easy, CURLOPT_FRESH_CONNECT, 1L);
 	curl_easy_setopt(f->easy, CURLOPT_FORBID_REUSE, 1L);
 	return 0;

@@ -21,7 +21,7 @@ class Files:
     """A server of files: each path is answered by a function of the handler. Counts what it was asked."""
 
     def __init__(self, tls=None, host="127.0.0.1"):
-        self.paths, self.requests, self.hung_up = {}, [], threading.Event()
+        self.paths, self.requests, self.hung_up, self.closed = {}, [], threading.Event(), 0
         files = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -33,6 +33,10 @@ class Files:
                     files.paths[self.path.split("?")[0]](self)
                 except (BrokenPipeError, ConnectionResetError):
                     files.hung_up.set()
+
+            def finish(self):
+                files.closed += 1
+                super().finish()
 
             def give(self, body, status=200, length=None, **headers):
                 self.send_response(status)
@@ -155,7 +159,7 @@ def test_no_spelling_leads_elsewhere(system, files):
     assert not forbidden.requests and not forbidden6.requests and system.stub.count() == 0
     assert {p for p, _ in files.requests} == {"/r"}
     words = "\n".join(said)
-    for part in ("is not in audio_url_allow", "must begin with https://", "holds credentials", "redirected by 127.0.0.1: "):
+    for part in ("is not in audio_url_allow", "names no host (in ASCII)", "must begin with https://", "holds credentials", "redirected by 127.0.0.1: "):
         assert part in words
     assert "pw" not in words and "latest" not in words and "passwd" not in words
     forbidden.stop(), forbidden6.stop()
@@ -204,6 +208,9 @@ def test_redirects(system, files):
     refused(system.do("transcribe", audio_url=files.url + "/6"), "more than 5 redirects")
     files.redirect("/loop", files.url + "/loop")
     refused(system.do("transcribe", audio_url=files.url + "/loop"), "more than 5 redirects")
+    files.redirect("/space", "/a file")
+    files.put("/a%20file", WAV)
+    assert system.do("transcribe", audio_url=files.url + "/space")["status"] == "succeeded"
     files.redirect("/nowhere", "http://[")
     refused(system.do("transcribe", audio_url=files.url + "/nowhere"), "redirects to what is no URL")
     for status in (300, 304, 305):
@@ -211,7 +218,7 @@ def test_redirects(system, files):
         refused(system.do("transcribe", audio_url=files.url + "/s"), f"127.0.0.1: answered HTTP {status}")
     files.put("/n", b"", 302)
     refused(system.do("transcribe", audio_url=files.url + "/n"), "answered HTTP 302")
-    assert system.stub.count() == 1
+    assert system.stub.count() == 2
 
 
 def test_https_is_not_left(system, certificates, files):
@@ -338,6 +345,7 @@ def test_a_kept_connection_to_the_api_stays(system, files, script):
     for _ in range(4):
         assert system.do("transcribe", audio_url=files.url + "/a.wav")["status"] == "succeeded"
     assert len(script.requests) == 4 and len(ports) == 1
+    until(lambda: files.closed == 4, what="their own connections are closed")
 
 
 @pytest.mark.parametrize("value,reason", [("https://example.org", "without scheme and path"), ("example.org:x", "port from 1 to 65535"), ("good.org, *", "'*' is neither"),
