@@ -170,6 +170,8 @@ const char *api_audio_type(const void *head, size_t n)
 		return "audio/flac";
 	if (n >= 4 && memcmp(b, "OggS", 4) == 0)
 		return "audio/ogg";
+	if (n >= 4 && memcmp(b, "\x1a\x45\xdf\xa3", 4) == 0) /* what browsers record; seen to be taken */
+		return "audio/webm";
 	if ((n >= 3 && memcmp(b, "ID3", 3) == 0) || (n >= 2 && b[0] == 0xff && (b[1] & 0xe0) == 0xe0))
 		return "audio/mpeg";
 	return "application/octet-stream";

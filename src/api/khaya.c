@@ -23,47 +23,84 @@
 #define RETRY_AFTER_MAX_S 3600.0
 #define DETAILS_MAX 100 /* of an error's details; a server that sends more is not read further */
 
-/* One row per service: a new version of the API is another row. */
+#define VERSIONS_MAX 3
+
+/* A version of a service. Paths follow no rule (there is no /tts/v2/tts), so none is made from another. */
+struct version {
+	const char *name, *path;
+	const char *speaker; /* synthesis: what the voice is called there */
+	bool formats;	     /* synthesis: it takes a format */
+};
+
+/* One row per service; the first of its versions is the default. */
 static const struct service {
-	enum job_kind kind;
-	const char *path;
 	const char *input_error; /* the class of the SDK's local checks */
 	size_t own_key;		 /* setting with the service's own key */
+	size_t version;		 /* setting that names one of the versions */
+	struct version versions[VERSIONS_MAX];
 } services[JOB_KINDS] = {
-	[JOB_TRANSLATE] = {JOB_TRANSLATE, "/v1/translate", "TranslationError",
-			   offsetof(struct settings, khaya_translation_api_key)},
-	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "/asr/v3/transcribe", "ASRTranscriptionError",
-			    offsetof(struct settings, khaya_asr_api_key)},
-	[JOB_SYNTHESIZE] = {JOB_SYNTHESIZE, "/tts/v1/tts", "TTSGenerationError",
-			    offsetof(struct settings, khaya_tts_api_key)},
+	[JOB_TRANSLATE] = {"TranslationError",
+			   offsetof(struct settings, khaya_translation_api_key),
+			   offsetof(struct settings, khaya_translation_version),
+			   {{"v1", "/v1/translate", NULL, false}, {"v2", "/v2/translate", NULL, false}}},
+	[JOB_TRANSCRIBE] = {"ASRTranscriptionError",
+			    offsetof(struct settings, khaya_asr_api_key),
+			    offsetof(struct settings, khaya_asr_version),
+			    {{"v3", "/asr/v3/transcribe", NULL, false},
+			     {"v2", "/asr/v2/transcribe", NULL, false},
+			     {"v1", "/asr/v1/transcribe", NULL, false}}},
+	[JOB_SYNTHESIZE] = {"TTSGenerationError",
+			    offsetof(struct settings, khaya_tts_api_key),
+			    offsetof(struct settings, khaya_tts_version),
+			    {{"v1", "/tts/v1/tts", "speaker", false},
+			     {"v2", "/tts/v2/synthesize", "speaker_id", true}}},
 };
 
 static const int retried_statuses[] = {429, 500, 502, 503, 504};
 
 struct khaya {
 	const struct settings *settings;
+	const struct version *versions[JOB_KINDS];
 	struct http_target *targets[JOB_KINDS]; /* NULL: no key for that service */
 };
 
-static const char *service_key(const struct settings *s, const struct service *service)
+static const char *text_setting(const struct settings *s, size_t where)
 {
-	const char *own;
+	const char *text;
 
-	memcpy(&own, (const char *)s + service->own_key, sizeof own);
-	return settings_khaya_key(s, own);
+	memcpy(&text, (const char *)s + where, sizeof text);
+	return text;
 }
 
-static struct http_target *make_target(const struct settings *s, const struct service *service, struct error *err)
+static const char *service_key(const struct settings *s, enum job_kind kind)
+{
+	return settings_khaya_key(s, text_setting(s, services[kind].own_key));
+}
+
+/* That of the settings, which let no other names pass. */
+static const struct version *service_version(const struct settings *s, enum job_kind kind)
+{
+	const struct version *all = services[kind].versions;
+	const char *name = text_setting(s, services[kind].version);
+
+	for (size_t i = 0; name && i < VERSIONS_MAX && all[i].name; i++)
+		if (strcmp(all[i].name, name) == 0)
+			return &all[i];
+	return &all[0];
+}
+
+static struct http_target *make_target(const struct settings *s, enum job_kind kind, const char *path,
+				       struct error *err)
 {
 	char key[4200], url[2048];
 	const char *headers[] = {key, "Cache-Control: no-cache", "User-Agent: adwuma/" ADWUMA_VERSION,
 				 "Content-Type: application/json", NULL};
 	struct http_target *t;
 
-	if (service->kind == JOB_TRANSCRIBE) /* its type goes with the audio */
+	if (kind == JOB_TRANSCRIBE) /* its type goes with the audio */
 		headers[3] = NULL;
-	snprintf(key, sizeof key, "Ocp-Apim-Subscription-Key: %s", service_key(s, service));
-	snprintf(url, sizeof url, "%s%s", s->khaya_base_url, service->path);
+	snprintf(key, sizeof key, "Ocp-Apim-Subscription-Key: %s", service_key(s, kind));
+	snprintf(url, sizeof url, "%s%s", s->khaya_base_url, path);
 	t = http_target_new(url, headers, strncmp(s->khaya_base_url, "https://", 8) == 0, err);
 	explicit_bzero(key, sizeof key);
 	return t;
@@ -78,10 +115,11 @@ struct khaya *khaya_new(const struct settings *settings, struct error *err)
 		return NULL;
 	}
 	k->settings = settings;
-	for (size_t i = 0; i < JOB_KINDS; i++) {
-		if (!service_key(settings, &services[i]))
+	for (enum job_kind i = 0; i < JOB_KINDS; i++) {
+		k->versions[i] = service_version(settings, i);
+		if (!service_key(settings, i))
 			continue;
-		k->targets[i] = make_target(settings, &services[i], err);
+		k->targets[i] = make_target(settings, i, k->versions[i]->path, err);
 		if (!k->targets[i]) {
 			khaya_free(k);
 			return NULL;
@@ -132,8 +170,9 @@ static void add_text_of(struct call *call, const struct job *job)
 		add_span(&call->body, job->field[JOB_TEXT]);
 }
 
-static int build_translate(struct job *job, struct call *call, struct outcome *out)
+static int build_translate(const struct version *v, struct job *job, struct call *call, struct outcome *out)
 {
+	(void)v;
 	if (empty(job, JOB_TEXT) || (job_has(job, JOB_LANGUAGE_PAIR) && empty(job, JOB_LANGUAGE_PAIR)))
 		return refuse(out, JOB_TRANSLATE, "Text and language pair are required");
 	buf_lit(&call->body, "{\"in\":");
@@ -147,10 +186,11 @@ static int build_translate(struct job *job, struct call *call, struct outcome *o
 	return 0;
 }
 
-static int build_transcribe(struct job *job, struct call *call, struct outcome *out)
+static int build_transcribe(const struct version *v, struct job *job, struct call *call, struct outcome *out)
 {
 	const char *stamps = job_string(job, JOB_TIMESTAMPS, NULL), *language = job_string(job, JOB_LANGUAGE, "twi");
 
+	(void)v;
 	if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
 		out->kind = OUTCOME_FAILED;
 		fault_set(&out->fault, services[JOB_TRANSCRIBE].input_error, 400,
@@ -170,7 +210,7 @@ static bool known_speaker(const char *speaker)
 	return strcmp(speaker, "female") == 0 || strcmp(speaker, "male_high") == 0 || strcmp(speaker, "male_low") == 0;
 }
 
-static int build_synthesize(struct job *job, struct call *call, struct outcome *out)
+static int build_synthesize(const struct version *v, struct job *job, struct call *call, struct outcome *out)
 {
 	const char *speaker = job_string(job, JOB_SPEAKER, NULL), *format = job_string(job, JOB_FORMAT, "wav");
 
@@ -182,21 +222,25 @@ static int build_synthesize(struct job *job, struct call *call, struct outcome *
 			  "Unknown speaker '%s'. Supported speakers: female, male_high, male_low", speaker);
 		return -1;
 	}
-	if (strcmp(format, "wav") != 0)
+	if (strcmp(format, "wav") != 0 && !v->formats)
 		return refuse(out, JOB_SYNTHESIZE, "format other than wav needs version v2 of the synthesis API");
 	buf_lit(&call->body, "{\"text\":");
 	add_text_of(call, job);
 	buf_lit(&call->body, ",\"language\":");
 	add_span(&call->body, job->field[JOB_LANGUAGE]);
 	if (speaker) {
-		buf_lit(&call->body, ",\"speaker\":");
+		buf_printf(&call->body, ",\"%s\":", v->speaker);
 		add_span(&call->body, job->field[JOB_SPEAKER]);
+	}
+	if (v->formats && job_has(job, JOB_FORMAT)) {
+		buf_lit(&call->body, ",\"format\":");
+		add_span(&call->body, job->field[JOB_FORMAT]);
 	}
 	buf_char(&call->body, '}');
 	return 0;
 }
 
-static int (*const build[JOB_KINDS])(struct job *, struct call *, struct outcome *) = {
+static int (*const build[JOB_KINDS])(const struct version *, struct job *, struct call *, struct outcome *) = {
 	[JOB_TRANSLATE] = build_translate, [JOB_TRANSCRIBE] = build_transcribe, [JOB_SYNTHESIZE] = build_synthesize};
 
 static int finish_request(const struct khaya *k, enum job_kind kind, struct call *call, struct outcome *out)
@@ -264,7 +308,8 @@ int khaya_build(const struct khaya *k, struct job *job, struct call *call, struc
 		return -1;
 	}
 	call->units.n[UNIT_REQUEST] = 1;
-	if (build[kind](job, call, out) || (kind != JOB_TRANSCRIBE && cut_long_text(k, job, call, out)))
+	if (build[kind](k->versions[kind], job, call, out) ||
+	    (kind != JOB_TRANSCRIBE && cut_long_text(k, job, call, out)))
 		return -1;
 	return finish_request(k, kind, call, out);
 }
@@ -273,7 +318,7 @@ int khaya_build_piece(const struct khaya *k, struct job *job, struct call *call,
 {
 	call->piece = call->cut.pieces[i];
 	call->units.n[UNIT_CHARACTER] = (int64_t)utf8_count(call->piece.ptr, call->piece.len);
-	if (build[job->type->kind](job, call, out))
+	if (build[job->type->kind](k->versions[job->type->kind], job, call, out))
 		return -1;
 	return finish_request(k, job->type->kind, call, out);
 }
@@ -282,8 +327,8 @@ void khaya_piece_name(const struct khaya *k, struct job *job, struct call *call,
 {
 	size_t len = call->body.len;
 
-	(void)k;
-	buf_str_add(&call->body, services[job->type->kind].path); /* another version of the API may answer otherwise */
+	buf_str_add(&call->body,
+		    k->versions[job->type->kind]->path); /* another version of the API may answer otherwise */
 	sha1_hex(call->body.ptr, call->body.len, out);
 	buf_cut(&call->body, len);
 	call->request.body = call->body.ptr;

@@ -211,9 +211,8 @@ int row_set(const struct row *row, struct settings *s, const char *value, struct
 	case LIST:
 		return set_text(row, at, value, err);
 	case CHOICE_TEXT:
-		if (choice(row->choices, value) < 0) /* the sentence says which others come later */
-			return error_set(err, ERR_CONFIG, "%s must be %s, got '%s': %s", row->name, row->choices, value,
-					 row->help);
+		if (choice(row->choices, value) < 0)
+			return bad(err, row, row->choices, value);
 		return set_text(row, at, value, err);
 	case INTEGER:
 		return set_int(row, at, value, err);

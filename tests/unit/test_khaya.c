@@ -184,6 +184,9 @@ static const struct row {
 	{S, OK, 200, "audio/mpeg", "", "ID3xyz", OUTCOME_SUCCEEDED, NULL,
 	 "{\"language\":\"twi\",\"content_type\":\"audio/mpeg\",\"bytes\":6,\"sha256\":\"de9ad0883c86d11ae2f67ea303d2a962a15a5195d4058c3bd48983f700d355ef\"}",
 	 NULL, false},
+	{S, OK, 200, "audio/ogg", "", "OggSx", OUTCOME_SUCCEEDED, NULL,
+	 "{\"language\":\"twi\",\"content_type\":\"audio/ogg\",\"bytes\":5,\"sha256\":\"dda1120d8ea9fcf6e526df5f34fad58d61b7f35e622c7aca788a467840f5b3f4\"}",
+	 NULL, false},
 	{S, OK, 200, "", "", "RIFF", OUTCOME_SUCCEEDED, NULL,
 	 "{\"language\":\"twi\",\"content_type\":\"audio/wav\",\"bytes\":4,\"sha256\":\"a40ff3d5900fb7698b8c865041347cb49eccedc8f93945f89629ad104aaecce4\"}",
 	 NULL, false},
@@ -307,22 +310,55 @@ START_TEST(retry_after_is_read_as_seconds)
 }
 END_TEST
 
+/* Settings of a kind of their own: this version of whichever service; NULL is each one's default. */
+static struct settings with_version(const char *version)
+{
+	static char name[8];
+	struct settings s = settings;
+
+	if (version) {
+		snprintf(name, sizeof name, "%s", version);
+		s.khaya_translation_version = s.khaya_asr_version = s.khaya_tts_version = name;
+	}
+	return s;
+}
+
 static const struct {
-	const char *job, *body, *query;
+	const char *version, *job, *body, *query;
 } requests[] = {
-	{"{\"id\":\"a\",\"text\":\"a\\u00e9 \\\"\"}", "{\"in\":\"a\\u00e9 \\\"\",\"lang\":\"en-tw\"}", NULL},
-	{"{\"id\":\"a\",\"text\":\" \",\"language_pair\":\"eng-twi\"}", "{\"in\":\" \",\"lang\":\"eng-twi\"}", NULL},
-	{S, "{\"text\":\"x\",\"language\":\"twi\"}", NULL},
-	{"{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"x\",\"language\":\"twi\",\"speaker\":\"female\"}",
+#define SPEAKS(more)                                                                                                   \
+	"{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"x\",\"language\":\"twi\",\"speaker\":\"female\"" more "}"
+	{NULL, "{\"id\":\"a\",\"text\":\"a\\u00e9 \\\"\"}", "{\"in\":\"a\\u00e9 \\\"\",\"lang\":\"en-tw\"}", NULL},
+	{NULL, "{\"id\":\"a\",\"text\":\" \",\"language_pair\":\"eng-twi\"}", "{\"in\":\" \",\"lang\":\"eng-twi\"}",
+	 NULL},
+	{NULL, S, "{\"text\":\"x\",\"language\":\"twi\"}", NULL},
+	{NULL, "{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"x\",\"language\":\"twi\",\"speaker\":\"female\"}",
 	 "{\"text\":\"x\",\"language\":\"twi\",\"speaker\":\"female\"}", NULL},
-	{A, "", "language=twi"},
-	{"{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"language\":\"a b&c=\\u00e9\",\"timestamps\":\"word\"}",
+	{NULL, A, "", "language=twi"},
+	{NULL,
+	 "{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"language\":\"a b&c=\\u00e9\",\"timestamps\":\"word\"}",
 	 "", "language=a%20b%26c%3D%C3%A9&timestamps=word"},
-	{"{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"language\":\"\"}", "", "language="},
+	{NULL, "{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"language\":\"\"}", "", "language="},
+	{"v2", T, "{\"in\":\"x\",\"lang\":\"en-tw\"}", NULL},
+	{"v1", A, "", "language=twi"},
+	{"v1", "{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"timestamps\":\"word\"}", "",
+	 "language=twi&timestamps=word"},
+	{"v2", S, "{\"text\":\"x\",\"language\":\"twi\"}", NULL},
+	{"v2", SPEAKS(""), "{\"text\":\"x\",\"language\":\"twi\",\"speaker_id\":\"female\"}", NULL},
+	{"v2", SPEAKS(",\"format\":\"mp3\""),
+	 "{\"text\":\"x\",\"language\":\"twi\",\"speaker_id\":\"female\",\"format\":\"mp3\"}", NULL},
+	{"v2", SPEAKS(",\"format\":\"ogg\""),
+	 "{\"text\":\"x\",\"language\":\"twi\",\"speaker_id\":\"female\",\"format\":\"ogg\"}", NULL},
+	{"v2", SPEAKS(",\"format\":\"wav\",\"stream\":true"),
+	 "{\"text\":\"x\",\"language\":\"twi\",\"speaker_id\":\"female\",\"format\":\"wav\"}", NULL},
+	{"v1", SPEAKS(",\"format\":\"wav\",\"stream\":true"),
+	 "{\"text\":\"x\",\"language\":\"twi\",\"speaker\":\"female\"}", NULL},
 };
 
 START_TEST(requests_are_exact)
 {
+	struct settings local = with_version(requests[_i].version);
+	struct api *versioned = api_new(&local, NULL);
 	struct fault fault;
 	struct outcome out;
 	struct call call;
@@ -332,7 +368,7 @@ START_TEST(requests_are_exact)
 	outcome_init(&out);
 	call_init(&call);
 	ck_assert_int_eq(job_parse(&job, requests[_i].job, strlen(requests[_i].job), "translate", 10000, &fault), 0);
-	ck_assert_int_eq(api_build(api, &job, &call, &out), 0);
+	ck_assert_int_eq(api_build(versioned, &job, &call, &out), 0);
 	ck_assert_str_eq(buf_cstr(&call.body), requests[_i].body);
 	if (requests[_i].query)
 		ck_assert_str_eq(call.request.query, requests[_i].query);
@@ -342,6 +378,7 @@ START_TEST(requests_are_exact)
 	outcome_release(&out);
 	fault_release(&fault);
 	job_release(&job);
+	api_free(versioned);
 }
 END_TEST
 
@@ -516,17 +553,27 @@ static void answer_one(int listener, struct buf *request)
 }
 
 static const struct {
-	const char *job, *first_line, *content_type, *key, *body;
+	const char *version, *job, *first_line, *content_type, *key, *body;
 } wires[] = {
-	{T, "POST /v1/translate HTTP/1.1\r\n", "application/json", "general", "{\"in\":\"x\",\"lang\":\"en-tw\"}"},
-	{S, "POST /tts/v1/tts HTTP/1.1\r\n", "application/json", "for-speech", "{\"text\":\"x\",\"language\":\"twi\"}"},
-	{"{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"timestamps\":\"segment\"}",
+	{NULL, T, "POST /v1/translate HTTP/1.1\r\n", "application/json", "general",
+	 "{\"in\":\"x\",\"lang\":\"en-tw\"}"},
+	{NULL, S, "POST /tts/v1/tts HTTP/1.1\r\n", "application/json", "for-speech",
+	 "{\"text\":\"x\",\"language\":\"twi\"}"},
+	{NULL, "{\"id\":\"a\",\"type\":\"transcribe\",\"audio_key\":\"k\",\"timestamps\":\"segment\"}",
 	 "POST /asr/v3/transcribe?language=twi&timestamps=segment HTTP/1.1\r\n", "audio/wav", "general",
 	 "RIFF....WAVE"},
-	{"{\"id\":\"a\",\"text\":\"x\",\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}",
+	{NULL,
+	 "{\"id\":\"a\",\"text\":\"x\",\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}",
 	 "POST /v1/translate HTTP/1.1\r\n", "application/json", "general", "{\"in\":\"x\",\"lang\":\"en-tw\"}"},
-	{"{\"id\":\"a\",\"text\":\"x\",\"traceparent\":\"00-0a\\r\\nX-Evil: 1\"}", "POST /v1/translate HTTP/1.1\r\n",
-	 "application/json", "general", "{\"in\":\"x\",\"lang\":\"en-tw\"}"},
+	{NULL, "{\"id\":\"a\",\"text\":\"x\",\"traceparent\":\"00-0a\\r\\nX-Evil: 1\"}",
+	 "POST /v1/translate HTTP/1.1\r\n", "application/json", "general", "{\"in\":\"x\",\"lang\":\"en-tw\"}"},
+	{"v2", T, "POST /v2/translate HTTP/1.1\r\n", "application/json", "general",
+	 "{\"in\":\"x\",\"lang\":\"en-tw\"}"},
+	{"v1", A, "POST /asr/v1/transcribe?language=twi HTTP/1.1\r\n", "audio/wav", "general", "RIFF....WAVE"},
+	{"v2", A, "POST /asr/v2/transcribe?language=twi HTTP/1.1\r\n", "audio/wav", "general", "RIFF....WAVE"},
+	{"v3", A, "POST /asr/v3/transcribe?language=twi HTTP/1.1\r\n", "audio/wav", "general", "RIFF....WAVE"},
+	{"v2", S, "POST /tts/v2/synthesize HTTP/1.1\r\n", "application/json", "for-speech",
+	 "{\"text\":\"x\",\"language\":\"twi\"}"},
 };
 
 static int listen_somewhere(unsigned *port)
@@ -560,7 +607,7 @@ START_TEST(the_wire_sees_what_the_sdk_sends)
 	struct http_options options = {0};
 	struct buf request = BUF_INIT(100000);
 	struct exchange e = {0};
-	struct settings local = settings;
+	struct settings local = with_version(wires[_i].version);
 	struct api *to_local;
 	struct call request_of;
 	struct outcome out;
@@ -625,6 +672,8 @@ START_TEST(audio_is_told_by_its_bytes)
 	ck_assert_str_eq(api_audio_type("\xff\xfb", 2), "audio/mpeg");
 	ck_assert_str_eq(api_audio_type("fLaC", 4), "audio/flac");
 	ck_assert_str_eq(api_audio_type("OggS", 4), "audio/ogg");
+	ck_assert_str_eq(api_audio_type("\x1a\x45\xdf\xa3\x9f", 5), "audio/webm");
+	ck_assert_str_eq(api_audio_type("....ftypM4A ", 12), "application/octet-stream");
 	ck_assert_str_eq(api_audio_type("RIFF", 4), "application/octet-stream");
 	ck_assert_str_eq(api_audio_type("", 0), "application/octet-stream");
 }
