@@ -136,7 +136,7 @@ static void mask(struct buf *text, const char *secret)
 
 	while (n >= SECRET_MIN && text->len >= n && (at = memmem(text->ptr, text->len, secret, n))) {
 		memcpy(at, "***", 3);
-		memmove(at + 3, at + n, text->len - (size_t)(at - text->ptr) - n);
+		memmove(at + 3, at + n, text->len - (size_t)(at - text->ptr) - n + 1); /* with the NUL */
 		text->len -= n - 3;
 	}
 }
