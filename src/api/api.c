@@ -141,7 +141,7 @@ static void mask(struct buf *text, const char *secret)
 	}
 }
 
-static void mask_secrets(const struct settings *s, struct fault *f)
+void api_mask_secrets(const struct settings *s, struct fault *f)
 {
 	const char *const secrets[] = {s->khaya_api_key, s->khaya_translation_api_key, s->khaya_asr_api_key,
 				       s->khaya_tts_api_key, s->taskingai_api_key};
@@ -157,7 +157,7 @@ void api_read(const struct api *api, struct job *job, const struct http_response
 	out->fault.service = job->type->service;
 	khaya_read(api->khaya, job, resp, out);
 	if (out->kind != OUTCOME_SUCCEEDED)
-		mask_secrets(api->settings, &out->fault);
+		api_mask_secrets(api->settings, &out->fault);
 }
 
 const char *api_audio_type(const void *head, size_t n)

@@ -59,6 +59,8 @@ void api_join(const struct api *api, struct job *job, const struct call *call, c
 
 /* Judges what http_perform brought. A transport fault is OUTCOME_RETRY (HTTP_REFUSED and HTTP_TOO_LARGE: OUTCOME_FAILED). */
 void api_read(const struct api *api, struct job *job, const struct http_response *resp, struct outcome *out);
+/* Takes our keys out of what a server said. */
+void api_mask_secrets(const struct settings *s, struct fault *f);
 /* The media type of audio by its first bytes; "application/octet-stream" when they are unknown. */
 const char *api_audio_type(const void *head, size_t n);
 #define API_AUDIO_HEAD_BYTES 4096 /* what api_set_audio_head() likes to see */

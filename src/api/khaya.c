@@ -106,6 +106,19 @@ static struct http_target *make_target(const struct settings *s, enum job_kind k
 	return t;
 }
 
+const char *khaya_version(const struct settings *s, enum job_kind kind)
+{
+	return service_version(s, kind)->name;
+}
+
+struct http_target *khaya_target(const struct settings *s, enum job_kind kind, const char *path, struct error *err)
+{
+	if (service_key(s, kind))
+		return make_target(s, kind, path, err);
+	error_set(err, ERR_CONFIG, "API key is required");
+	return NULL;
+}
+
 struct khaya *khaya_new(const struct settings *settings, struct error *err)
 {
 	struct khaya *k = calloc(1, sizeof *k);
@@ -388,15 +401,21 @@ static void set_details(struct fault *f, const struct json *details)
 	buf_char(&f->details, ']');
 }
 
+/* One that is missing or empty says nothing: then the status does. */
+static void set_message(struct fault *f, const struct json *message)
+{
+	set_text(&f->message, message);
+	if (f->message.len == 0)
+		buf_printf(&f->message, "HTTP %d", f->status_code);
+}
+
 static void read_envelope(struct fault *f, const struct json *body)
 {
 	const struct json *error = json_get(body, "error");
 	bool service = json_type(error) == JSON_OBJECT;
 	const struct json *source = service ? error : body, *id = json_get(body, "activityId");
 
-	set_text(&f->message, json_get(source, "message"));
-	if (f->message.len == 0)
-		buf_printf(&f->message, "HTTP %d", f->status_code);
+	set_message(f, json_get(source, "message"));
 	set_text(&f->code, json_get(source, "code"));
 	if (service && json_type(json_get(error, "details")) == JSON_ARRAY)
 		set_details(f, json_get(error, "details"));
@@ -451,7 +470,7 @@ static void read_error_body(struct fault *f, const struct http_response *resp)
 	else if (json_type(body) == JSON_OBJECT)
 		read_envelope(f, body);
 	else if (json_text(body))
-		set_text(&f->message, body);
+		set_message(f, body);
 	else
 		add_cut(&f->message, text.ptr, text.len);
 	json_free(body);
@@ -545,7 +564,7 @@ static bool read_hidden_error(const struct json *body, const struct http_respons
 	return true;
 }
 
-static void unexpected_json(struct outcome *out, const struct http_response *resp)
+void khaya_unexpected_json(const struct http_response *resp, struct outcome *out)
 {
 	struct buf snippet = BUF_INIT(SNIPPET_POINTS * 8);
 
@@ -554,6 +573,30 @@ static void unexpected_json(struct outcome *out, const struct http_response *res
 	fault_set(&out->fault, "APIError", (int)resp->status, "Unexpected JSON in a success response: %s",
 		  buf_cstr(&snippet));
 	buf_release(&snippet);
+}
+
+static bool read_refusal(const struct http_response *resp, struct outcome *out)
+{
+	if (resp->end != HTTP_ANSWERED)
+		read_transport(resp, out);
+	else if (resp->status >= 400)
+		read_failure(resp, out);
+	return resp->end != HTTP_ANSWERED || resp->status >= 400;
+}
+
+struct json *khaya_read_json(const struct http_response *resp, struct outcome *out)
+{
+	struct json *body;
+
+	if (read_refusal(resp, out))
+		return NULL;
+	body = json_parse(buf_cstr(&resp->body), resp->body.len);
+	if (body && !read_hidden_error(body, resp, out))
+		return body;
+	if (!body)
+		not_expected(out, "APIError", resp, "a JSON response", "unknown");
+	json_free(body);
+	return NULL;
 }
 
 /* en-tw-x is en to tw-x: the pair is cut at its first hyphen, and echoed as it was given. */
@@ -603,7 +646,7 @@ static void read_translation(struct job *job, const struct http_response *resp, 
 		struct json *body = json_parse(text.ptr, text.len);
 
 		if (!read_hidden_error(body, resp, out))
-			unexpected_json(out, resp);
+			khaya_unexpected_json(resp, out);
 		json_free(body);
 	} else {
 		out->kind = OUTCOME_SUCCEEDED;
@@ -687,19 +730,17 @@ static void add_transcription(struct buf *out, struct job *job, const struct jso
 /* A string is the form of v1, an object that of v2 and v3; either may come from any version. In an object no text is an empty one. */
 static void read_transcription(struct job *job, const struct http_response *resp, struct outcome *out)
 {
-	struct json *body = json_parse(buf_cstr(&resp->body), resp->body.len);
+	struct json *body = khaya_read_json(resp, out);
 	const struct json *said = json_type(body) == JSON_OBJECT ? json_get(body, "text") : body;
 	const char *text = json_type(body) == JSON_OBJECT && json_type(said) == JSON_NULL ? "" : json_text(said);
 
-	if (!body) {
-		not_expected(out, "APIError", resp, "a JSON response", "unknown");
-	} else if (!read_hidden_error(body, resp, out)) {
-		out->kind = OUTCOME_SUCCEEDED;
-		if (text)
-			add_transcription(&out->result, job, body, text);
-		else
-			unexpected_json(out, resp);
-	}
+	if (!body)
+		return;
+	out->kind = OUTCOME_SUCCEEDED;
+	if (text)
+		add_transcription(&out->result, job, body, text);
+	else
+		khaya_unexpected_json(resp, out);
 	json_free(body);
 }
 
@@ -797,11 +838,7 @@ void khaya_read(const struct khaya *k, struct job *job, const struct http_respon
 								  [JOB_SYNTHESIZE] = read_speech};
 
 	(void)k;
-	if (resp->end != HTTP_ANSWERED)
-		read_transport(resp, out);
-	else if (resp->status >= 400)
-		read_failure(resp, out);
-	else
+	if (!read_refusal(resp, out))
 		read[job->type->kind](job, resp, out);
 	if (out->kind == OUTCOME_SUCCEEDED && (out->result.failed || out->audio.failed)) {
 		out->kind = OUTCOME_FAILED;

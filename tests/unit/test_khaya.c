@@ -81,6 +81,7 @@ static const struct row {
 	{T, OK, 400, JSON, "", "{\"type\":\"validation_error\",\"message\":\"too long\"}", OUTCOME_FAILED, "APIError",
 	 "too long", "", false},
 	{T, OK, 400, JSON, "", "\"just text\"", OUTCOME_FAILED, "APIError", "just text", "", false},
+	{T, OK, 400, JSON, "", "\"\"", OUTCOME_FAILED, "APIError", "HTTP 400", "", false},
 	{T, OK, 400, JSON, "", "[1, 2]", OUTCOME_FAILED, "APIError", "[1, 2]", "", false},
 	{T, OK, 400, JSON, "", " [1]\n", OUTCOME_FAILED, "APIError", "[1]", "", false},
 	{T, OK, 400, JSON, "", "{\"error\":{\"message\":\"\",\"code\":null},\"message\":\"outer\"}", OUTCOME_FAILED,
