@@ -29,6 +29,7 @@ LIBS := $(PACKAGE_LIBS) -lm
 
 LAYERS := base text audio settings redis http httpd pool job api queue exec worker
 LIB_LAYERS := base settings redis queue lib
+CLI_LAYERS := $(LIB_LAYERS) http job api
 obj = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 COMMON := $(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c) $(B)/obj/gen/scripts.o
 LIB_OBJ := $(call obj,$(LIB_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
@@ -56,7 +57,7 @@ help:
 	@echo "make clean"
 
 $(B)/adwumad: $(call obj,src/main.c $(LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
-$(B)/adwuma: $(call obj,src/cli/*.c) $(LIB_OBJ)
+$(B)/adwuma: $(call obj,src/cli/*.c $(CLI_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
 $(B)/adwuma-stubapi: $(call obj,src/stub/*.c src/httpd/*.c src/base/*.c)
 $(PROGRAMS):
 	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)

@@ -49,7 +49,8 @@ enum cli_option {
 	CLI_OPTIONS
 };
 #define TAKES(option) (1U << (option))
-#define LOOKS (1U << 31) /* --queue narrows down where it looks, rather than saying where jobs go */
+#define ASKS_API (1U << 30) /* asks the API itself: no Redis, no workers */
+#define LOOKS (1U << 31)    /* --queue narrows down where it looks, rather than saying where jobs go */
 
 struct command;
 
@@ -100,6 +101,8 @@ int cli_transcribe(const struct cli *cli);
 int cli_synthesize(const struct cli *cli);
 int cli_submit(const struct cli *cli);
 int cli_result(const struct cli *cli);
+int cli_languages(const struct cli *cli);
+int cli_speakers(const struct cli *cli);
 int cli_stats(const struct cli *cli);
 int cli_workers(const struct cli *cli);
 int cli_dead_list(const struct cli *cli);

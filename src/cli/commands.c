@@ -96,6 +96,27 @@ static const struct command views[] = {
 	 "  adwuma workers --json --queue translate"},
 };
 
+static const struct command offers[] = {
+	{"languages", "[SERVICE]", "what languages the API knows, and their codes", ASKS_API | TAKES(OPT_JSON), 0, 1,
+	 cli_languages,
+	 "Asks the API itself; no worker and no Redis is needed. SERVICE is translate, asr (recognition) or\n"
+	 "tts (synthesis): its codes and their names, by code. Without it one table of all three, by name,\n"
+	 "with the code of each language in each service, - where the service does not offer it; the\n"
+	 "services spell some codes in their own ways. Pairs for translate are made of two codes, one of\n"
+	 "which is English. With --json each language is one object.\n\n"
+	 "What fails for a while is tried again, khaya_retry_attempts times in all [3]. Exit code: 0, or 1\n"
+	 "where the API answered with an error (what the others answered is printed); without a key 78.",
+	 "  adwuma languages\n"
+	 "  adwuma languages tts\n"
+	 "  adwuma languages asr --json"},
+	{"speakers", "", "what voices the API has for synthesize", ASKS_API | TAKES(OPT_JSON), 0, 0, cli_speakers,
+	 "Asks the API itself, as adwuma languages does: the voices of each group. With --json each is one\n"
+	 "object.\n\n"
+	 "Exit code: 0, or 1 where the API answered with an error; without a key 78.",
+	 "  adwuma speakers\n"
+	 "  adwuma speakers --json"},
+};
+
 static const struct command mending[] = {
 	{"dead list", "[ID...]", "failed jobs", CHOICE | TAKES(OPT_JSON), 0, SIZE_MAX, cli_dead_list,
 	 "The jobs that failed and are kept for a second try, newest first: queue, id, type, error with\n"
@@ -161,6 +182,7 @@ static const struct group {
 } groups[] = {
 	{"Jobs", jobs, sizeof jobs / sizeof *jobs},
 	{"Look", views, sizeof views / sizeof *views},
+	{"Offers of the API", offers, sizeof offers / sizeof *offers},
 	{"Mend", mending, sizeof mending / sizeof *mending},
 };
 #define GROUPS (sizeof groups / sizeof *groups)

@@ -26,7 +26,8 @@ static void print_overview(FILE *to)
 		"Redis is looked for at --redis-url, else ADWUMA_REDIS_URL, else redis_url in --config FILE or\n"
 		"/etc/adwuma/adwumad.conf, else at redis://127.0.0.1:6379/0. All settings: adwuma help settings\n\n"
 		"Results go to standard output, everything else to standard error. Exit codes: 0 done,\n"
-		"1 a job failed, 2 wrong use, 69 Redis cannot be reached, 75 no result in time, 78 bad settings.\n\n"
+		"1 a job failed, 2 wrong use, 69 Redis (or the API, where it is asked) cannot be reached,\n"
+		"75 no result in time, 78 bad settings.\n\n"
 		"Examples:\n"
 		"  adwuma translate 'Good morning'\n"
 		"  adwuma synthesize 'Maakye' -o maakye.wav\n"
@@ -36,7 +37,7 @@ static void print_overview(FILE *to)
 
 static bool comes_later(const char *name)
 {
-	static const char *const later[] = {"batch", "chat", "doctor", "dashboard", "languages", "speakers"};
+	static const char *const later[] = {"batch", "chat", "doctor", "dashboard"};
 
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (strcmp(name, later[i]) == 0)

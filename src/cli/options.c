@@ -287,6 +287,9 @@ void cli_print_usage(const struct command *command, FILE *to)
 
 void cli_print_help(const struct command *command, FILE *to)
 {
+	bool asks_api = command->options & ASKS_API;
+	const char *other_side = asks_api ? "the API" : "Redis";
+
 	cli_print_usage(command, to);
 	fprintf(to, "\n%s\n\nOptions:\n", command->about);
 	for (size_t i = 0; i < CLI_OPTIONS; i++) {
@@ -300,8 +303,9 @@ void cli_print_help(const struct command *command, FILE *to)
 		fprintf(to, "  %-24s  %s\n", flag, row->looks && command->options & LOOKS ? row->looks : row->help);
 	}
 	fprintf(to,
-		"  %-24s  where Redis is; this and every other setting: adwuma help settings\n\n"
-		"Exit codes of every command: 0 done, 2 wrong use, 69 Redis cannot be reached, 78 bad settings.\n\n"
+		"  %-24s  where %s is; this and every other setting: adwuma help settings\n\n"
+		"Exit codes of every command: 0 done, 2 wrong use, 69 %s cannot be reached, 78 bad settings.\n\n"
 		"Examples:\n%s\n",
-		"    --redis-url URL", command->examples);
+		asks_api ? "    --khaya-base-url URL" : "    --redis-url URL", other_side, other_side,
+		command->examples);
 }

@@ -48,8 +48,7 @@ static void say_member(const char *label, struct span v, struct buf *text)
 		say("  %s: %s", label, pick_readable(v, text));
 }
 
-/* "job 42 failed: AuthenticationError (401): message", and what else is known. */
-static void say_fault(const char *id, struct span error)
+void say_fault(const char *what, struct span error)
 {
 	struct want want[] = {{"type", {0}},	{"message", {0}},     {"status_code", {0}}, {"code", {0}},
 			      {"details", {0}}, {"activity_id", {0}}, {"retryable", {0}}};
@@ -57,23 +56,32 @@ static void say_fault(const char *id, struct span error)
 	int64_t status = 0;
 
 	if (!error.ptr || pick(error, want, 7)) {
-		say("job %s failed", id);
+		say("%s failed", what);
 		return;
 	}
 	pick_readable(want[0].value, &type);
 	pick_readable(want[1].value, &text);
 	if (want[2].value.ptr && json_span_int(want[2].value, &status) && status != 0)
-		say("job %s failed: %s (%lld): %s", id, buf_cstr(&type), (long long)status, buf_cstr(&text));
+		say("%s failed: %s (%lld): %s", what, buf_cstr(&type), (long long)status, buf_cstr(&text));
 	else
-		say("job %s failed: %s: %s", id, buf_cstr(&type), buf_cstr(&text));
+		say("%s failed: %s: %s", what, buf_cstr(&type), buf_cstr(&text));
 	say_member("code", want[3].value, &text);
 	if (want[4].value.len > 2)
 		say_member("details", want[4].value, &text);
 	say_member("activity id", want[5].value, &text);
 	if (want[6].value.ptr && json_span_is_true(want[6].value))
-		say("  the same job, sent again later, could succeed");
+		say("  the same, sent again later, could succeed");
 	buf_release(&type);
 	buf_release(&text);
+}
+
+static void say_job_fault(const char *id, struct span error)
+{
+	struct buf what = BUF_INIT(PICK_TEXT_MAX);
+
+	buf_printf(&what, "job %s", id);
+	say_fault(buf_cstr(&what), error);
+	buf_release(&what);
 }
 
 static void show_text(struct span result, bool one_line)
@@ -109,6 +117,6 @@ int result_show(const char *id, const char *json, enum show_form form, bool one_
 	if (!readable_result)
 		say("job %s: what stands in its place is no result: %.200s", id, json);
 	else if (!ok)
-		say_fault(id, r.error);
+		say_job_fault(id, r.error);
 	return ok ? CLI_DONE : CLI_JOB_FAILED;
 }

@@ -32,6 +32,9 @@ struct audio_facts {
 /* Of a synthesize job whose audio is in a key. Returns 0, or -1 when the result names none. */
 int result_audio(const struct result *r, struct audio_facts *out);
 
+/* Tells an error object (contract section 4): "job 42 failed: AuthenticationError (401): message", and what else is known. what: "job 42". */
+void say_fault(const char *what, struct span error);
+
 /* Prints it: exactly one line where one_line, in which a failed job has an empty line and a text's line breaks are
  * escaped. A failure is told on standard error, too. id: as the caller knows it. Returns the exit code. */
 int result_show(const char *id, const char *json, enum show_form form, bool one_line);
