@@ -25,28 +25,38 @@ static const struct command jobs[] = {
 	 "  adwuma translate --pair en-ee --json 'Thank you'\n"
 	 "  adwuma translate - < letter.txt > letter.tw.txt"},
 	{"transcribe", "FILE...", "turn speech in audio files into text",
-	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_TIMESTAMPS) | TAKES(OPT_FORMAT), 1, SIZE_MAX, cli_transcribe,
+	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_TIMESTAMPS) | TAKES(OPT_FORMAT) | TAKES(OPT_OUTPUT_DIR), 1, SIZE_MAX,
+	 cli_transcribe,
 	 "Each FILE is one job; - is standard input. The files travel through Redis, so the worker may\n"
 	 "be on any machine; they expire there with the time that results live (result_ttl_s). All are\n"
 	 "submitted, then the texts are printed in this order: one text as it is; of several each on one\n"
 	 "line, with its line breaks as \\n and its backslashes as \\\\, and an empty line where a job\n"
 	 "failed.\n\n"
+	 "With -d each goes into a file in DIR instead, named like FILE with its ending replaced: speech.txt\n"
+	 "of speech.wav; .json with that --format. A file appears whole or not at all, and replaces one of\n"
+	 "its name; a failed job leaves it untouched. Two FILEs that would get one name are refused.\n\n"
 	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 a file\n"
 	 "cannot be used (then nothing was submitted), 75 a result did not come in time (the job goes\n"
 	 "on; see adwuma result).",
 	 "  adwuma transcribe speech.wav\n"
-	 "  adwuma transcribe --language twi --timestamps word --format json speech.wav"},
+	 "  adwuma transcribe --language twi --timestamps word --format json speech.wav\n"
+	 "  adwuma transcribe -d texts recordings/*.wav"},
 	{"synthesize", "TEXT...", "turn text into speech",
-	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_SPEAKER) | TAKES(OPT_OUTPUT), 1, SIZE_MAX, cli_synthesize,
+	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_SPEAKER) | TAKES(OPT_AUDIO_FORMAT) | TAKES(OPT_OUTPUT) |
+		 TAKES(OPT_OUTPUT_DIR),
+	 1, SIZE_MAX, cli_synthesize,
 	 "Each TEXT is one job; - is all of standard input as one text, without its last line break.\n"
 	 "Without -o the names of the keys are printed that hold the audio in Redis, until their results\n"
 	 "expire. With -o (one TEXT only) the audio is fetched, checked against its checksum, and put in\n"
-	 "FILE's place in one step; a failed job leaves FILE untouched.\n\n"
+	 "FILE's place in one step; a failed job leaves FILE untouched. With -d that of each TEXT is put\n"
+	 "into DIR, by number: 1.wav, 2.wav; 01.wav, 02.wav where there are ten. -o - is refused where\n"
+	 "standard output is a terminal.\n\n"
 	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 FILE cannot\n"
 	 "be written (then nothing was submitted), 75 a result did not come in time (the job goes on;\n"
 	 "see adwuma result).",
 	 "  adwuma synthesize 'Maakye' -o maakye.wav\n"
-	 "  adwuma synthesize --language ewe 'Akpe' -o - | aplay"},
+	 "  adwuma synthesize --language ewe 'Akpe' -o - | aplay\n"
+	 "  adwuma synthesize --speaker female -d texts 'Maakye' 'Maaha'"},
 	{"submit", "[FILE]", "hand in jobs, one JSON object a line", TAKES(OPT_QUEUE), 0, 1, cli_submit,
 	 "Reads jobs from FILE, or from standard input without it or with -, one JSON object on each\n"
 	 "line; empty lines are skipped. Prints the id of each, in order; a job without \"id\" gets one.\n"

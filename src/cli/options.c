@@ -46,10 +46,18 @@ static const struct option_row rows[CLI_OPTIONS] = {
 			.value = "F",
 			.choices = "text|json",
 			.help = "text, or json: text, language, warnings and timings [text]"},
+	[OPT_AUDIO_FORMAT] = {.name = "format",
+			      .value = "F",
+			      .choices = "wav|mp3|ogg",
+			      .help = "wav, or mp3 or ogg where the workers call version v2 of the API [wav]"},
 	[OPT_OUTPUT] = {.name = "output",
 			.letter = 'o',
 			.value = "FILE",
 			.help = "fetch the audio into FILE; - is standard output"},
+	[OPT_OUTPUT_DIR] = {.name = "output-dir",
+			    .letter = 'd',
+			    .value = "DIR",
+			    .help = "write a file for each into DIR, which must be there"},
 	[OPT_TYPE] = {.name = "type", .value = "T", .help = "only jobs of this type, like translate"},
 	[OPT_ERROR] = {.name = "error", .value = "NAME", .help = "only those that died of this error, like APIError"},
 	[OPT_OLDER_THAN] = {.name = "older-than",
@@ -257,8 +265,8 @@ static int usage_word(const struct option_row *row, char *out, size_t out_bytes)
 {
 	char name[40];
 
-	if (row->letter == 'o')
-		snprintf(name, sizeof name, "-o");
+	if (row->letter == 'o' || row->letter == 'd')
+		snprintf(name, sizeof name, "-%c", row->letter);
 	else
 		snprintf(name, sizeof name, "--%s", row->name);
 	if (!row->value)

@@ -15,29 +15,11 @@
 #include "base/buf.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
+#include "cli/progress.h"
 
 #define SAY_MAX (64 * 1024)
-#define PROGRESS_MIN_JOBS 10 /* fewer are not worth a line */
-
-static bool progress_shown; /* its line stands on the terminal */
 
 /* --- Standard error. ---------------------------------------------------------------------------------------------- */
-
-static void erase_progress(void)
-{
-	if (progress_shown)
-		fputs("\r\033[K", stderr);
-	progress_shown = false;
-}
-
-void progress(size_t done, size_t of)
-{
-	erase_progress();
-	if (of < PROGRESS_MIN_JOBS || done >= of || out_is_terminal() || isatty(STDERR_FILENO) != 1)
-		return;
-	fprintf(stderr, "%zu of %zu", done, of);
-	progress_shown = true;
-}
 
 /* What a terminal would obey becomes '?', also U+0080 to U+009F. blanks: line breaks and tabs stay. */
 static void clean(struct buf *out, const char *s, size_t n, bool blanks)
@@ -76,7 +58,7 @@ void say(const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	clean(&line, text, strlen(text), true);
-	erase_progress();
+	progress_erase();
 	fprintf(stderr, "adwuma: %s\n", line.failed ? "(no memory to say what is wrong)" : buf_cstr(&line));
 	buf_release(&line);
 }

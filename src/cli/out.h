@@ -40,7 +40,4 @@ void show_span(int64_t ms, char out[TIME_TEXT_MAX]);
 /* The same, in whole seconds. */
 void show_seconds(int64_t ms, char out[TIME_TEXT_MAX]);
 
-/* "12 of 200" on standard error, where that is a terminal and results go elsewhere; erased by done == of. */
-void progress(size_t done, size_t of);
-
 #endif

@@ -11,6 +11,7 @@
 #include "cli/locate.h"
 #include "cli/look.h"
 #include "cli/out.h"
+#include "cli/progress.h"
 #include "cli/show.h"
 #include "lib/client.h"
 
@@ -22,6 +23,7 @@ struct collection {
 	struct look look;
 	int64_t deadline;
 	int rc; /* of all so far */
+	size_t failed;
 	struct sought *missing;
 	size_t nmissing;
 	bool *shown;
@@ -44,6 +46,7 @@ static void add_up(struct collection *c, int one)
 {
 	if (one == CLI_JOB_FAILED || c->rc == CLI_DONE)
 		c->rc = one;
+	c->failed += one == CLI_JOB_FAILED;
 }
 
 static void show_one(struct collection *c, size_t i, const char *json)
@@ -68,7 +71,7 @@ static int show_first(struct collection *c)
 		else if (c->nmissing == 0)
 			show_one(c, i, json);
 		adwuma_free(json);
-		progress(i + 1, c->cli->noperands);
+		progress_step(i + 1, c->failed);
 	}
 	return CLI_DONE;
 }
@@ -182,7 +185,9 @@ static int collect(struct collection *c)
 	c->client = client_open(c->cli->settings, &err);
 	if (!c->client)
 		return say_error(&err);
+	progress_begin(c->cli->noperands, true);
 	rc = show_first(c);
+	progress_end();
 	if (rc == CLI_DONE && c->nmissing > 0)
 		rc = locate_missing(c);
 	if (rc == CLI_DONE && c->nmissing > 0)

@@ -795,6 +795,9 @@ def test_examples_of_the_help_run(system, cli, tmp_path):
     (tmp_path / "letter.txt").write_text("Dear all,\ngood morning\n")
     (tmp_path / "jobs.jsonl").write_text('{"type":"translate","text":"x"}\n')
     assert cli("synthesize", "speech", "-o", str(tmp_path / "speech.wav")).code == 0
+    for folder in ("texts", "recordings"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "recordings" / "speech.wav").write_bytes((tmp_path / "speech.wav").read_bytes())
     for job_id in ("0193580be2c41f0c9a5d7e3b4a86c2f1", "42", "43", "44"):
         give_result(system, "translate", job_id)
     (tmp_path / "bin").mkdir()

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * transcribe: files go to the workers by way of Redis, and texts come back: printed, or each into a file of its own. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/input.h"
+#include "cli/jobs.h"
+#include "cli/out.h"
+#include "cli/pick.h"
+#include "cli/save.h"
+#include "lib/client.h"
+
+#define KEY_BYTES_MAX 512
+
+/* --- What a result is written as. --------------------------------------------------------------------------------- */
+
+static int render_text(const struct result *r, struct buf *out, struct error *err)
+{
+	struct want want[] = {{"text", {0}}};
+
+	if (!r->result.ptr || pick(r->result, want, 1) || !want[0].value.ptr)
+		return error_set(err, ERR_INVALID, "the result holds no text");
+	pick_readable(want[0].value, out);
+	buf_char(out, '\n');
+	return 0;
+}
+
+static int render_json(const struct result *r, struct buf *out, struct error *err)
+{
+	if (!r->result.ptr)
+		return error_set(err, ERR_INVALID, "the result is empty");
+	buf_add(out, r->result.ptr, r->result.len);
+	buf_char(out, '\n');
+	return 0;
+}
+
+/* The first is what is chosen without --format. */
+static const struct format {
+	const char *name;
+	int (*render)(const struct result *r, struct buf *out, struct error *err);
+} formats[] = {
+	{"text", render_text},
+	{"json", render_json},
+};
+
+static const struct format *format_of(const struct cli *cli)
+{
+	const char *name = cli->option[OPT_FORMAT];
+
+	for (size_t i = 0; name && i < sizeof formats / sizeof *formats; i++)
+		if (strcmp(formats[i].name, name) == 0)
+			return &formats[i];
+	return &formats[0];
+}
+
+/* --- Where it is written. ----------------------------------------------------------------------------------------- */
+
+/* DIR/speech.txt of recordings/speech.wav */
+static int output_path(const struct cli *cli, const char *file, char path[PATH_MAX], struct error *err)
+{
+	const struct format *format = format_of(cli);
+	const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file, *dot = strrchr(base, '.');
+	size_t stem = dot && dot > base ? (size_t)(dot - base) : strlen(base);
+	char name[PATH_MAX];
+
+	snprintf(name, sizeof name, "%.*s.%s", (int)stem, base, format == formats ? "txt" : format->name);
+	return jobs_path_in(cli->option[OPT_OUTPUT_DIR], name, path, PATH_MAX, err);
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int check_paths(const struct cli *cli, char **paths, struct error *err)
+{
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < cli->noperands; i++) {
+		if (strcmp(cli->operands[i], "-") == 0)
+			return error_set(err, ERR_USAGE, "standard input has no name to give to its result in -d DIR");
+		if (output_path(cli, cli->operands[i], path, err) || save_check(path, err))
+			return -1;
+		paths[i] = strdup(path);
+		if (!paths[i])
+			return error_set(err, ERR_MEMORY, "no memory for %zu names", cli->noperands);
+	}
+	qsort(paths, cli->noperands, sizeof *paths, compare_texts);
+	for (size_t i = 1; i < cli->noperands; i++)
+		if (strcmp(paths[i - 1], paths[i]) == 0)
+			return error_set(err, ERR_USAGE, "two FILEs would both be written to %.400s", paths[i]);
+	return 0;
+}
+
+static int check_output_dir(const struct cli *cli, struct error *err)
+{
+	char **paths = calloc(cli->noperands, sizeof *paths);
+	int rc = paths ? check_paths(cli, paths, err) : error_set(err, ERR_MEMORY, "no memory");
+
+	for (size_t i = 0; paths && i < cli->noperands; i++)
+		free(paths[i]);
+	free(paths);
+	return rc;
+}
+
+static int check(const struct cli *cli)
+{
+	struct error err = {0};
+
+	if (cli->option[OPT_OUTPUT_DIR] && cli->option[OPT_NO_WAIT])
+		return cli_misused(cli->command, "-d waits for the results, so it does not go with --no-wait");
+	for (size_t i = 0; i < cli->noperands; i++)
+		if (input_check(cli->operands[i], &err))
+			return jobs_usage_failure(cli, &err);
+	return cli->option[OPT_OUTPUT_DIR] && check_output_dir(cli, &err) ? jobs_usage_failure(cli, &err) : CLI_DONE;
+}
+
+/* --- Jobs and results. -------------------------------------------------------------------------------------------- */
+
+static int write_job(struct work *w, const char *operand, const char *id, struct buf *out)
+{
+	const struct settings *s = w->cli->settings;
+	struct buf audio = BUF_INIT((size_t)s->max_audio_bytes);
+	struct adwuma_error failed = {0};
+	struct error err = {0};
+	char key[KEY_BYTES_MAX];
+	int rc = CLI_DONE;
+
+	if (input_read_all(operand, "max_audio_bytes", &audio, &err) ||
+	    (audio.len == 0 && error_set(&err, ERR_USAGE, "%s is empty", input_shown(operand))))
+		rc = jobs_usage_failure(w->cli, &err);
+	else if (adwuma_put_audio(w->client, w->queue, id, audio.ptr, audio.len, s->result_ttl_s, key, sizeof key,
+				  &failed))
+		rc = say_error(&failed);
+	buf_release(&audio);
+	if (rc)
+		return rc;
+	jobs_write_member(out, "audio_key", key);
+	jobs_write_member(out, "language", jobs_language(w->cli));
+	jobs_write_member(out, "timestamps", w->cli->option[OPT_TIMESTAMPS]);
+	return CLI_DONE;
+}
+
+static int save(const struct cli *cli, const char *file, const struct buf *text, struct error *err)
+{
+	char path[PATH_MAX];
+
+	return output_path(cli, file, path, err) || save_bytes(path, buf_cstr(text), text->len, err) ? -1 : 0;
+}
+
+static int finish(struct work *w, size_t i, const char *json)
+{
+	struct buf text = BUF_INIT(PICK_TEXT_MAX);
+	struct error err = {0};
+	struct result r;
+	int rc = jobs_show(w, i, json);
+
+	if (rc == CLI_DONE && w->cli->option[OPT_OUTPUT_DIR] && result_read(&r, json) == 0 &&
+	    (format_of(w->cli)->render(&r, &text, &err) || save(w->cli, w->cli->operands[i], &text, &err))) {
+		say("%s: %s\n  adwuma result %s gives it again", w->cli->operands[i], err.msg, w->jobs[i].id);
+		rc = CLI_JOB_FAILED;
+	}
+	buf_release(&text);
+	return rc;
+}
+
+int cli_transcribe(const struct cli *cli)
+{
+	static const struct trade transcribe = {"transcribe", check, write_job, finish};
+
+	return jobs_run(cli, &transcribe);
+}
