@@ -97,7 +97,7 @@ static int check_paths(const struct cli *cli, char **paths, struct error *err)
 
 static int check_output_dir(const struct cli *cli, struct error *err)
 {
-	char **paths = calloc(cli->noperands, sizeof *paths);
+	char **paths = calloc(cli->noperands + 1, sizeof *paths); /* none were no failure */
 	int rc = paths ? check_paths(cli, paths, err) : error_set(err, ERR_MEMORY, "no memory");
 
 	for (size_t i = 0; paths && i < cli->noperands; i++)
