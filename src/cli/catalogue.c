@@ -17,7 +17,7 @@
 #define ATTEMPTS 3
 #define TIMEOUT_MS 60000
 #define WAIT_MAX_MS 60000 /* between two attempts, whatever a server asks for */
-#define TEXT_MAX (256 * 1024)
+#define TEXT_MAX (4 * 1024 * 1024)
 
 /* As operands, in messages and as columns. */
 static const char *const services[SERVICES] = {
