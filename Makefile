@@ -29,9 +29,10 @@ LIBS := $(PACKAGE_LIBS) -lm
 
 LAYERS := base text audio settings redis http httpd pool job api queue exec worker
 LIB_LAYERS := base settings redis queue lib
-CLI_LAYERS := $(LIB_LAYERS) http job api
+CLI_LAYERS := $(LIB_LAYERS) text http job api
 obj = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
-COMMON := $(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c) $(B)/obj/gen/scripts.o
+# What tests may call: all but the functions main.
+COMMON := $(filter-out %/main.o,$(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c src/cli/*.c)) $(B)/obj/gen/scripts.o
 LIB_OBJ := $(call obj,$(LIB_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
 PROGRAMS := $(B)/adwumad $(B)/adwuma $(B)/adwuma-stubapi
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
