@@ -33,13 +33,15 @@ static const struct command jobs[] = {
 	 "line, with its line breaks as \\n and its backslashes as \\\\, and an empty line where a job\n"
 	 "failed.\n\n"
 	 "With -d each goes into a file in DIR instead, named like FILE with its ending replaced: speech.txt\n"
-	 "of speech.wav; .json with that --format. A file appears whole or not at all, and replaces one of\n"
-	 "its name; a failed job leaves it untouched. Two FILEs that would get one name are refused.\n\n"
+	 "of speech.wav; .json, .srt or .vtt with that --format. A file appears whole or not at all, and\n"
+	 "replaces one of its name; a failed job leaves it untouched. Two FILEs that would get one name are\n"
+	 "refused. Subtitles of several FILEs need -d.\n\n"
 	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 a file\n"
 	 "cannot be used (then nothing was submitted), 75 a result did not come in time (the job goes\n"
 	 "on; see adwuma result).",
 	 "  adwuma transcribe speech.wav\n"
 	 "  adwuma transcribe --language twi --timestamps word --format json speech.wav\n"
+	 "  adwuma transcribe --format srt speech.wav > speech.srt\n"
 	 "  adwuma transcribe -d texts recordings/*.wav"},
 	{"synthesize", "TEXT...", "turn text into speech",
 	 WAITING | TAKES(OPT_LANGUAGE) | TAKES(OPT_SPEAKER) | TAKES(OPT_AUDIO_FORMAT) | TAKES(OPT_OUTPUT) |

@@ -226,11 +226,15 @@ static void release(struct work *w)
 
 static enum show_form form_of(const struct cli *cli)
 {
+	const char *format = cli->option[OPT_FORMAT];
+
 	if (cli->option[OPT_JSON])
 		return SHOW_WHOLE;
 	if (cli->option[OPT_OUTPUT] || cli->option[OPT_OUTPUT_DIR])
 		return SHOW_NOTHING;
-	return cli->option[OPT_FORMAT] && strcmp(cli->option[OPT_FORMAT], "json") == 0 ? SHOW_RESULT : SHOW_TEXT;
+	if (!format || strcmp(format, "text") == 0)
+		return SHOW_TEXT;
+	return strcmp(format, "json") == 0 ? SHOW_RESULT : SHOW_NOTHING;
 }
 
 static int open_work(struct work *w)

@@ -41,11 +41,11 @@ static const struct option_row rows[CLI_OPTIONS] = {
 	[OPT_TIMESTAMPS] = {.name = "timestamps",
 			    .value = "KIND",
 			    .choices = "word|segment",
-			    .help = "word or segment: ask for timings (see them with --format json)"},
+			    .help = "word or segment: ask for timings; subtitles ask for segment by themselves"},
 	[OPT_FORMAT] = {.name = "format",
 			.value = "F",
-			.choices = "text|json",
-			.help = "text, or json: text, language, warnings and timings [text]"},
+			.choices = "text|json|srt|vtt",
+			.help = "text; json: text, language, warnings, timings; srt, vtt: subtitles [text]"},
 	[OPT_AUDIO_FORMAT] = {.name = "format",
 			      .value = "F",
 			      .choices = "wav|mp3|ogg",
@@ -109,9 +109,6 @@ static bool is_choice(const char *choices, const char *value)
 
 static int check_value(const struct cli *cli, const struct option_row *row, const char *value)
 {
-	if (row == &rows[OPT_FORMAT] && is_choice("srt|vtt", value))
-		return cli_misused(cli->command, "--format %s is not supported by this version; use text or json",
-				   value);
 	if (row->choices && !is_choice(row->choices, value))
 		return cli_misused(cli->command, "--%s must be one of %s, got '%s'", row->name, row->choices, value);
 	if (row == &rows[OPT_QUEUE] && !draft_is_queue(value, strlen(value)))

@@ -11,6 +11,7 @@
 #include "cli/out.h"
 #include "cli/pick.h"
 #include "cli/save.h"
+#include "cli/subtitles.h"
 #include "lib/client.h"
 
 #define KEY_BYTES_MAX 512
@@ -37,13 +38,42 @@ static int render_json(const struct result *r, struct buf *out, struct error *er
 	return 0;
 }
 
+static int render_subtitles(const struct result *r, enum subtitles_format format, struct buf *out, struct error *err)
+{
+	struct json *result = r->result.ptr ? json_parse(r->result.ptr, r->result.len) : NULL;
+	const struct json *timings = json_get(result, "timings");
+	int rc;
+
+	if (json_type(timings) == JSON_OBJECT)
+		rc = subtitles_write(timings, format, out, err);
+	else /* though they were asked for */
+		rc = error_set(
+			err, ERR_INVALID,
+			"the result has no timings to make subtitles of; version v1 of the recognition API gives none");
+	json_free(result);
+	return rc;
+}
+
+static int render_srt(const struct result *r, struct buf *out, struct error *err)
+{
+	return render_subtitles(r, SUBTITLES_SRT, out, err);
+}
+
+static int render_vtt(const struct result *r, struct buf *out, struct error *err)
+{
+	return render_subtitles(r, SUBTITLES_VTT, out, err);
+}
+
 /* The first is what is chosen without --format. */
 static const struct format {
 	const char *name;
 	int (*render)(const struct result *r, struct buf *out, struct error *err);
+	bool timed; /* made of timings; many lines, which are one file */
 } formats[] = {
-	{"text", render_text},
-	{"json", render_json},
+	{"text", render_text, false},
+	{"json", render_json, false},
+	{"srt", render_srt, true},
+	{"vtt", render_vtt, true},
 };
 
 static const struct format *format_of(const struct cli *cli)
@@ -108,10 +138,17 @@ static int check_output_dir(const struct cli *cli, struct error *err)
 
 static int check(const struct cli *cli)
 {
+	bool is_file = format_of(cli)->timed && !cli->option[OPT_OUTPUT_DIR];
 	struct error err = {0};
 
 	if (cli->option[OPT_OUTPUT_DIR] && cli->option[OPT_NO_WAIT])
 		return cli_misused(cli->command, "-d waits for the results, so it does not go with --no-wait");
+	if (is_file && cli->option[OPT_JSON])
+		return cli_misused(cli->command, "--format %s and --json both want standard output",
+				   cli->option[OPT_FORMAT]);
+	if (is_file && cli->noperands > 1)
+		return cli_misused(cli->command, "--format %s of several FILEs needs -d DIR: a file for each",
+				   cli->option[OPT_FORMAT]);
 	for (size_t i = 0; i < cli->noperands; i++)
 		if (input_check(cli->operands[i], &err))
 			return jobs_usage_failure(cli, &err);
@@ -122,6 +159,7 @@ static int check(const struct cli *cli)
 
 static int write_job(struct work *w, const char *operand, const char *id, struct buf *out)
 {
+	const char *timestamps = w->cli->option[OPT_TIMESTAMPS];
 	const struct settings *s = w->cli->settings;
 	struct buf audio = BUF_INIT((size_t)s->max_audio_bytes);
 	struct adwuma_error failed = {0};
@@ -140,26 +178,29 @@ static int write_job(struct work *w, const char *operand, const char *id, struct
 		return rc;
 	jobs_write_member(out, "audio_key", key);
 	jobs_write_member(out, "language", jobs_language(w->cli));
-	jobs_write_member(out, "timestamps", w->cli->option[OPT_TIMESTAMPS]);
+	jobs_write_member(out, "timestamps", timestamps || !format_of(w->cli)->timed ? timestamps : "segment");
 	return CLI_DONE;
 }
 
 static int save(const struct cli *cli, const char *file, const struct buf *text, struct error *err)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX] = "-";
 
-	return output_path(cli, file, path, err) || save_bytes(path, buf_cstr(text), text->len, err) ? -1 : 0;
+	if (cli->option[OPT_OUTPUT_DIR] && output_path(cli, file, path, err))
+		return -1;
+	return save_bytes(path, buf_cstr(text), text->len, err);
 }
 
 static int finish(struct work *w, size_t i, const char *json)
 {
+	const struct format *format = format_of(w->cli);
 	struct buf text = BUF_INIT(PICK_TEXT_MAX);
 	struct error err = {0};
 	struct result r;
 	int rc = jobs_show(w, i, json);
 
-	if (rc == CLI_DONE && w->cli->option[OPT_OUTPUT_DIR] && result_read(&r, json) == 0 &&
-	    (format_of(w->cli)->render(&r, &text, &err) || save(w->cli, w->cli->operands[i], &text, &err))) {
+	if (rc == CLI_DONE && (w->cli->option[OPT_OUTPUT_DIR] || format->timed) && result_read(&r, json) == 0 &&
+	    (format->render(&r, &text, &err) || save(w->cli, w->cli->operands[i], &text, &err))) {
 		say("%s: %s\n  adwuma result %s gives it again", w->cli->operands[i], err.msg, w->jobs[i].id);
 		rc = CLI_JOB_FAILED;
 	}

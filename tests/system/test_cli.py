@@ -597,8 +597,8 @@ def test_a_terminal_gets_aligned_columns(system, cli):
 @pytest.mark.parametrize("args", [
     [], ["nonsense"], ["--nonsense"], ["translate"], ["translate", "--nonsense", "x"], ["translate", "x", "--timeout"],
     ["translate", "x", "--timeout", "soon"], ["translate", "x", "--timeout", "-1"], ["translate", "x", "--timeout", "99999999999999999999"],
-    ["translate", "x", "--queue", "Q"], ["translate", "x", "--no-wait=1"], ["translate", "x", "-o", "f"], ["transcribe", "x", "--format", "srt"],
-    ["transcribe", "x", "--format", "vtt"], ["transcribe", "x", "--format", "mp3"], ["transcribe", "x", "--timestamps", "hour"], ["synthesize"],
+    ["translate", "x", "--queue", "Q"], ["translate", "x", "--no-wait=1"], ["translate", "x", "-o", "f"], ["transcribe", "x", "y", "--format", "srt"],
+    ["transcribe", "x", "--format", "vtt", "--json"], ["transcribe", "x", "--format", "mp3"], ["transcribe", "x", "--timestamps", "hour"], ["synthesize"],
     ["submit", "a", "b"], ["result"], ["result", "a b"], ["result", "x" * 129], ["stats", "x"], ["help", "nonsense"],
 ])
 def test_wrong_use_is_exit_2_with_usage_on_standard_error(cli, system, args):

@@ -79,6 +79,31 @@ def test_what_cannot_be_written_is_told_before_anything_is_sent(cli, system, tmp
     assert system.redis.keys("*") == [] and names(out) == ["b.txt"]
 
 
+def test_subtitles(cli, system, recordings):
+    file = str(recordings / "in" / "one.wav")
+    done = cli("transcribe", "--format", "srt", file)
+    assert (done.code, done.err) == (0, "") and re.fullmatch(r"1\n00:00:00,000 --> 00:00:\d\d,\d{3}\none\n(\n)?", done.out)
+    done = cli("transcribe", "--format", "vtt", "--timestamps", "word", "-d", str(recordings / "out"), file, str(recordings / "in" / "two.wav"))
+    assert (done.code, done.out, done.err) == (0, "", "") and names(recordings / "out") == ["one.vtt", "two.vtt"]
+    assert re.match(r"WEBVTT\n\n(.*\n)?00:00.*\.\d{3} --> .*\ntwo\n", (recordings / "out" / "two.vtt").read_text())
+    done = cli("transcribe", "--format", "srt", "-d", str(recordings / "out"), "--json", file)
+    assert json.loads(done.out)["result"]["text"] == "one" and (recordings / "out" / "one.srt").read_text()
+    asked = []
+    for more in (["--format", "srt"], ["--format", "srt", "--timestamps", "word"], ["--format", "json"]):
+        cli("transcribe", "--no-wait", "-q", "other", *more, file)
+        asked.append(json.loads(system.redis.lindex("adwuma:{other}:ready", 0)).get("timestamps"))
+    assert asked == ["segment", "word", None]
+
+
+def test_without_timings_there_are_no_subtitles(cli, system, script, tmp_path):
+    system.worker(KHAYA_BASE_URL=script.url, KHAYA_ASR_VERSION="v1")
+    (tmp_path / "a.wav").write_bytes(b"RIFF....WAVE")
+    script.says("text alone")
+    done = cli("transcribe", "--format", "srt", "-d", str(tmp_path), str(tmp_path / "a.wav"))
+    assert (done.code, done.out) == (1, "") and "a.wav: the result has no timings" in done.err and "version v1" in done.err and "adwuma result" in done.err and names(tmp_path).count("a.srt") == 0
+    assert script.requests[0][0] == "/asr/v1/transcribe?language=twi&timestamps=segment"
+
+
 def test_audio_of_several_texts_by_number(cli, system, tmp_path):
     system.worker()
     done = cli("synthesize", "-d", str(tmp_path / "."), "a")
