@@ -29,7 +29,7 @@ LIBS := $(PACKAGE_LIBS) -lm
 
 LAYERS := base text audio settings redis http httpd pool job api queue exec worker
 LIB_LAYERS := base settings redis queue lib
-CLI_LAYERS := $(LIB_LAYERS) text http job api
+CLI_LAYERS := $(LIB_LAYERS) text audio http job api exec
 obj = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 # What tests may call: all but the functions main.
 COMMON := $(filter-out %/main.o,$(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c src/cli/*.c)) $(B)/obj/gen/scripts.o

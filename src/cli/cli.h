@@ -48,6 +48,7 @@ enum cli_option {
 	OPT_REASON,
 	OPT_WATCH,
 	OPT_JSON,
+	OPT_DIRECT,
 	CLI_OPTIONS
 };
 #define TAKES(option) (1U << (option))

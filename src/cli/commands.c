@@ -7,7 +7,7 @@
 
 #include "cli/cli.h"
 
-#define WAITING (TAKES(OPT_QUEUE) | TAKES(OPT_TIMEOUT) | TAKES(OPT_NO_WAIT) | TAKES(OPT_JSON))
+#define WAITING (TAKES(OPT_DIRECT) | TAKES(OPT_QUEUE) | TAKES(OPT_TIMEOUT) | TAKES(OPT_NO_WAIT) | TAKES(OPT_JSON))
 #define IN_QUEUE (TAKES(OPT_QUEUE) | LOOKS)
 #define CHOICE                                                                                                         \
 	(IN_QUEUE | TAKES(OPT_TYPE) | TAKES(OPT_ERROR) | TAKES(OPT_OLDER_THAN) | TAKES(OPT_NEWER_THAN) |               \
@@ -19,8 +19,11 @@ static const struct command jobs[] = {
 	 "are submitted, then their translations are printed in this order: one text as it is; of\n"
 	 "several each on one line, with its line breaks as \\n and its backslashes as \\\\, and an empty\n"
 	 "line where a job failed.\n\n"
-	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 75 a result\n"
-	 "did not come in time (the job goes on; see adwuma result).",
+	 "With --direct the API is called from here, one text after the other, with the API keys of this\n"
+	 "machine's settings: no Redis, no worker, no queue; results and errors are the same.\n\n"
+	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 69 Redis, or with\n"
+	 "--direct the API, cannot be reached, 75 a result did not come in time (the job goes on; see adwuma\n"
+	 "result).",
 	 "  adwuma translate 'Good morning' 'How are you?'\n"
 	 "  adwuma translate --pair en-ee --json 'Thank you'\n"
 	 "  adwuma translate - < letter.txt > letter.tw.txt"},
@@ -36,6 +39,7 @@ static const struct command jobs[] = {
 	 "of speech.wav; .json, .srt or .vtt with that --format. A file appears whole or not at all, and\n"
 	 "replaces one of its name; a failed job leaves it untouched. Two FILEs that would get one name are\n"
 	 "refused. Subtitles of several FILEs need -d.\n\n"
+	 "With --direct the API is called from here, as adwuma help translate says.\n\n"
 	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 a file\n"
 	 "cannot be used (then nothing was submitted), 75 a result did not come in time (the job goes\n"
 	 "on; see adwuma result).",
@@ -53,6 +57,7 @@ static const struct command jobs[] = {
 	 "FILE's place in one step; a failed job leaves FILE untouched. With -d that of each TEXT is put\n"
 	 "into DIR, by number: 1.wav, 2.wav; 01.wav, 02.wav where there are ten. -o - is refused where\n"
 	 "standard output is a terminal.\n\n"
+	 "With --direct the API is called from here, as adwuma help translate says.\n\n"
 	 "Failures are told on standard error. Exit code: 0 all succeeded, 1 a job failed, 2 FILE cannot\n"
 	 "be written (then nothing was submitted), 75 a result did not come in time (the job goes on;\n"
 	 "see adwuma result).",

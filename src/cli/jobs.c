@@ -45,6 +45,9 @@ static int check_operands(const struct cli *cli)
 
 	for (size_t i = 0; i < cli->noperands; i++)
 		dashes += strcmp(cli->operands[i], "-") == 0;
+	if (cli->option[OPT_DIRECT] && (cli->option[OPT_QUEUE] || cli->option[OPT_NO_WAIT]))
+		return cli_misused(cli->command,
+				   "--direct uses no queue and waits: it goes with neither --queue nor --no-wait");
 	return dashes > 1 ? cli_misused(cli->command, "standard input (-) can be read once only") : CLI_DONE;
 }
 
@@ -126,6 +129,7 @@ static int make_job(struct work *w, size_t i)
 		say("no memory for job %zu of %zu", i + 1, w->n);
 		rc = CLI_JOB_FAILED;
 	}
+	memcpy(w->jobs[i].id, id, sizeof id);
 	w->jobs[i].queue = w->queue;
 	w->jobs[i].json = out->ptr;
 	w->jobs[i].len = out->len;
@@ -156,7 +160,7 @@ static int submit(struct work *w)
 
 	for (size_t i = 0; i < w->n && rc == CLI_DONE; i++)
 		rc = make_job(w, i);
-	if (rc == CLI_DONE && adwuma_submit_many(w->client, w->jobs, w->n, &err)) {
+	if (rc == CLI_DONE && w->client && adwuma_submit_many(w->client, w->jobs, w->n, &err)) {
 		rc = say_error(&err);
 		say_where_to_look(w, 0);
 	}
@@ -196,6 +200,29 @@ static int collect_one(struct work *w, size_t i, int64_t deadline)
 	return CLI_TIMED_OUT;
 }
 
+/* Does job i here and now. Returns an exit code, told; CLI_UNREACHABLE ends the collecting. */
+static int do_directly(struct work *w, size_t i, int64_t deadline)
+{
+	int rc;
+
+	direct_run(w->direct, w->trade->type, w->jobs[i].json, w->jobs[i].len, deadline, &w->spoken);
+	if (w->spoken.result.failed) {
+		say("no memory for a result");
+		rc = CLI_JOB_FAILED;
+	} else {
+		rc = w->trade->finish(w, i, buf_cstr(&w->spoken.result));
+	}
+	if (w->spoken.timed_out) {
+		say("it was not done within %g s (--timeout)", (double)w->timeout_ms / 1000);
+		rc = CLI_TIMED_OUT;
+	} else if (w->spoken.unreachable) {
+		say("  does KHAYA_BASE_URL name the right place, and does the network let us there?");
+		rc = CLI_UNREACHABLE;
+	}
+	direct_outcome_release(&w->spoken);
+	return rc;
+}
+
 static int collect(struct work *w)
 {
 	int64_t deadline = clock_mono_ms() + w->timeout_ms;
@@ -204,7 +231,7 @@ static int collect(struct work *w)
 
 	progress_begin(w->n, w->form != SHOW_NOTHING);
 	for (size_t i = 0; i < w->n && one != CLI_UNREACHABLE; i++) {
-		one = collect_one(w, i, deadline);
+		one = w->direct ? do_directly(w, i, deadline) : collect_one(w, i, deadline);
 		failed += one == CLI_JOB_FAILED;
 		/* A failure weighs more than a result that may yet come. */
 		if (one == CLI_JOB_FAILED || one == CLI_UNREACHABLE || rc == CLI_DONE)
@@ -222,6 +249,7 @@ static void release(struct work *w)
 	free(w->texts);
 	free(w->jobs);
 	adwuma_close(w->client);
+	direct_close(w->direct);
 }
 
 static enum show_form form_of(const struct cli *cli)
@@ -240,12 +268,19 @@ static enum show_form form_of(const struct cli *cli)
 static int open_work(struct work *w)
 {
 	struct adwuma_error err = {0};
+	struct error why = {0};
 
 	w->jobs = calloc(w->n, sizeof *w->jobs);
 	w->texts = calloc(w->n, sizeof *w->texts);
 	if (!w->jobs || !w->texts) {
 		say("no memory for %zu jobs", w->n);
 		return CLI_JOB_FAILED;
+	}
+	if (w->cli->option[OPT_DIRECT]) {
+		w->direct = direct_open(w->cli->settings, &why);
+		if (!w->direct)
+			say("%s", why.msg);
+		return w->direct ? CLI_DONE : why.code == ERR_CONFIG ? CLI_SETTINGS : CLI_JOB_FAILED;
 	}
 	w->client = client_open(w->cli->settings, &err);
 	return w->client ? CLI_DONE : say_error(&err);

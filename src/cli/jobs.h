@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/direct.h"
 #include "cli/show.h"
 
 struct work;
@@ -34,7 +35,9 @@ struct work {
 	const struct cli *cli;
 	const struct trade *trade;
 	const char *queue;
-	adwuma *client;
+	adwuma *client;		      /* NULL with --direct */
+	struct direct *direct;	      /* only with --direct */
+	struct direct_outcome spoken; /* of the job whose result is being finished, with --direct */
 	struct adwuma_job *jobs;
 	struct buf *texts; /* the jobs' JSON */
 	size_t n;

@@ -76,6 +76,7 @@ static const struct option_row rows[CLI_OPTIONS] = {
 		       .value = "S",
 		       .optional = true,
 		       .help = "again every S seconds [1], with rates, until Ctrl-C"},
+	[OPT_DIRECT] = {.name = "direct", .help = "call the API from here, without Redis and without a worker"},
 	[OPT_JSON] = {.name = "json", .help = "print JSON: whole objects, one a line"},
 };
 

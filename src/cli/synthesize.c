@@ -34,6 +34,8 @@ static int check(const struct cli *cli)
 	struct error err = {0};
 	char scratch[PATH_MAX];
 
+	if (!is_saved(cli) && cli->option[OPT_DIRECT])
+		return cli_misused(cli->command, "--direct keeps the audio nowhere: it needs -o FILE or -d DIR");
 	if (!is_saved(cli))
 		return CLI_DONE;
 	if (file && cli->option[OPT_OUTPUT_DIR])
@@ -103,11 +105,25 @@ static int fetch_audio(struct work *w, size_t i, const struct result *r)
 	return rc;
 }
 
+static int save_spoken(struct work *w, size_t i)
+{
+	char scratch[PATH_MAX];
+	struct error err = {0};
+	const char *path = output_path(w->cli, i, scratch, &err);
+
+	if (path && save_bytes(path, buf_cstr(&w->spoken.audio), w->spoken.audio.len, &err) == 0)
+		return CLI_DONE;
+	say("%s", err.msg);
+	return CLI_JOB_FAILED;
+}
+
 static int finish(struct work *w, size_t i, const char *json)
 {
 	struct result r;
 	int rc = jobs_show(w, i, json);
 
+	if (rc == CLI_DONE && w->direct)
+		return save_spoken(w, i);
 	if (rc == CLI_DONE && is_saved(w->cli))
 		rc = result_read(&r, json) ? CLI_JOB_FAILED : fetch_audio(w, i, &r);
 	return rc;

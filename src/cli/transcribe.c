@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * transcribe: files go to the workers by way of Redis, and texts come back: printed, or each into a file of its own. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "cli/input.h"
 #include "cli/jobs.h"
 #include "cli/out.h"
@@ -157,9 +159,9 @@ static int check(const struct cli *cli)
 
 /* --- Jobs and results. -------------------------------------------------------------------------------------------- */
 
-static int write_job(struct work *w, const char *operand, const char *id, struct buf *out)
+/* ,"audio_key":…: the file goes into Redis, where any worker finds it. */
+static int write_key(struct work *w, const char *operand, const char *id, struct buf *out)
 {
-	const char *timestamps = w->cli->option[OPT_TIMESTAMPS];
 	const struct settings *s = w->cli->settings;
 	struct buf audio = BUF_INIT((size_t)s->max_audio_bytes);
 	struct adwuma_error failed = {0};
@@ -174,9 +176,45 @@ static int write_job(struct work *w, const char *operand, const char *id, struct
 				  &failed))
 		rc = say_error(&failed);
 	buf_release(&audio);
+	if (rc == CLI_DONE)
+		jobs_write_member(out, "audio_key", key);
+	return rc;
+}
+
+/* With --direct: the file as it lies there, ,"audio_path":…; or what standard input holds, ,"audio_base64":… */
+static int write_source(struct work *w, const char *operand, struct buf *out)
+{
+	struct buf audio = BUF_INIT((size_t)w->cli->settings->max_audio_bytes);
+	struct error err = {0};
+	char path[PATH_MAX];
+	int rc = CLI_DONE;
+
+	if (strcmp(operand, "-") != 0) {
+		if (!realpath(operand, path)) {
+			error_set(&err, ERR_USAGE, "%s: %s", operand, strerror(errno));
+			return jobs_usage_failure(w->cli, &err);
+		}
+		jobs_write_member(out, "audio_path", path);
+		return CLI_DONE;
+	}
+	if (input_read_all(operand, "max_audio_bytes", &audio, &err)) {
+		rc = jobs_usage_failure(w->cli, &err);
+	} else {
+		buf_lit(out, ",\"audio_base64\":\"");
+		base64_encode(out, buf_cstr(&audio), audio.len);
+		buf_char(out, '"');
+	}
+	buf_release(&audio);
+	return rc;
+}
+
+static int write_job(struct work *w, const char *operand, const char *id, struct buf *out)
+{
+	const char *timestamps = w->cli->option[OPT_TIMESTAMPS];
+	int rc = w->direct ? write_source(w, operand, out) : write_key(w, operand, id, out);
+
 	if (rc)
 		return rc;
-	jobs_write_member(out, "audio_key", key);
 	jobs_write_member(out, "language", jobs_language(w->cli));
 	jobs_write_member(out, "timestamps", timestamps || !format_of(w->cli)->timed ? timestamps : "segment");
 	return CLI_DONE;
@@ -201,7 +239,9 @@ static int finish(struct work *w, size_t i, const char *json)
 
 	if (rc == CLI_DONE && (w->cli->option[OPT_OUTPUT_DIR] || format->timed) && result_read(&r, json) == 0 &&
 	    (format->render(&r, &text, &err) || save(w->cli, w->cli->operands[i], &text, &err))) {
-		say("%s: %s\n  adwuma result %s gives it again", w->cli->operands[i], err.msg, w->jobs[i].id);
+		say("%s: %s", w->cli->operands[i], err.msg);
+		if (!w->direct)
+			say("  adwuma result %s gives it again", w->jobs[i].id);
 		rc = CLI_JOB_FAILED;
 	}
 	buf_release(&text);

@@ -233,6 +233,10 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 	const char *head;
 	size_t len = 0;
 
+	if (!a->side) {
+		api_audio_fault(job, out, "audio_key is refused: there is no Redis here");
+		return AUDIO_FAULT;
+	}
 	if (strlen(key) >= KEY_MAX || !key_is_audio(keys, key)) {
 		api_audio_fault(job, out,
 				"audio_key must be the whole name of an audio key, like %saudio:NAME, got '%.100s'",

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * --direct: a job is done here and now, without Redis and without a worker, by the very code that a worker runs; its result and its errors are
+ * the same. What a worker would spread over the queue's delayed list is waited for here.
+ *
+ * One thread. */
+#ifndef ADWUMA_CLI_DIRECT_H
+#define ADWUMA_CLI_DIRECT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "settings/settings.h"
+
+struct direct;
+
+/* settings is borrowed. Files may be anywhere: audio_path is the whole name of a file. Returns owned. */
+struct direct *direct_open(const struct settings *settings, struct error *err);
+void direct_close(struct direct *d);
+
+struct direct_outcome {
+	bool succeeded;
+	bool unreachable;  /* no answer came: the API cannot be reached */
+	bool timed_out;	   /* the time was up before it was settled; result says how the last try ended */
+	struct buf result; /* the whole result, as a worker would write it */
+	struct buf audio;  /* what was synthesized; the result names no place for it */
+};
+void direct_outcome_release(struct direct_outcome *o);
+
+/* Does one job of that type: json is what would be submitted. Takes as long as its tries and the pauses between them take, at most until
+ * deadline_ms (clock_mono_ms()). Fills *out, which the caller releases. */
+void direct_run(struct direct *d, const char *type, const char *json, size_t len, int64_t deadline_ms,
+		struct direct_outcome *out);
+
+#endif
