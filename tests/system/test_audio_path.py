@@ -34,7 +34,7 @@ def hidden(folder):
 
 def test_speech_becomes_a_file(system, root):
     """Whole, under its name alone, readable for all whom the umask lets; an existing file is replaced, not written into."""
-    old = os.umask(0o027)
+    old = os.umask(0o007)
     try:
         system.worker(audio_root=root)
     finally:
