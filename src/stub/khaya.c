@@ -10,84 +10,58 @@
 
 #include "base/digest.h"
 #include "base/json.h"
+#include "stub/languages.h"
 #include "stub/speech.h"
 
 #define TRANSLATE_POINTS_MAX 1000
+#define ENGLISH "eng" /* one side of every pair */
+
+struct route;
 
 /* What a call asks for, found on the way through the checks. */
 struct asked {
+	const struct stub *stub;
 	const struct httpd_request *r;
 	struct httpd_answer *a;
+	const struct route *route;
 	struct json *json;
 	struct buf text;     /* of the input: what directives and the answer go by */
 	struct buf language; /* without its marker */
 };
 
 typedef void serve_fn(struct asked *q);
-static serve_fn translate, transcribe, synthesize;
+static serve_fn translate, transcribe, transcribe_v1, synthesize, names_by_code, list_of_languages, codes_by_name,
+	speakers;
 
+/* Anything else is not there: in particular no older or newer version of what is here. */
 static const struct route {
 	const char *method, *path;
 	serve_fn *serve;
+	enum service service;
 	const char *api; /* in WWW-Authenticate */
 } routes[] = {
-	{"POST", "/v1/translate", translate, "v1"},
-	{"POST", "/asr/v3/transcribe", transcribe, "asr/v3"},
-	{"POST", "/tts/v1/tts", synthesize, "tts/v1"},
+	{"POST", "/v1/translate", translate, TRANSLATION, "v1"},
+	{"POST", "/v2/translate", translate, TRANSLATION, "v2"},
+	{"POST", "/asr/v1/transcribe", transcribe_v1, ASR, "asr/v1"},
+	{"POST", "/asr/v2/transcribe", transcribe, ASR, "asr/v2"},
+	{"POST", "/asr/v3/transcribe", transcribe, ASR, "asr/v3"},
+	{"POST", "/tts/v1/tts", synthesize, TTS, "tts/v1"},
+	{"POST", "/tts/v1/synthesize", synthesize, TTS, "tts/v1"},
+	{"POST", "/tts/v2/synthesize", synthesize, TTS, "tts/v2"},
+	{"GET", "/v1/languages", names_by_code, TRANSLATION, "v1"},
+	{"GET", "/v2/languages", names_by_code, TRANSLATION, "v2"},
+	{"GET", "/asr/v3/languages", list_of_languages, ASR, "asr/v3"},
+	{"GET", "/tts/v1/languages", codes_by_name, TTS, "tts/v1"},
+	{"GET", "/tts/v2/languages", codes_by_name, TTS, "tts/v2"},
+	{"GET", "/tts/v1/speakers", speakers, TTS, "tts/v1"},
+	{"GET", "/tts/v2/speakers", speakers, TTS, "tts/v2"},
 };
 
-/* What each service offers. Legacy spellings are accepted. */
-static const struct language {
-	const char *code, *legacy;
-	bool translation, asr, tts;
-} languages[] = {
-	{"eng", "en", true, true, true},
-	{"twi", "tw", true, true, true},
-	{"ewe", "ee", true, true, true},
-	{"yor", "yo", true, true, true},
-	{"kik", "ki", true, true, true},
-	{"fat", NULL, true, true, true},
-	{"gaa", NULL, true, true, true},
-	{"dag", NULL, true, true, true},
-	{"gur", NULL, true, true, true},
-	{"kus", NULL, true, true, true},
-	{"luo", NULL, true, true, true},
-	{"mer", NULL, true, true, true},
-	{"fra", NULL, false, true, true},
-	{"atw", NULL, false, true, true},
-	{"ada", NULL, false, true, true},
-	{"dga", NULL, false, true, true},
-	{"maw", NULL, false, true, true},
-	{"wlx", NULL, false, true, true},
-	{"bwu", NULL, false, true, false},
-	{"xsm", NULL, false, true, true},
-	{"gjn", NULL, false, true, true},
-	{"nzi", NULL, false, true, true},
-	{"hau", "ha", false, true, true},
-	{"ibo", "ig", false, true, true},
-	{"pcm", NULL, false, true, true},
-	{"kri", NULL, false, true, true},
-	{"men", NULL, false, true, true},
-	{"tem", NULL, false, true, true},
-	{"wol", NULL, false, true, true},
-	{"swa", "sw", false, true, true},
-	{"kin", NULL, false, true, false},
-	{"sna", "sn", false, true, true},
-	{"lxn", NULL, false, false, true},
-	{"xon", NULL, false, false, true},
-	{"xon_likoonli", NULL, false, true, false},
-	{"xon_likpakpaanl", NULL, false, true, false},
-};
-
-static const struct language *find_language(const char *code, size_t n)
+static const struct route *find_route(const struct httpd_request *r)
 {
-	for (size_t i = 0; i < sizeof languages / sizeof *languages; i++) {
-		const struct language *l = &languages[i];
-
-		if ((strlen(l->code) == n && memcmp(l->code, code, n) == 0) ||
-		    (l->legacy && strlen(l->legacy) == n && memcmp(l->legacy, code, n) == 0))
-			return l;
-	}
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+		if (strcmp(routes[i].path, httpd_path(r)) == 0 && strcmp(routes[i].method, httpd_method(r)) == 0)
+			return &routes[i];
 	return NULL;
 }
 
@@ -131,13 +105,13 @@ static const char key_missing[] = "Access denied due to missing subscription key
 static const char key_invalid[] = "Access denied due to invalid subscription key. "
 				  "Make sure to provide a valid key for an active subscription.";
 
-static void refuse_key(struct httpd_answer *a, const struct route *route, bool missing)
+static void refuse_key(struct httpd_answer *a, const char *api, bool missing)
 {
 	char challenge[256];
 
 	snprintf(challenge, sizeof challenge,
 		 "AzureApiManagementKey realm=\"https://stub/%s\",name=\"Ocp-Apim-Subscription-Key\",type=\"header\"",
-		 route->api);
+		 api);
 	httpd_add_header(a, "WWW-Authenticate", challenge);
 	gateway(a, 401, missing ? key_missing : key_invalid, "");
 }
@@ -271,6 +245,29 @@ static void strip_marker(struct buf *language)
 		language->ptr[--language->len] = '\0';
 }
 
+/* Where the service does not take a code, it says so, and which one it takes in its place. */
+static const struct language *take_language(struct asked *q, const char *code, size_t n)
+{
+	static const struct {
+		const char *code, *target, *message;
+	} refusals[SERVICES] = {
+		[TRANSLATION] = {"UNSUPPORTED_LANGUAGE_CODE", "language_pair", "Language code is not supported"},
+		[ASR] = {"UNSUPPORTED_LANGUAGE", "language", "Language is not supported"},
+		[TTS] = {"UNSUPPORTED_LANGUAGE", "language", "Language is not supported"},
+	};
+	enum service service = q->route->service;
+	enum spelling spelling;
+	const struct language *l = language_find(service, code, n, &spelling);
+	char instead[128];
+
+	if (l && (spelling == SPELLING_NOW || (spelling == SPELLING_LEGACY && !q->stub->strict_codes)))
+		return l;
+	if (l)
+		snprintf(instead, sizeof instead, "Invalid language provided. Use '%s' instead.", l->code);
+	invalid(q->a, refusals[service].code, refusals[service].target, l ? instead : refusals[service].message);
+	return NULL;
+}
+
 static void translate(struct asked *q)
 {
 	const char *pair = buf_cstr(&q->language), *hyphen = strchr(pair, '-'), *target = hyphen ? hyphen + 1 : "";
@@ -287,11 +284,11 @@ static void translate(struct asked *q)
 		invalid(q->a, "MISSING_LANGUAGE_PAIR", "language_pair", "Language pair is required");
 		return;
 	}
-	from = find_language(pair, hyphen ? (size_t)(hyphen - pair) : strlen(pair));
-	to = find_language(target, strlen(target));
-	if (!from || !to || !from->translation || !to->translation) {
-		invalid(q->a, "UNSUPPORTED_LANGUAGE_CODE", "language_pair", "Language code is not supported");
-	} else if (from == to || (from != &languages[0] && to != &languages[0])) {
+	from = take_language(q, pair, hyphen ? (size_t)(hyphen - pair) : strlen(pair));
+	to = from ? take_language(q, target, strlen(target)) : NULL;
+	if (!from || !to)
+		return;
+	if (from == to || (strcmp(from->code, ENGLISH) != 0 && strcmp(to->code, ENGLISH) != 0)) {
 		char message[256];
 
 		snprintf(message, sizeof message, "Language combination %s cannot be used", pair);
@@ -309,62 +306,97 @@ static void translate(struct asked *q)
 	}
 }
 
+/* How long the word or the sentence at the text's beginning is. */
+static size_t unit_len(const char *text, bool words)
+{
+	size_t n = strcspn(text, words ? " \n" : ".!?");
+
+	while (!words && text[n] && !strchr(" \n", text[n + 1])) /* a stop within: 3.14, or another stop */
+		n += 1 + strcspn(text + n + 1, ".!?");
+	return n + (!words && text[n]);
+}
+
+/* Each unit takes the time that speech_make() gives it. */
 static void add_timings(struct buf *out, const char *text, const char *granularity)
 {
 	bool words = strcmp(granularity, "word") == 0;
-	size_t n = 0;
+	const char *comma = "";
 
 	buf_printf(out, ",\"timings\":{\"unit\":\"seconds\",\"granularity\":\"%s\",\"%s\":[],\"%s\":[", granularity,
 		   words ? "segments" : "words", words ? "words" : "segments");
-	for (const char *p = text; *p; n++) {
-		size_t len = words ? strcspn(p, " ") : strlen(p);
+	for (const char *p = text; *(p += strspn(p, " \n"));) {
+		size_t len = unit_len(p, words), at = (size_t)(p - text);
 
-		buf_printf(out, "%s{\"%s\":", n ? "," : "", words ? "word" : "text");
+		buf_printf(out, "%s{\"%s\":", comma, words ? "word" : "text");
 		buf_json_string(out, p, len);
-		buf_printf(out, ",\"start\":%zu.0,\"end\":%zu.5}", n, n);
+		buf_printf(out, ",\"start\":%.2f,\"end\":%.2f}", (double)at * SPEECH_BYTE_S,
+			   (double)(at + len) * SPEECH_BYTE_S);
+		comma = ",";
 		p += len;
-		p += strspn(p, " ");
 	}
 	buf_lit(out, "]}");
 }
 
-static void transcribe(struct asked *q)
+/* The language and the sound are right; otherwise it is said what is wrong. stamps: NULL for none. */
+static const struct language *take_audio(struct asked *q, const char *stamps)
 {
-	const char *language = buf_cstr(&q->language), *stamps = httpd_query(q->r, "timestamps");
-	const struct language *l = find_language(language, q->language.len);
-	struct buf *out = &q->a->body;
+	const struct language *l = NULL;
 	size_t len;
 	const char *audio = httpd_body(q->r, &len);
 
 	if (len == 0) {
 		invalid(q->a, "EMPTY_AUDIO", "audio", "Audio is empty");
-	} else if (!l || !l->asr) {
-		invalid(q->a, "UNSUPPORTED_LANGUAGE", "language", "Language is not supported");
-	} else if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
-		invalid(q->a, "INVALID_TIMESTAMPS", "timestamps", "timestamps must be word or segment");
-	} else if (!speech_is_audio(audio, len)) {
-		invalid(q->a, "INVALID_AUDIO_FORMAT", "audio", "Audio format is not supported");
-	} else {
-		json_answer(q->a, 200);
-		buf_lit(out, "{\"text\":");
-		buf_json_string(out, buf_cstr(&q->text), q->text.len);
-		buf_lit(out, ",\"warnings\":[");
-		if (strcmp(language, l->code) != 0)
-			buf_printf(out, "\"Language code '%s' is a legacy code. Please update to '%s' (ISO 639-3)\"",
-				   language, l->code);
-		buf_char(out, ']');
-		if (stamps)
-			add_timings(out, buf_cstr(&q->text), stamps);
-		buf_char(out, '}');
+		return NULL;
 	}
+	l = take_language(q, buf_cstr(&q->language), q->language.len);
+	if (!l)
+		return NULL;
+	if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
+		invalid(q->a, "INVALID_TIMESTAMPS", "timestamps", "timestamps must be word or segment");
+		return NULL;
+	}
+	if (!speech_is_audio(audio, len)) {
+		invalid(q->a, "INVALID_AUDIO_FORMAT", "audio", "Audio format is not supported");
+		return NULL;
+	}
+	return l;
 }
 
-static const char *const speakers[] = {"male_low", "male_high", "female"};
+static void transcribe_v1(struct asked *q)
+{
+	if (!take_audio(q, NULL))
+		return;
+	json_answer(q->a, 200);
+	buf_json_string(&q->a->body, buf_cstr(&q->text), q->text.len);
+}
+
+static void transcribe(struct asked *q)
+{
+	const char *language = buf_cstr(&q->language), *stamps = httpd_query(q->r, "timestamps");
+	const struct language *l = take_audio(q, stamps);
+	struct buf *out = &q->a->body;
+
+	if (!l)
+		return;
+	json_answer(q->a, 200);
+	buf_lit(out, "{\"text\":");
+	buf_json_string(out, buf_cstr(&q->text), q->text.len);
+	buf_lit(out, ",\"warnings\":[");
+	if (strcmp(language, l->code) != 0)
+		buf_printf(out, "\"Language code '%s' is a legacy code. Please update to '%s' (ISO 639-3)\"", language,
+			   l->code);
+	buf_char(out, ']');
+	if (stamps)
+		add_timings(out, buf_cstr(&q->text), stamps);
+	buf_char(out, '}');
+}
+
+static const char *const voices[] = {"male_low", "male_high", "female"};
 
 static bool is_speaker(const char *name)
 {
-	for (size_t i = 0; i < sizeof speakers / sizeof *speakers; i++)
-		if (strcmp(speakers[i], name) == 0)
+	for (size_t i = 0; i < sizeof voices / sizeof *voices; i++)
+		if (strcmp(voices[i], name) == 0)
 			return true;
 	return false;
 }
@@ -373,45 +405,100 @@ static bool is_speaker(const char *name)
 static void synthesize(struct asked *q)
 {
 	const char *id = json_text(json_get(q->json, "speaker_id")), *speaker = json_text(json_get(q->json, "speaker"));
-	const struct language *l = find_language(buf_cstr(&q->language), q->language.len);
+	const struct language *l;
 
 	if (json_type(q->json) != JSON_OBJECT) {
 		invalid(q->a, "INVALID_REQUEST", "body", "The request body is not a JSON object");
-	} else if (q->text.len == 0) {
+		return;
+	}
+	if (q->text.len == 0) {
 		invalid(q->a, "EMPTY_TEXT", "text", "Text is empty");
-	} else if (q->language.len == 0) {
+		return;
+	}
+	if (q->language.len == 0) {
 		invalid(q->a, "MISSING_LANGUAGE", "language", "Language is required");
-	} else if (!l || !l->tts) {
-		invalid(q->a, "UNSUPPORTED_LANGUAGE", "language", "Language is not supported");
-	} else if (id && !is_speaker(id)) {
+		return;
+	}
+	l = take_language(q, buf_cstr(&q->language), q->language.len);
+	if (!l)
+		return;
+	if (id && !is_speaker(id)) {
 		char message[256];
 
 		snprintf(message, sizeof message,
 			 "Speaker '%.100s' not found. Available speakers are ['male_low', 'male_high', 'female']", id);
 		invalid(q->a, "INVALID_SPEAKER", "speaker_id", message);
-	} else {
-		q->a->status = 200;
-		httpd_add_header(q->a, "Content-Type", "audio/wav");
-		speech_make(&q->a->body, buf_cstr(&q->text), l->code, id ? id : speaker ? speaker : "");
+		return;
 	}
+	q->a->status = 200;
+	httpd_add_header(q->a, "Content-Type", "audio/wav");
+	speech_make(&q->a->body, buf_cstr(&q->text), l->code, id ? id : speaker ? speaker : "");
+}
+
+/* --- The catalogues: three shapes, and one of its own. ----------------------------------------------------- */
+
+static void members(struct asked *q, bool by_name)
+{
+	struct buf *out = &q->a->body;
+	const char *comma = "{\"languages\":{";
+
+	json_answer(q->a, 200);
+	for (const struct language *l = NULL; (l = language_next(q->route->service, l)); comma = ",") {
+		const char *name = l->name[q->route->service];
+
+		buf_printf(out, "%s\"%s\":\"%s\"", comma, by_name ? name : l->code, by_name ? l->code : name);
+	}
+	buf_lit(out, "}}");
+}
+
+static void names_by_code(struct asked *q)
+{
+	members(q, false);
+}
+
+static void codes_by_name(struct asked *q)
+{
+	members(q, true);
+}
+
+static void list_of_languages(struct asked *q)
+{
+	struct buf *out = &q->a->body;
+	const char *comma = "{\"languages\":[";
+
+	json_answer(q->a, 200);
+	for (const struct language *l = NULL; (l = language_next(q->route->service, l)); comma = ",")
+		buf_printf(out, "%s{\"code\":\"%s\",\"name\":\"%s\"}", comma, l->code, l->name[q->route->service]);
+	buf_lit(out, "]}");
+}
+
+static void speakers(struct asked *q)
+{
+	json_answer(q->a, 200);
+	buf_lit(&q->a->body, "{\"speakers\":{\"Multilingual\":[");
+	for (size_t i = 0; i < sizeof voices / sizeof *voices; i++)
+		buf_printf(&q->a->body, "%s\"%s\"", i ? "," : "", voices[i]);
+	buf_lit(&q->a->body, "]}}");
 }
 
 /* --- From request to answer. ------------------------------------------------------------------------------- */
 
-static void read_input(struct asked *q, const struct route *route)
+/* A catalogue has no input: its body is empty. */
+static void read_input(struct asked *q)
 {
-	bool speech = route->serve == transcribe;
+	static const char *const names[SERVICES][2] = {[TRANSLATION] = {"in", "lang"}, [TTS] = {"text", "language"}};
+	enum service service = q->route->service;
 	size_t len;
 	const char *body = httpd_body(q->r, &len), *text = NULL, *language = NULL;
 
-	if (speech) {
-		if (!speech_text(body, len, &q->text))
+	if (service == ASR) {
+		if (len > 0 && !speech_text(body, len, &q->text))
 			buf_printf(&q->text, "audio of %zu bytes", len);
 		language = httpd_query(q->r, "language");
 	} else {
 		q->json = json_parse(body, len);
-		text = json_text(json_get(q->json, route->serve == translate ? "in" : "text"));
-		language = json_text(json_get(q->json, route->serve == translate ? "lang" : "language"));
+		text = json_text(json_get(q->json, names[service][0]));
+		language = json_text(json_get(q->json, names[service][1]));
 	}
 	if (text)
 		buf_str_add(&q->text, text);
@@ -460,7 +547,7 @@ static bool key_accepted(const struct stub *s, const char *key)
 	return s->nkeys == 0 && strcmp(key, "00000000000000000000000000000000") != 0;
 }
 
-static void serve(struct stub *s, struct asked *q, const struct route *route)
+static void serve(struct stub *s, struct asked *q)
 {
 	const char *key = httpd_header(q->r, "Ocp-Apim-Subscription-Key");
 	struct directives d = {0};
@@ -469,10 +556,10 @@ static void serve(struct stub *s, struct asked *q, const struct route *route)
 	if (!key)
 		key = httpd_query(q->r, "subscription-key");
 	if (!key || !*key || !key_accepted(s, key)) {
-		refuse_key(q->a, route, !key || !*key);
+		refuse_key(q->a, q->route->api, !key || !*key);
 		return;
 	}
-	read_input(q, route);
+	read_input(q);
 	bad = wishes(s, q, &d);
 	if (bad) {
 		q->a->status = 400;
@@ -489,7 +576,7 @@ static void serve(struct stub *s, struct asked *q, const struct route *route)
 		send_asked(q->a, &d);
 	} else {
 		strip_marker(&q->language);
-		route->serve(q);
+		q->route->serve(q);
 	}
 	if (d.type.given)
 		set_type(q->a, d.type.text);
@@ -497,14 +584,15 @@ static void serve(struct stub *s, struct asked *q, const struct route *route)
 
 void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
 {
-	struct asked q = {.r = r, .a = a, .text = BUF_INIT(SIZE_MAX / 2), .language = BUF_INIT(64 * 1024)};
-	const struct route *route = NULL;
+	struct asked q = {.stub = s,
+			  .r = r,
+			  .a = a,
+			  .route = find_route(r),
+			  .text = BUF_INIT(SIZE_MAX / 2),
+			  .language = BUF_INIT(64 * 1024)};
 
-	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-		if (strcmp(routes[i].path, httpd_path(r)) == 0 && strcmp(routes[i].method, httpd_method(r)) == 0)
-			route = &routes[i];
-	if (route)
-		serve(s, &q, route);
+	if (q.route)
+		serve(s, &q);
 	else
 		gateway(a, 404, "Resource not found", "");
 	calls_add(s->calls, r, buf_cstr(&q.text), a);

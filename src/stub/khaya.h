@@ -13,6 +13,7 @@
 struct stub {
 	const char *keys[STUB_KEYS_MAX]; /* accepted; none: every key but 32 zeros */
 	size_t nkeys;
+	bool strict_codes;	      /* older spellings of languages are refused, not warned about */
 	int64_t delay_ms;	      /* of every answer whose directives ask for no delay */
 	struct directives everywhere; /* asked for by flag or control request */
 	char *everywhere_list;	      /* what it borrows from; NULL: a flag, or nothing */

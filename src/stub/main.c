@@ -19,12 +19,14 @@ static int usage(FILE *to)
 	fprintf(to,
 		"adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
 		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
-		"                      [--fault LIST] [--no-record]\n"
+		"                      [--fault LIST] [--codes lenient|strict] [--no-record]\n"
 		"       adwuma-stubapi --version\n\n"
 		"  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
 		"  --key KEY            a key that is accepted [every key but 32 zeros]\n"
 		"  --delay MS           answers so late, where the call's directives do not say how late\n"
 		"  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
+		"  --codes MODE         lenient takes older codes (tw), v2 and v3 of recognition with a\n"
+		"                       warning; strict refuses them and names the new ones [lenient]\n"
 		"  --no-record          counts calls but does not keep them\n\n"
 		"A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
 		"X-Stub: LIST. LIST is separated by commas:\n%s\n"
@@ -94,44 +96,93 @@ static void handle(void *ctx, const struct httpd_request *r, struct httpd_answer
 		khaya_answer(s, r, a);
 }
 
-/* NULL, or what is wrong with it. */
-static const char *set_flag(struct stub *s, const char **listen, const char *flag, const char *value)
+/* --- Flags. ------------------------------------------------------------------------------------------------ */
+
+struct options {
+	struct stub stub;
+	const char *listen;
+	bool no_record;
+};
+
+static bool set_key(struct options *o, const char *value)
+{
+	if (o->stub.nkeys == STUB_KEYS_MAX)
+		return false;
+	o->stub.keys[o->stub.nkeys++] = value;
+	return true;
+}
+
+static bool set_everywhere(struct options *o, const char *value)
 {
 	const char *bad;
+
+	return directives_parse(&o->stub.everywhere, value, strlen(value), &bad);
+}
+
+static bool set_codes(struct options *o, const char *value)
+{
+	o->stub.strict_codes = strcmp(value, "strict") == 0;
+	return o->stub.strict_codes || strcmp(value, "lenient") == 0;
+}
+
+static bool set_delay(struct options *o, const char *value)
+{
 	char *end;
 
-	if (strcmp(flag, "--listen") == 0) {
-		*listen = value;
-	} else if (strcmp(flag, "--key") == 0) {
-		if (s->nkeys == STUB_KEYS_MAX)
-			return "too many keys";
-		s->keys[s->nkeys++] = value;
-	} else if (strcmp(flag, "--delay") == 0) {
-		s->delay_ms = strtoll(value, &end, 10);
-		if (end == value || *end || s->delay_ms < 0 || s->delay_ms > STUB_MS_MAX)
-			return "is a number of milliseconds";
-	} else if (strcmp(flag, "--fault") == 0) {
-		if (!directives_parse(&s->everywhere, value, strlen(value), &bad))
-			return "has a directive that is unknown or has a wrong value";
-	} else {
-		return "unknown flag";
-	}
+	o->stub.delay_ms = strtoll(value, &end, 10);
+	return end != value && !*end && o->stub.delay_ms >= 0 && o->stub.delay_ms <= STUB_MS_MAX;
+}
+
+static bool set_listen(struct options *o, const char *value)
+{
+	o->listen = value;
+	return true;
+}
+
+static bool set_no_record(struct options *o, const char *value)
+{
+	(void)value;
+	o->no_record = true;
+	return true;
+}
+
+static const struct flag {
+	const char *name;
+	bool (*set)(struct options *o, const char *value);
+	const char *rule; /* said where set() fails */
+	bool bare;	  /* takes no value */
+} flags[] = {
+	{"--listen", set_listen, "", false},
+	{"--key", set_key, "too many keys", false},
+	{"--delay", set_delay, "is a number of milliseconds", false},
+	{"--fault", set_everywhere, "has a directive that is unknown or has a wrong value", false},
+	{"--codes", set_codes, "is lenient or strict", false},
+	{"--no-record", set_no_record, "", true},
+};
+
+static const struct flag *find_flag(const char *name)
+{
+	for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+		if (strcmp(flags[i].name, name) == 0)
+			return &flags[i];
 	return NULL;
 }
 
-/* Reads the flags; 0, or what to exit with. */
-static int read_flags(int argc, char **argv, struct stub *s, const char **listen, bool *record)
+/* 0, or what to exit with. */
+static int read_flags(int argc, char **argv, struct options *o)
 {
 	for (int i = 1; i < argc; i++) {
-		const char *flag = argv[i], *wrong;
+		const char *name = argv[i], *wrong = NULL;
+		const struct flag *f = find_flag(name);
 
-		if (strcmp(flag, "--no-record") == 0) {
-			*record = false;
-			continue;
-		}
-		wrong = i + 1 < argc ? set_flag(s, listen, flag, argv[++i]) : "unknown flag, or its value is missing";
+		if (!f)
+			wrong = "unknown flag";
+		else if (!f->bare && i + 1 == argc)
+			wrong = "its value is missing";
+		else if (!f->set(o, f->bare ? NULL : argv[++i]))
+			wrong = f->rule;
 		if (wrong) {
-			fprintf(stderr, "adwuma-stubapi: %s: %s; see --help\n", flag, wrong);
+			fprintf(stderr, "adwuma-stubapi: %s: %s; see --help\n", name, wrong);
 			return EXIT_USAGE;
 		}
 	}
@@ -151,20 +202,19 @@ static void raise_file_limit(void)
 
 int main(int argc, char **argv)
 {
-	struct stub stub = {0};
-	const char *listen = LISTEN_DEFAULT;
+	struct options options = {.listen = LISTEN_DEFAULT};
+	struct stub *stub = &options.stub;
 	struct error err = {0};
 	struct httpd *server;
 	sigset_t stop;
 	uint16_t port;
-	bool record = true;
 	int sig, rc;
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0)
 		return usage(stdout);
 	if (argc > 1 && strcmp(argv[1], "--version") == 0)
 		return printf("adwuma-stubapi %s\n", ADWUMA_VERSION) < 0;
-	rc = read_flags(argc, argv, &stub, &listen, &record);
+	rc = read_flags(argc, argv, &options);
 	if (rc)
 		return rc;
 	raise_file_limit();
@@ -173,18 +223,19 @@ int main(int argc, char **argv)
 	sigaddset(&stop, SIGINT);
 	sigprocmask(SIG_BLOCK, &stop, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	stub.calls = calls_new(record);
-	server = stub.calls ? httpd_start(listen, BODY_MAX, handle, &stub, &port, &err) : NULL;
+	stub->calls = calls_new(!options.no_record);
+	server = stub->calls ? httpd_start(options.listen, BODY_MAX, handle, stub, &port, &err) : NULL;
 	if (!server) {
-		fprintf(stderr, "adwuma-stubapi: %s\n", stub.calls ? err.msg : "out of memory");
-		calls_free(stub.calls);
+		fprintf(stderr, "adwuma-stubapi: %s\n", stub->calls ? err.msg : "out of memory");
+		calls_free(stub->calls);
 		return EXIT_NO_SERVER;
 	}
-	printf("listening on http://%.*s:%u\n", (int)(strrchr(listen, ':') - listen), listen, port);
+	printf("listening on http://%.*s:%u\n", (int)(strrchr(options.listen, ':') - options.listen), options.listen,
+	       port);
 	fflush(stdout);
 	sigwait(&stop, &sig);
 	httpd_stop(server);
-	calls_free(stub.calls);
-	free(stub.everywhere_list);
+	calls_free(stub->calls);
+	free(stub->everywhere_list);
 	return 0;
 }

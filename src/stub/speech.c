@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define RATE 16000
-#define SAMPLES_PER_CHAR (RATE / 50) /* 20 ms a byte of text */
+#define SAMPLES_PER_CHAR ((size_t)(RATE * SPEECH_BYTE_S))
 #define SAMPLES_MAX (RATE * 20)
 #define PERIOD_MIN 40U	/* samples: 400 Hz */
 #define PERIOD_MAX 120U /* 133 Hz */

@@ -9,6 +9,8 @@
 
 #include "base/buf.h"
 
+#define SPEECH_BYTE_S 0.02 /* how long a byte of text lasts */
+
 void speech_make(struct buf *out, const char *text, const char *language, const char *speaker);
 /* The text within, NUL-terminated and owned by *text; false when the audio carries none. */
 bool speech_text(const char *wav, size_t len, struct buf *text);

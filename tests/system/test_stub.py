@@ -32,6 +32,9 @@ INVALID = ('{ "statusCode": 401, "message": "Access denied due to invalid subscr
 NOT_FOUND = '{ "statusCode": 404, "message": "Resource not found" }'
 
 
+JSON = "application/json"
+
+
 class Answer:
     def __init__(self, answer):
         self.status, self.headers, self.body = answer.status, answer.headers, answer.read()
@@ -81,6 +84,9 @@ class Server:
         if key is not None:
             headers["Ocp-Apim-Subscription-Key"] = key
         return self.ask("POST", path, body, headers)
+
+    def get(self, path, key=KEY):
+        return self.ask("GET", path, headers={"Ocp-Apim-Subscription-Key": key} if key else {})
 
     def translate(self, text="Hello", pair="en-tw", **more):
         return self.call(TRANSLATE, {"in": text, "lang": pair}, **more)
@@ -276,11 +282,128 @@ def test_timings(api):
     assert 0 <= t["segments"][0]["start"] < t["segments"][0]["end"]
 
 
-def test_legacy_codes(api):
-    audio = api.synthesize("x", "tw").body
-    assert api.transcribe(audio, "twi").json["warnings"] == []
-    assert api.transcribe(audio, "tw").json["warnings"] == ["Language code 'tw' is a legacy code. Please update to 'twi' (ISO 639-3)"]
-    assert "'swa'" in api.transcribe(audio, "sw").json["warnings"][0]
+@pytest.mark.parametrize("text, words, segments", [
+    ("One two. Three! Is 3.5 four? yes", ["One", "two.", "Three!", "Is", "3.5", "four?", "yes"], ["One two.", "Three!", "Is 3.5 four?", "yes"]),
+    ("  a \n\n b ", ["a", "b"], ["a \n\n b "]),
+    ("Wait... what?!", ["Wait...", "what?!"], ["Wait...", "what?!"]),
+    ("...", ["..."], ["..."]),
+])
+def test_timings_follow_the_sound(api, text, words, segments):
+    """Every unit is where its letters are, 20 ms each, and the last ends before the sound does."""
+    audio = api.synthesize(text).body
+    for stamps, name, found, wanted in (("word", "word", "words", words), ("segment", "text", "segments", segments)):
+        units, at = api.transcribe(audio, timestamps=stamps).json["timings"][found], 0
+        assert [u[name] for u in units] == wanted
+        for unit in units:
+            at = text.index(unit[name], at)
+            assert abs(unit["start"] - at * 0.02) < 1e-9 and abs(unit["end"] - (at + len(unit[name])) * 0.02) < 1e-9
+            at += len(unit[name])
+        assert units[-1]["end"] <= data_bytes(audio) / 64000 + 1e-9
+
+
+def transcribe_path(version, **query):
+    return f"/asr/{version}/transcribe?" + urllib.parse.urlencode(query)
+
+
+@pytest.mark.parametrize("timestamps", [{}, {"timestamps": "word"}, {"timestamps": "nonsense"}])
+def test_recognition_v1_is_a_bare_string(api, timestamps):
+    a = api.call(transcribe_path("v1", language="tw", **timestamps), api.synthesize("Me ho yɛ.").body)
+    assert (a.status, a.type, a.json) == (200, JSON, "Me ho yɛ.")
+    assert api.call(transcribe_path("v1", language="tw"), b"text").detail[0] == "INVALID_AUDIO_FORMAT"
+
+
+def test_each_version_answers_the_same(api):
+    for path in (TRANSLATE, "/v2/translate"):
+        assert api.call(path, {"in": "x", "lang": "en-tw"}).json == "[tw] x"
+    audio = {path: api.call(path, {"text": "x", "language": "twi"}).body for path in (SYNTHESIZE, "/tts/v1/synthesize", "/tts/v2/synthesize")}
+    assert len(set(audio.values())) == 1 and audio[SYNTHESIZE].startswith(b"RIFF")
+    for version in ("v2", "v3"):
+        answer = api.call(transcribe_path(version, language="twi", timestamps="word"), audio[SYNTHESIZE]).json
+        assert answer["text"] == "x" and answer["timings"]["words"][0]["word"] == "x"
+
+
+# Code, and what each service calls it in its catalogue (None: not offered), in one line of the reference each.
+LANGUAGES = """
+eng English|African English|English    fra -|African French|French   atw -|Akuapem Twi|Akuapem Twi  twi Twi|Twi|Asante Twi        fat Fante|Fante|Fante
+ewe Ewe|Ewe|Ewe                        gaa Ga|Ga|Ga                  ada -|Dangme|Dangme            dag Dagbani|Dagbani|Dagbani   dga -|Dagaare|Dagaare
+gur Gurene|Gurune|Gurune               kus Kusaal|Kusaal|Kusaal      maw -|Mampruli|Mampruli        wlx -|Wali|Wali               bwu -|Buli|-
+xsm -|Kasem|Kasem                      gjn -|Gonja|Gonja             xon_likoonli -|Konkomba, Likoonli|-                          nzi -|Nzema|Nzema
+xon_likpakpaanl -|Konkomba, Likpakpaanl|-                            lxn -|-|Konkomba, Likoonli     xon -|-|Konkomba, Likpakpaanl
+hau -|Hausa|Hausa                      ibo -|Igbo|Igbo               yor Yoruba|Yoruba|Yoruba       pcm -|Naija Pidgin|Pidgin     kri -|Krio|Krio
+men -|Mende|Mende                      tem -|Temne|Temne             wol -|Wolof|Wolof              swa -|Swahili|Swahili         kik Kikuyu|Kikuyu|Kikuyu
+luo Luo|Luo|Luo                        mer Kimeru|Meru|Meru          kin -|Kinyarwanda|-            sna -|Shona|Shona
+"""
+NAMES = [(m[1], [n if n != "-" else None for n in m[2].split("|")]) for m in re.finditer(r"(\w+) (\S[^|]*\|[^|]*\|.*?)(?:  |\n)", LANGUAGES)]
+OFFERED = [{code: names[service] for code, names in NAMES if names[service]} for service in range(3)]
+
+
+def test_catalogues(api):
+    translation, asr, tts = OFFERED
+    assert [len(o) for o in OFFERED] == [12, 34, 32]
+    wanted = {"/v1/languages": {"languages": translation}, "/v2/languages": {"languages": translation},
+              "/asr/v3/languages": {"languages": [{"code": c, "name": n} for c, n in asr.items()]},
+              "/tts/v1/languages": {"languages": {n: c for c, n in tts.items()}}, "/tts/v2/languages": {"languages": {n: c for c, n in tts.items()}},
+              "/tts/v1/speakers": {"speakers": {"Multilingual": ["male_low", "male_high", "female"]}},
+              "/tts/v2/speakers": {"speakers": {"Multilingual": ["male_low", "male_high", "female"]}}}
+    for path, body in wanted.items():
+        a = api.get(path)
+        found = a.json
+        if isinstance(found.get("languages"), list):
+            found["languages"].sort(key=lambda e: e["code"])
+            body["languages"].sort(key=lambda e: e["code"])
+        assert (a.status, a.type, found) == (200, JSON, body), path
+        assert (api.get(path, None).text, api.get(path, "0" * 32).text) == (MISSING, INVALID), path
+        assert api.ask("GET", path, headers={"Ocp-Apim-Subscription-Key": KEY, "X-Stub": "status=418"}).status == 418, path
+    assert api.calls("?limit=1")[0]["text"] == ""
+
+
+def pair_of(code, spelled=None):
+    return (spelled or code) + "-eng" if code != "eng" else (spelled or code) + "-twi"
+
+
+def ask_language(api, service, code, spelled=None):
+    if service == 0:
+        return api.translate("x", pair_of(code, spelled))
+    return api.transcribe(pcm(1), spelled or code) if service == 1 else api.synthesize("x", spelled or code)
+
+
+def test_each_language_of_each_service(api, start):
+    """Codes of today are taken in either mode, without a word; those of other services are not."""
+    for server in (api, start("--codes", "strict")):
+        for code, names in NAMES:
+            for service in range(3):
+                a = ask_language(server, service, code)
+                if not names[service]:
+                    assert a.detail[0] == ("UNSUPPORTED_LANGUAGE" if service else "UNSUPPORTED_LANGUAGE_CODE")
+                else:
+                    assert a.status == 200 and (service != 1 or a.json["warnings"] == []), (code, service)
+
+
+SPEECH_LEGACY = {"tw": "twi", "ee": "ewe", "ha": "hau", "ig": "ibo", "ki": "kik", "sn": "sna", "sw": "swa", "yo": "yor"}
+LEGACY = [{"en": "eng", "tw": "twi", "ee": "ewe", "yo": "yor", "ki": "kik"}, SPEECH_LEGACY, SPEECH_LEGACY]
+REJECTED = {"en_gh": "eng", "mam": "maw", "wal": "wlx", "kas": "xsm", "gon": "gjn", "kon_k": "xon_likoonli", "kon_l": "xon_likpakpaanl", "pid": "pcm", "wo": "wol"}
+
+
+def assert_names_the_new_code(a, service, code):
+    assert a.detail == (("UNSUPPORTED_LANGUAGE", "language") if service else ("UNSUPPORTED_LANGUAGE_CODE", "language_pair"))
+    assert a.json["error"]["details"][0]["message"] == f"Invalid language provided. Use '{code}' instead."
+
+
+def test_older_codes(api, start):
+    strict = start("--codes", "strict")
+    for service in range(3):
+        for old, code in LEGACY[service].items():
+            a = ask_language(api, service, code, old)
+            assert a.status == 200, (old, service)
+            if service == 1:
+                assert a.json["warnings"] == [f"Language code '{old}' is a legacy code. Please update to '{code}' (ISO 639-3)"]
+            assert_names_the_new_code(ask_language(strict, service, code, old), service, code)
+    for old, code in REJECTED.items():
+        for server in (api, strict):
+            assert_names_the_new_code(ask_language(server, 1, code, old), 1, code)
+    assert strict.translate("x", "eng-tw").json["error"]["details"][0]["message"] == "Invalid language provided. Use 'twi' instead."
+    for service, code in ((1, "en"), (2, "en"), (0, "ha")):
+        assert ask_language(api, service, code).detail[0].startswith("UNSUPPORTED_LANGUAGE")
 
 
 # --- The checks, in their order. ------------------------------------------------------------------------------------------
@@ -300,7 +423,8 @@ def test_keys(api, start):
 
 
 @pytest.mark.parametrize("method, path", [("POST", "/"), ("POST", "/tts/v2/tts"), ("POST", "/v1/translate/"), ("GET", "/v1/translate"), ("PUT", "/tts/v1/tts"),
-                                          ("POST", "//v1/translate"), ("GET", "/nothing?x=1"), ("DELETE", "/" + "x" * 3000)])
+                                          ("POST", "//v1/translate"), ("GET", "/asr/v1/languages"), ("GET", "/asr/v2/languages"), ("POST", "/v1/languages"), ("POST", "/v3/translate"),
+                                          ("POST", "/asr/v4/transcribe"), ("POST", "/tts/v3/synthesize"), ("GET", "/speakers"), ("GET", "/asr/v3/transcribe"), ("GET", "/nothing?x=1"), ("DELETE", "/" + "x" * 3000)])
 def test_anything_else_is_not_found(api, method, path):
     a = api.ask(method, path, b"")
     assert (a.status, a.text, a.type) == (404, NOT_FOUND, "application/json")
@@ -381,7 +505,7 @@ RATE = '{ "statusCode": 429, "message": "Rate limit is exceeded. Try again in 9 
 INTERNAL = '{ "statusCode": 500, "message": "Internal server error", "activityId": "41d51993-e979-4d99-a8fd-eea93a3d0267" }'
 SYSTEM = {"error": {"code": "SYSTEM_ERROR", "message": "An unexpected error occurred.", "details": []}}
 E3 = {"type": "validation_error", "message": "Input text exceeds maximum length of 1000 characters"}
-JSON, HTML = "application/json", "text/html; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 # directives; status, content type, and the body: all of it, a JSON value, or a pattern that it holds
 BODIES = [
@@ -931,7 +1055,7 @@ def run(*flags):
 @pytest.mark.parametrize("flags, words", [
     (["--nonsense", "1"], ["--nonsense", "unknown flag"]), (["--nonsense"], ["--nonsense"]), (["word", "word"], ["word", "unknown flag"]), (["--listen"], ["--listen", "value"]),
     (["--key"], ["--key", "value"]), (["--delay", "soon"], ["--delay", "milliseconds"]), (["--delay", "-1"], ["--delay"]), (["--delay", "5,hang"], ["--delay"]),
-    (["--delay", ""], ["--delay"]), (["--no-record", "--what"], ["--what"]), (["--key", "k"] * 17, ["--key", "too many"]),
+    (["--delay", ""], ["--delay"]), (["--no-record", "--what"], ["--what"]), (["--key", "k"] * 17, ["--key", "too many"]), (["--codes", "loose"], ["--codes", "lenient", "strict"]), (["--codes", ""], ["--codes"]),
 ])
 def test_bad_flags(flags, words):
     ended = run(*flags)
@@ -944,7 +1068,7 @@ def test_help():
     assert version.returncode == 0 and re.fullmatch(r"adwuma-stubapi \d+\.\d+\.\d+\n", version.stdout) and version.stderr == ""
     ended = run("--help")
     assert ended.returncode == 0 and ended.stderr == ""
-    for word in ("--listen", "--key", "--delay", "--fault", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
+    for word in ("--listen", "--key", "--delay", "--fault", "--codes", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
                  "close", "truncate", "broken_json", "not_audio", "html200", "X-Stub", "/_stub/calls", "/_stub/stats", "/_stub/fault", "127.0.0.1:8089"):
         assert word in ended.stdout, word
     for kind in re.search(r"body=KIND.*?: (.*)", ended.stdout)[1].split():
