@@ -212,6 +212,8 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 
 	if (is_stopping(r->server))
 		return MHD_CONTENT_READER_END_WITH_ERROR; /* a pause that was cut short is no reason to send the rest */
+	if (a->manner != HTTPD_TRUNCATE && n == 0)
+		return MHD_CONTENT_READER_END_OF_STREAM; /* asked for where the length was not announced */
 	if (n > max)
 		n = max;
 	if (a->manner == HTTPD_TRUNCATE) {
@@ -245,8 +247,9 @@ static enum MHD_Result send_answer(struct httpd_request *r)
 	enum MHD_Result rc;
 	size_t len = a->body.len;
 
-	if (a->manner == HTTPD_TRUNCATE || a->dribble_ms > 0 || a->body_delay_ms > 0)
-		response = MHD_create_response_from_callback(len, 64 * 1024, read_body, r, NULL);
+	if (a->manner == HTTPD_TRUNCATE || a->dribble_ms > 0 || a->body_delay_ms > 0 || a->chunked)
+		response = MHD_create_response_from_callback(a->chunked ? MHD_SIZE_UNKNOWN : len, 64 * 1024, read_body,
+							     r, NULL);
 	else
 		response = MHD_create_response_from_buffer(len, len > 0 ? buf_steal(&a->body) : NULL,
 							   len > 0 ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);

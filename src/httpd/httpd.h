@@ -48,6 +48,7 @@ struct httpd_answer {
 	size_t nheaders;
 	struct buf body; /* the server takes it */
 	enum httpd_manner manner;
+	bool chunked;		 /* the body's length is not announced */
 	int64_t delay_ms;	 /* before the answer */
 	int64_t body_delay_ms;	 /* in the middle of the body */
 	int64_t dribble_ms;	 /* before each byte of the body */

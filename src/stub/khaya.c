@@ -30,8 +30,8 @@ struct asked {
 };
 
 typedef void serve_fn(struct asked *q);
-static serve_fn translate, transcribe, transcribe_v1, synthesize, names_by_code, list_of_languages, codes_by_name,
-	speakers;
+static serve_fn translate, transcribe, transcribe_v1, synthesize, synthesize_v2, names_by_code, list_of_languages,
+	codes_by_name, speakers;
 
 /* Anything else is not there: in particular no older or newer version of what is here. */
 static const struct route {
@@ -47,7 +47,7 @@ static const struct route {
 	{"POST", "/asr/v3/transcribe", transcribe, ASR, "asr/v3"},
 	{"POST", "/tts/v1/tts", synthesize, TTS, "tts/v1"},
 	{"POST", "/tts/v1/synthesize", synthesize, TTS, "tts/v1"},
-	{"POST", "/tts/v2/synthesize", synthesize, TTS, "tts/v2"},
+	{"POST", "/tts/v2/synthesize", synthesize_v2, TTS, "tts/v2"},
 	{"GET", "/v1/languages", names_by_code, TRANSLATION, "v1"},
 	{"GET", "/v2/languages", names_by_code, TRANSLATION, "v2"},
 	{"GET", "/asr/v3/languages", list_of_languages, ASR, "asr/v3"},
@@ -268,14 +268,28 @@ static const struct language *take_language(struct asked *q, const char *code, s
 	return NULL;
 }
 
+static size_t points(const struct buf *text)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < text->len; i++)
+		n += ((unsigned char)text->ptr[i] & 0xc0) != 0x80;
+	return n;
+}
+
+static void too_long(struct asked *q, const char *target, int64_t limit)
+{
+	char message[128];
+
+	snprintf(message, sizeof message, "Input text exceeds maximum length of %lld characters", (long long)limit);
+	invalid(q->a, "TEXT_TOO_LONG", target, message);
+}
+
 static void translate(struct asked *q)
 {
 	const char *pair = buf_cstr(&q->language), *hyphen = strchr(pair, '-'), *target = hyphen ? hyphen + 1 : "";
 	const struct language *from, *to;
-	size_t points = 0;
 
-	for (size_t i = 0; i < q->text.len; i++)
-		points += ((unsigned char)q->text.ptr[i] & 0xc0) != 0x80;
 	if (q->text.len == 0) {
 		invalid(q->a, "MISSING_TEXT", "in", "Text is required");
 		return;
@@ -293,8 +307,10 @@ static void translate(struct asked *q)
 
 		snprintf(message, sizeof message, "Language combination %s cannot be used", pair);
 		invalid(q->a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", message);
-	} else if (points > TRANSLATE_POINTS_MAX) {
+	} else if (points(&q->text) > TRANSLATE_POINTS_MAX && q->stub->older_too_long) {
 		send_wrong(q->a, 400, BODY_E3);
+	} else if (points(&q->text) > TRANSLATE_POINTS_MAX) {
+		too_long(q, "in", TRANSLATE_POINTS_MAX);
 	} else {
 		struct buf text = BUF_INIT(q->text.len + 300);
 
@@ -316,6 +332,13 @@ static size_t unit_len(const char *text, bool words)
 	return n + (!words && text[n]);
 }
 
+/* When the byte there is heard. */
+static void add_seconds(struct buf *out, const char *name, size_t byte)
+{
+	buf_str_add(out, name);
+	buf_json_double(out, (double)(byte * SPEECH_BYTE_MS) / 1000, 2);
+}
+
 /* Each unit takes the time that speech_make() gives it. */
 static void add_timings(struct buf *out, const char *text, const char *granularity)
 {
@@ -329,8 +352,9 @@ static void add_timings(struct buf *out, const char *text, const char *granulari
 
 		buf_printf(out, "%s{\"%s\":", comma, words ? "word" : "text");
 		buf_json_string(out, p, len);
-		buf_printf(out, ",\"start\":%.2f,\"end\":%.2f}", (double)at * SPEECH_BYTE_S,
-			   (double)(at + len) * SPEECH_BYTE_S);
+		add_seconds(out, ",\"start\":", at);
+		add_seconds(out, ",\"end\":", at + len);
+		buf_char(out, '}');
 		comma = ",";
 		p += len;
 	}
@@ -401,10 +425,32 @@ static bool is_speaker(const char *name)
 	return false;
 }
 
+static const struct format {
+	const char *name, *type;
+	speech_fn *make;
+} formats[] = {
+	{"wav", "audio/wav", speech_wav}, /* where none is asked for */
+	{"mp3", "audio/mpeg", speech_mp3},
+	{"ogg", "audio/ogg", speech_ogg},
+};
+
+/* NULL: unknown. */
+static const struct format *find_format(const struct json *asked)
+{
+	const char *name = asked ? json_text(asked) : formats[0].name;
+
+	for (size_t i = 0; name && i < sizeof formats / sizeof *formats; i++)
+		if (strcmp(formats[i].name, name) == 0)
+			return &formats[i];
+	return NULL;
+}
+
 /* The SDK sends `speaker`, at which the service does not look; at `speaker_id` it does. Either gives the voice. */
-static void synthesize(struct asked *q)
+static void speak(struct asked *q, const struct format *format, bool stream)
 {
 	const char *id = json_text(json_get(q->json, "speaker_id")), *speaker = json_text(json_get(q->json, "speaker"));
+	const char *voice = id ? id : speaker;
+	struct speech speech = {buf_cstr(&q->text), "", voice ? voice : "", stream, UINT32_MAX};
 	const struct language *l;
 
 	if (json_type(q->json) != JSON_OBJECT) {
@@ -430,9 +476,30 @@ static void synthesize(struct asked *q)
 		invalid(q->a, "INVALID_SPEAKER", "speaker_id", message);
 		return;
 	}
+	if (!format) {
+		invalid(q->a, "INVALID_REQUEST", "format", "format must be wav, mp3 or ogg");
+		return;
+	}
+	if (points(&q->text) > (size_t)q->stub->tts_limit) {
+		too_long(q, "text", q->stub->tts_limit);
+		return;
+	}
 	q->a->status = 200;
-	httpd_add_header(q->a, "Content-Type", "audio/wav");
-	speech_make(&q->a->body, buf_cstr(&q->text), l->code, id ? id : speaker ? speaker : "");
+	q->a->chunked = stream;
+	httpd_add_header(q->a, "Content-Type", format->type);
+	speech.language = l->code;
+	format->make(&q->a->body, &speech);
+}
+
+/* Knows neither `format` nor `stream`. */
+static void synthesize(struct asked *q)
+{
+	speak(q, &formats[0], false);
+}
+
+static void synthesize_v2(struct asked *q)
+{
+	speak(q, find_format(json_get(q->json, "format")), json_true(json_get(q->json, "stream")));
 }
 
 /* --- The catalogues: three shapes, and one of its own. ----------------------------------------------------- */

@@ -9,11 +9,15 @@
 #include "stub/directives.h"
 
 #define STUB_KEYS_MAX 16
+#define STUB_TTS_LIMIT_DEFAULT 2000
+#define STUB_TTS_LIMIT_MAX 1000000
 
 struct stub {
 	const char *keys[STUB_KEYS_MAX]; /* accepted; none: every key but 32 zeros */
 	size_t nkeys;
 	bool strict_codes;	      /* older spellings of languages are refused, not warned about */
+	bool older_too_long;	      /* E3 in place of E1 where a text to translate is too long */
+	int64_t tts_limit;	      /* code points of a text to speak */
 	int64_t delay_ms;	      /* of every answer whose directives ask for no delay */
 	struct directives everywhere; /* asked for by flag or control request */
 	char *everywhere_list;	      /* what it borrows from; NULL: a flag, or nothing */

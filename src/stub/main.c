@@ -19,7 +19,8 @@ static int usage(FILE *to)
 	fprintf(to,
 		"adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
 		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
-		"                      [--fault LIST] [--codes lenient|strict] [--no-record]\n"
+		"                      [--fault LIST] [--codes lenient|strict] [--tts-limit N]\n"
+		"                      [--too-long e1|e3] [--no-record]\n"
 		"       adwuma-stubapi --version\n\n"
 		"  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
 		"  --key KEY            a key that is accepted [every key but 32 zeros]\n"
@@ -27,6 +28,9 @@ static int usage(FILE *to)
 		"  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
 		"  --codes MODE         lenient takes older codes (tw), v2 and v3 of recognition with a\n"
 		"                       warning; strict refuses them and names the new ones [lenient]\n"
+		"  --tts-limit N        letters in a text to speak [2000]\n"
+		"  --too-long BODY      what a text to translate gets for more than 1000: e1, or the older\n"
+		"                       e3 [e1]\n"
 		"  --no-record          counts calls but does not keep them\n\n"
 		"A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
 		"X-Stub: LIST. LIST is separated by commas:\n%s\n"
@@ -125,12 +129,28 @@ static bool set_codes(struct options *o, const char *value)
 	return o->stub.strict_codes || strcmp(value, "lenient") == 0;
 }
 
-static bool set_delay(struct options *o, const char *value)
+static bool set_too_long(struct options *o, const char *value)
+{
+	o->stub.older_too_long = strcmp(value, "e3") == 0;
+	return o->stub.older_too_long || strcmp(value, "e1") == 0;
+}
+
+static bool read_number(const char *value, int64_t max, int64_t *out)
 {
 	char *end;
 
-	o->stub.delay_ms = strtoll(value, &end, 10);
-	return end != value && !*end && o->stub.delay_ms >= 0 && o->stub.delay_ms <= STUB_MS_MAX;
+	*out = strtoll(value, &end, 10);
+	return end != value && !*end && *out >= 0 && *out <= max;
+}
+
+static bool set_delay(struct options *o, const char *value)
+{
+	return read_number(value, STUB_MS_MAX, &o->stub.delay_ms);
+}
+
+static bool set_tts_limit(struct options *o, const char *value)
+{
+	return read_number(value, STUB_TTS_LIMIT_MAX, &o->stub.tts_limit);
 }
 
 static bool set_listen(struct options *o, const char *value)
@@ -157,6 +177,8 @@ static const struct flag {
 	{"--delay", set_delay, "is a number of milliseconds", false},
 	{"--fault", set_everywhere, "has a directive that is unknown or has a wrong value", false},
 	{"--codes", set_codes, "is lenient or strict", false},
+	{"--tts-limit", set_tts_limit, "is a number of letters, at most a million", false},
+	{"--too-long", set_too_long, "is e1 or e3", false},
 	{"--no-record", set_no_record, "", true},
 };
 
@@ -202,7 +224,7 @@ static void raise_file_limit(void)
 
 int main(int argc, char **argv)
 {
-	struct options options = {.listen = LISTEN_DEFAULT};
+	struct options options = {.listen = LISTEN_DEFAULT, .stub = {.tts_limit = STUB_TTS_LIMIT_DEFAULT}};
 	struct stub *stub = &options.stub;
 	struct error err = {0};
 	struct httpd *server;

@@ -225,7 +225,8 @@ def data_bytes(wav):
     return len(dict(chunks(wav[12:]))[b"data"])
 
 
-def test_speech_is_as_long_as_its_text(api):
+def test_speech_is_as_long_as_its_text(start):
+    api = start("--tts-limit", "100000")
     one = data_bytes(api.synthesize("x").body)
     assert one >= 64000 // 100  # at least 10 ms a letter
     assert data_bytes(api.synthesize("x" * 500).body) == 500 * one
@@ -240,7 +241,7 @@ def test_speech_is_the_same_for_the_same_input(api):
     assert len(set(made)) == len(inputs)
 
 
-@pytest.mark.parametrize("text", ["Hello", "Me ho yɛ.", "x", "two\nlines", " blanks ", "😀", "a \"quote\" \\ \x7f", "ɛ" * 2500, "LISTICMTINFO data RIFF"])
+@pytest.mark.parametrize("text", ["Hello", "Me ho yɛ.", "x", "two\nlines", " blanks ", "😀", "a \"quote\" \\ \x7f", "ɛ" * 2000, "LISTICMTINFO data RIFF"])
 def test_the_circle(api, text):
     """Synthesize, transcribe: the text is back."""
     assert api.transcribe(api.synthesize(text).body).json == {"text": text, "warnings": []}
@@ -454,10 +455,24 @@ def test_what_translation_refuses(api, body, code, target):
         assert a.json["error"]["details"][0]["message"] == f"Language combination {body['lang']} cannot be used"
 
 
-def test_translation_counts_letters(api):
+def test_translation_counts_letters(api, start):
     assert api.translate("ɛ" * 1000).status == 200
     a = api.translate("ɛ" * 1001)
-    assert (a.status, a.json) == (400, {"type": "validation_error", "message": "Input text exceeds maximum length of 1000 characters"})
+    assert a.detail == ("TEXT_TOO_LONG", "in") and a.json["error"]["details"][0]["message"] == E3["message"]
+    assert api.translate("ɛ" * 1001, "en-zz").detail[0] == "UNSUPPORTED_LANGUAGE_CODE"
+    older = start("--too-long", "e3")
+    assert older.translate("ɛ" * 1000).status == 200
+    a = older.translate("ɛ" * 1001)
+    assert (a.status, a.type, a.json) == (400, JSON, E3)
+
+
+@pytest.mark.parametrize("flags, limit", [((), 2000), (("--tts-limit", "7"), 7)])
+def test_synthesis_counts_letters(start, flags, limit):
+    api = start(*flags)
+    for path in (SYNTHESIZE, "/tts/v2/synthesize"):
+        assert api.call(path, {"text": "ɛ" * limit, "language": "twi"}).status == 200
+        a = api.call(path, {"text": "ɛ" * (limit + 1), "language": "twi"})
+        assert a.detail == ("TEXT_TOO_LONG", "text") and str(limit) in a.json["error"]["details"][0]["message"]
 
 
 @pytest.mark.parametrize("audio, query, code, target", [
@@ -494,8 +509,95 @@ def test_what_synthesis_refuses(api, body, code, target):
 
 
 def test_synthesis_ignores_what_it_does_not_know(api):
-    for more in ({"speaker": "robot"}, {"speaker_id": "female"}, {"format": "mp3", "x": [1]}):
-        assert api.synthesize("x", "lxn", **more).type == "audio/wav"
+    for more in ({"speaker": "robot"}, {"speaker_id": "female"}, {"format": "mp3", "x": [1]}, {"format": "pdf", "stream": True}):
+        for path in (SYNTHESIZE, "/tts/v1/synthesize"):  # v1 knows neither formats nor streams
+            a = api.call(path, {"text": "x", "language": "lxn", **more})
+            assert a.type == "audio/wav" and a.headers["Content-Length"] == str(len(a.body))
+
+
+# --- Synthesis v2: formats and streams. -----------------------------------------------------------------------------------
+
+
+def speak(api, text="Hello", **more):
+    return api.call("/tts/v2/synthesize", {"text": text, "language": "twi", **more})
+
+
+@pytest.mark.parametrize("format_", ["pdf", "WAV", "", 7, True, ["mp3"], None])
+def test_formats_that_are_refused(api, format_):
+    assert speak(api, format=format_).detail == ("INVALID_REQUEST", "format")
+    assert speak(api, format=format_, speaker_id="robot").detail[0] == "INVALID_SPEAKER"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("format_, kind, begin", [("wav", "audio/wav", b"RIFF"), ("mp3", "audio/mpeg", b"ID3"), ("ogg", "audio/ogg", b"OggS")])
+@pytest.mark.parametrize("text", ["a", "Me ho yɛ. 😀", "x" * 2000, "y" * (255 - 28), "TITLE=OpusTags TIT2 OggS"])
+def test_formats(api, format_, kind, begin, stream, text):
+    """The circle is closed in each of them."""
+    a = speak(api, text, format=format_, stream=stream)
+    assert (a.status, a.type, a.body[:len(begin)]) == (200, kind, begin)
+    assert (a.headers["Content-Length"], a.headers["Transfer-Encoding"]) == ((None, "chunked") if stream else (str(len(a.body)), None))
+    assert api.transcribe(a.body).json["text"] == text
+
+
+def mp3_frames(body):
+    """Walks an MP3 from its tag to its end by the lengths that it tells itself."""
+    tag = sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(body[6:10]))
+    at, n = 10 + tag, 0
+    while at < len(body):
+        assert body[at:at + 4] == b"\xff\xf3\x48\xc0"  # MPEG-2 layer III, 32 kbit/s, 16 kHz, mono
+        at, n = at + 72 * 32000 // 16000, n + 1
+    assert at == len(body)
+    return n
+
+
+def ogg_packets(body):
+    """Walks the pages of an Ogg file, each with its checksum; (packets, time at the end in samples)."""
+    packets, piece, number = [], b"", 0
+    while body:
+        mark, version, flags, granule, _, page, checksum, n = struct.unpack("<4sBBqIIIB", body[:27])
+        assert (mark, version, page) == (b"OggS", 0, number)
+        sizes = body[27:27 + n]
+        end, crc = 27 + n + sum(sizes), 0
+        for byte in body[:22] + bytes(4) + body[26:end]:
+            crc ^= byte << 24
+            for _ in range(8):
+                crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+        assert crc == checksum
+        at = 27 + n
+        for size in sizes:
+            piece += body[at:at + size]
+            at += size
+            if size < 255:
+                packets.append(piece)
+                piece = b""
+        body, number = body[end:], number + 1
+        assert flags == (2 if number == 1 else 0 if body else 4)
+    return packets, granule
+
+
+@pytest.mark.parametrize("n", [1, 9, 255, 256, 900])
+def test_formats_are_as_long_as_the_text(api, n):
+    assert mp3_frames(speak(api, "x" * n, format="mp3").body) == -(-n * 20 // 36)
+    packets, end = ogg_packets(speak(api, "x" * n, format="ogg").body)
+    assert packets[0][:8] == b"OpusHead" and packets[1][:8] == b"OpusTags" and packets[1].endswith(b"TITLE=" + b"x" * n)
+    assert packets[2:] == [b"\x08"] * n and end == n * 960
+
+
+def test_a_stream_has_placeholders_for_sizes(api):
+    """The samples reach to the end of the body, whatever the head says."""
+    whole, body = speak(api, "Maakye").body, speak(api, "Maakye", stream=True).body
+    largest = b"\xff" * 4
+    assert body[4:8] == largest and body[46:50] == largest
+    assert [name for name, _ in chunks(body[12:38])] == [b"fmt "]
+    samples = body.index(b"data") + 8
+    assert body[samples - 4:samples] == largest and body[samples:] == dict(chunks(whole[12:]))[b"data"]
+
+
+@pytest.mark.parametrize("audio", [b"ID3\4\0\0\0\0\0\x0bTIT2\0\0\0\0\0\0\3", b"ID3\4\0\0\0\0\0\x0bTIT2\x7f\x7f\x7f\x7f\0\0\3a", b"OggS" + bytes(30) +
+                                   b"OpusTags\x0e\0\0\0adwuma-stubapi\1\0\0\0", b"OggSOpusTags\x0e\0\0\0adwuma-stubapi\1\0\0\0\xff\xff\xff\xffTITLE=x",
+                                   b"OggSOpusTags\x0e\0\0\0adwuma-stubapi\1\0\0\0\5\0\0\0TITLE=x"])
+def test_cut_audio(api, audio):
+    assert api.transcribe(audio).json["text"] == f"audio of {len(audio)} bytes"
 
 
 # --- Directives: bodies. --------------------------------------------------------------------------------------------------
@@ -859,7 +961,8 @@ def test_calls_without_an_answer_have_no_status(api):
     assert api.stats()["statuses"] == {"0": 3}
 
 
-def test_long_text_is_listed_whole(api):
+def test_long_text_is_listed_whole(start):
+    api = start("--tts-limit", "6000")
     api.translate("😀" * 1000)
     api.synthesize("x" + "ɛ" * 5000)
     api.synthesize("xxx" + "😀" * 5000)
@@ -909,7 +1012,7 @@ def test_the_ring_keeps_the_last_calls_and_counts_all(api):
 
 
 def test_the_ring_is_bounded_in_bytes_too(api):
-    pour(api, 18000, 100, "x" * 4096, b"validation_error")
+    pour(api, 18000, 100, "x" * 4096, b"VALIDATION_FAILED")
     assert api.stats()["calls"] == 18000
     kept = 18001 - api.calls("?limit=1")[0]["seq"]
     assert (32 << 20) / 4096 < kept <= (64 << 20) / 4096 < 18000
@@ -1056,6 +1159,7 @@ def run(*flags):
     (["--nonsense", "1"], ["--nonsense", "unknown flag"]), (["--nonsense"], ["--nonsense"]), (["word", "word"], ["word", "unknown flag"]), (["--listen"], ["--listen", "value"]),
     (["--key"], ["--key", "value"]), (["--delay", "soon"], ["--delay", "milliseconds"]), (["--delay", "-1"], ["--delay"]), (["--delay", "5,hang"], ["--delay"]),
     (["--delay", ""], ["--delay"]), (["--no-record", "--what"], ["--what"]), (["--key", "k"] * 17, ["--key", "too many"]), (["--codes", "loose"], ["--codes", "lenient", "strict"]), (["--codes", ""], ["--codes"]),
+    (["--tts-limit", "many"], ["--tts-limit", "number"]), (["--tts-limit", "1000001"], ["--tts-limit"]), (["--too-long", "e2"], ["--too-long", "e1 or e3"]),
 ])
 def test_bad_flags(flags, words):
     ended = run(*flags)
@@ -1068,7 +1172,7 @@ def test_help():
     assert version.returncode == 0 and re.fullmatch(r"adwuma-stubapi \d+\.\d+\.\d+\n", version.stdout) and version.stderr == ""
     ended = run("--help")
     assert ended.returncode == 0 and ended.stderr == ""
-    for word in ("--listen", "--key", "--delay", "--fault", "--codes", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
+    for word in ("--listen", "--key", "--delay", "--fault", "--codes", "--tts-limit", "--too-long", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
                  "close", "truncate", "broken_json", "not_audio", "html200", "X-Stub", "/_stub/calls", "/_stub/stats", "/_stub/fault", "127.0.0.1:8089"):
         assert word in ended.stdout, word
     for kind in re.search(r"body=KIND.*?: (.*)", ended.stdout)[1].split():
