@@ -28,6 +28,7 @@ struct httpd_request {
 	struct buf body;
 	bool too_large, answered, delayed;
 	struct httpd_answer answer;
+	bool reused;
 	bool paused; /* in the middle of the body */
 	size_t dribbled;
 };
@@ -161,6 +162,11 @@ const char *httpd_query(const struct httpd_request *r, const char *name)
 const char *httpd_header(const struct httpd_request *r, const char *name)
 {
 	return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+bool httpd_reused(const struct httpd_request *r)
+{
+	return r->reused;
 }
 
 const char *httpd_body(const struct httpd_request *r, size_t *len)
@@ -314,9 +320,32 @@ static enum MHD_Result answer(struct httpd_request *r)
 		return MHD_NO;
 	case HTTPD_PLAIN:
 	case HTTPD_TRUNCATE:
+	case HTTPD_LEAVE:
 		break;
 	}
 	return send_answer(r);
+}
+
+/* Counts the requests of each connection; one for which there is no memory looks always new. */
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **slot,
+			  enum MHD_ConnectionNotificationCode what)
+{
+	(void)ctx;
+	(void)connection;
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		*slot = calloc(1, sizeof(int64_t));
+		return;
+	}
+	free(*slot);
+	*slot = NULL;
+}
+
+static bool count_request(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	int64_t *n = info ? info->socket_context : NULL;
+
+	return n && (*n)++ > 0;
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method,
@@ -334,6 +363,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 					    .connection = connection,
 					    .method = method,
 					    .path = path,
+					    .reused = count_request(connection),
 					    .body = BUF_INIT(h->max_body_bytes)};
 		r->answer.body = BUF_INIT(SIZE_MAX / 2);
 		*slot = r;
@@ -357,6 +387,8 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **sl
 	(void)why;
 	if (!r)
 		return;
+	if (r->answer.manner == HTTPD_LEAVE) /* what was sent is sent; the library sees an end and closes */
+		(void)shutdown(connection_fd(r), SHUT_RDWR);
 	if (r->answer.done)
 		r->answer.done(r->answer.done_ctx);
 	buf_release(&r->body);
@@ -415,13 +447,13 @@ struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handl
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &attr);
-	h->daemon =
-		MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
-					 (address.ss_family == AF_INET6 ? MHD_USE_DUAL_STACK : 0U),
-				 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
-				 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-				 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-				 MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U, MHD_OPTION_END);
+	h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
+					     (address.ss_family == AF_INET6 ? MHD_USE_DUAL_STACK : 0U),
+				     0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+				     MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+				     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
+				     MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+				     on_connection, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U, MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
 	rc = errno ? errno : EIO;
 	if (info)

@@ -25,6 +25,7 @@ const char *httpd_method(const struct httpd_request *r);
 const char *httpd_path(const struct httpd_request *r);
 const char *httpd_query(const struct httpd_request *r, const char *name); /* decoded */
 const char *httpd_header(const struct httpd_request *r, const char *name);
+bool httpd_reused(const struct httpd_request *r); /* its connection had another before */
 const char *httpd_body(const struct httpd_request *r, size_t *len);
 /* All of them, in the order in which they came; value is "" where there is none. */
 typedef void httpd_pair_fn(void *ctx, const char *name, const char *value);
@@ -37,6 +38,7 @@ enum httpd_manner {
 	HTTPD_RESET,	/* the connection is reset */
 	HTTPD_CLOSE,	/* the connection is closed before the first byte of an answer */
 	HTTPD_TRUNCATE, /* half of the body that was announced, then closed */
+	HTTPD_LEAVE,	/* the whole answer, then closed without a word */
 };
 
 struct httpd_answer {

@@ -305,13 +305,16 @@ static bool seen_room(struct calls *c)
 
 /* Where no more inputs can be remembered, a new one counts as seen often: its limited fault does not come, rather than
  * come for ever. */
-int64_t calls_seen(struct calls *c, char sort, const char *input)
+int64_t calls_seen(struct calls *c, const char *const *texts, size_t n, size_t number)
 {
-	uint64_t hash = (14695981039346656037ULL ^ (unsigned char)sort) * 1099511628211ULL; /* FNV-1a */
+	uint64_t hash = (14695981039346656037ULL ^ number) * 1099511628211ULL; /* FNV-1a */
 	struct seen *s;
 
-	for (const char *p = input; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 1099511628211ULL;
+	for (size_t i = 0; i < n; i++) {
+		for (const char *p = texts[i]; *p; p++)
+			hash = (hash ^ (unsigned char)*p) * 1099511628211ULL;
+		hash = (hash ^ 0xff) * 1099511628211ULL; /* no byte of UTF-8: where a text ends */
+	}
 	hash |= 1; /* 0 marks what is free */
 	s = c->seen ? seen_find(c->seen, c->seen_cap, hash) : NULL;
 	if (s && s->hash)

@@ -21,7 +21,7 @@ void calls_reset(struct calls *c);
 void calls_list(const struct calls *c, int64_t since, int64_t limit, struct buf *out);
 /* {"calls":N,"routes":{…},"statuses":{…},"active":n,"max_active":n} */
 void calls_stats(const struct calls *c, struct buf *out);
-/* How often this input of that sort was seen with a limited fault, this time included. */
-int64_t calls_seen(struct calls *c, char sort, const char *input);
+/* How often this was asked about what these n texts and the number say together, this time included. */
+int64_t calls_seen(struct calls *c, const char *const *texts, size_t n, size_t number);
 
 #endif

@@ -3,36 +3,75 @@
  * See directives.h. One table row per directive; pure. What is not understood is told, not guessed. */
 #include "stub/directives.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/digest.h"
 
-enum sort { NUMBER, STATUS, BODY, LITERAL, LINE, MANNER, PRESET };
+#define HELP_AT 21 /* the column */
+#define WAIT_MAX_S (400LL * 24 * 3600)
+
+/* Those from FLAG on have no value. */
+enum sort { NUMBER, WAIT, STATUS, BODY, LITERAL, WORDS, LINE, HEADER, FLAG, SLIP, MANNER, PRESET };
 
 static const struct row {
-	const char *name;
+	const char *name, *form, *help;
 	enum sort sort;
-	size_t where; /* NUMBER, LINE */
-	int value;    /* MANNER: which; PRESET: body, with status 200 */
+	size_t where;	   /* NUMBER, WORDS, LINE, FLAG */
+	int64_t max;	   /* NUMBER, WAIT */
+	int value, status; /* MANNER: which; WAIT, PRESET: body and status */
+	const char *text;  /* HEADER: its name; SLIP: what */
 } rows[] = {
-	{"status", STATUS, 0, 0},
-	{"body", BODY, 0, 0},
-	{"body64", LITERAL, 0, 0},
-	{"type", LINE, offsetof(struct directives, type), 0},
-	{"retry_after", LINE, offsetof(struct directives, retry_after), 0},
-	{"delay", NUMBER, offsetof(struct directives, delay_ms), 0},
-	{"body_delay", NUMBER, offsetof(struct directives, body_delay_ms), 0},
-	{"dribble", NUMBER, offsetof(struct directives, dribble_ms), 0},
-	{"times", NUMBER, offsetof(struct directives, times), 0},
-	{"hang", MANNER, 0, HTTPD_HANG},
-	{"reset", MANNER, 0, HTTPD_RESET},
-	{"close", MANNER, 0, HTTPD_CLOSE},
-	{"truncate", MANNER, 0, HTTPD_TRUNCATE},
-	{"broken_json", PRESET, 0, BODY_BROKEN},
-	{"not_audio", PRESET, 0, BODY_JSON},
-	{"html200", PRESET, 0, BODY_HTML},
+#define AT(member) offsetof(struct directives, member)
+	{"status", "=N", "answers with this status", STATUS, 0, 0, 0, 0, NULL},
+	{"body", "=KIND", "and this body", BODY, 0, 0, 0, 0, NULL},
+	{"body64", "=BASE64", "or these very bytes; an empty value: none", LITERAL, 0, 0, 0, 0, NULL},
+	{"detail", "=CODE", "a 400 with this code in its detail", WORDS, AT(detail), 0, BODY_E1, 400, NULL},
+	{"quota", "=S", "403, out of calls for so long, and Retry-After", WAIT, 0, WAIT_MAX_S, BODY_QUOTA, 403, NULL},
+	{"quota_days", "=S", "the same in its older words, without Retry-After", WAIT, 0, WAIT_MAX_S, BODY_QUOTA_DAYS,
+	 403, NULL},
+	{"bandwidth", "=S", "403, out of bytes", WAIT, 0, WAIT_MAX_S, BODY_BANDWIDTH, 403, NULL},
+	{"rate", "=S", "429, and Retry-After", WAIT, 0, WAIT_MAX_S, BODY_RATE, 429, NULL},
+	{"stopped", "", "403, the page of a backend that is stopped", PRESET, 0, 0, BODY_STOPPED, 403, NULL},
+	{"challenge", "", "403, the page that looks for robots", PRESET, 0, 0, BODY_CHALLENGE, 403, NULL},
+	{"html200", "", "200, a page", PRESET, 0, 0, BODY_HTML, 200, NULL},
+	{"broken_json", "", "200, JSON that is cut off", PRESET, 0, 0, BODY_BROKEN, 200, NULL},
+	{"not_audio", "", "200, JSON that nobody asked for", PRESET, 0, 0, BODY_JSON, 200, NULL},
+	{"e1_200", "", "200, an error's envelope", PRESET, 0, 0, BODY_E1, 200, NULL},
+
+	{"type", "=MIME", "another Content-Type; an empty value: none", LINE, AT(type), 0, 0, 0, NULL},
+	{"retry_after", "=T", "a header, more than one if repeated; a date may have its comma", HEADER, 0, 0, 0, 0,
+	 "Retry-After"},
+	{"location", "=URL", "a header", HEADER, 0, 0, 0, 0, "Location"},
+	{"encoding", "=NAME", "Content-Encoding, while the body stays what it is", HEADER, 0, 0, 0, 0,
+	 "Content-Encoding"},
+	{"connection", "=close", "says so, and does it", HEADER, 0, 0, 0, 0, "Connection"},
+	{"gzip", "", "the body is compressed, and the header says so", FLAG, AT(gzip), 0, 0, 0, NULL},
+	{"bom", "", "a byte order mark before the body", FLAG, AT(bom), 0, 0, 0, NULL},
+	{"escaped", "", "JSON has \\u escapes for all but ASCII", FLAG, AT(escaped), 0, 0, 0, NULL},
+	{"nul", "", "\\u0000 at the end of the text in JSON", SLIP, 0, 0, 0, 0, "\\u0000"},
+	{"surrogates", "", "or a pair of surrogates", SLIP, 0, 0, 0, 0, "\\ud83d\\ude00"},
+	{"lone_surrogate", "", "or half a pair", SLIP, 0, 0, 0, 0, "\\ud83d"},
+	{"not_utf8", "", "or a byte that is no UTF-8", SLIP, 0, 0, 0, 0, "\xff"},
+	{"wav_size", "=N", "every size in a WAV is N, as in a stream", NUMBER, AT(wav_size), UINT32_MAX, 0, 0, NULL},
+	{"chunked", "", "the body's length is not announced", FLAG, AT(chunked), 0, 0, 0, NULL},
+
+	{"delay", "=MS", "before the answer", NUMBER, AT(delay_ms), STUB_MS_MAX, 0, 0, NULL},
+	{"body_delay", "=MS", "in the middle of the body", NUMBER, AT(body_delay_ms), STUB_MS_MAX, 0, 0, NULL},
+	{"dribble", "=MS", "before each byte", NUMBER, AT(dribble_ms), STUB_MS_MAX, 0, 0, NULL},
+	{"hang", "", "never answers", MANNER, 0, 0, HTTPD_HANG, 0, NULL},
+	{"reset", "", "the connection is reset", MANNER, 0, 0, HTTPD_RESET, 0, NULL},
+	{"close", "", "closed before the answer", MANNER, 0, 0, HTTPD_CLOSE, 0, NULL},
+	{"truncate", "", "closed in the middle of the body", MANNER, 0, 0, HTTPD_TRUNCATE, 0, NULL},
+	{"leave", "", "closed after the answer, which does not say so", MANNER, 0, 0, HTTPD_LEAVE, 0, NULL},
+
+	{"times", "=N", "only the first N calls with this input", NUMBER, AT(times), STUB_MS_MAX, 0, 0, NULL},
+	{"after", "=N", "not the first N calls with it", NUMBER, AT(after), STUB_MS_MAX, 0, 0, NULL},
+	{"each", "", "with times and after: counted for each text by itself", FLAG, AT(each), 0, 0, 0, NULL},
+	{"word", "=W", "only where W is in the text", WORDS, AT(word), 0, 0, 0, NULL},
+	{"path", "=P", "only where P is in the path", WORDS, AT(path), 0, 0, 0, NULL},
+	{"reused", "", "only on a connection that had a call before", FLAG, AT(reused), 0, 0, 0, NULL},
+#undef AT
 };
 
 static const char *const bodies[] = {
@@ -42,23 +81,28 @@ static const char *const bodies[] = {
 	[BODY_STOPPED] = "stopped",
 };
 
-const char *directives_help(void)
+void directives_help(FILE *to)
 {
-	return "  status=N        answer with this status\n"
-	       "  body=KIND       and this body: e1 e2 e3 html text empty json broken challenge stopped\n"
-	       "  body64=BASE64   or with these very bytes; an empty value: none\n"
-	       "  type=MIME       with this Content-Type\n"
-	       "  retry_after=T   with this Retry-After header; an HTTP date may have its comma\n"
-	       "  delay=MS        before the answer     body_delay=MS  in the middle of the body\n"
-	       "  dribble=MS      before each byte      times=N        only for the first N calls with this input\n"
-	       "  hang  reset  close  truncate          end the call in that way\n"
-	       "  html200  broken_json  not_audio       a wrong body with status 200\n";
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		int n = fprintf(to, "  %s%s", rows[i].name, rows[i].form);
+
+		fprintf(to, "%*s%s", n < HELP_AT ? HELP_AT - n : 1, "", rows[i].help);
+		for (size_t j = BODY_E1; rows[i].sort == BODY && j < sizeof bodies / sizeof *bodies; j++)
+			fprintf(to, "%s%s", j == BODY_E1 ? ": " : " ", bodies[j]);
+		fputc('\n', to);
+	}
+	fputs("  then               begins another rule; the first that fits is carried out\n", to);
 }
 
-static bool set_body(struct directives *d, const char *name)
+static bool is(struct words w, const char *name)
+{
+	return strlen(name) == w.len && memcmp(name, w.ptr, w.len) == 0;
+}
+
+static bool set_body(struct directives *d, struct words name)
 {
 	for (size_t i = BODY_E1; i < sizeof bodies / sizeof *bodies; i++) {
-		if (strcmp(bodies[i], name) == 0) {
+		if (is(name, bodies[i])) {
 			d->body = (enum wrong_body)i;
 			return true;
 		}
@@ -67,78 +111,100 @@ static bool set_body(struct directives *d, const char *name)
 }
 
 /* Decoded here only to see that it can be. */
-static bool set_literal(struct directives *d, const char *base64, size_t len)
+static bool set_literal(struct directives *d, struct words base64)
 {
-	struct buf decoded = BUF_INIT(len);
-	bool good = base64_decode(&decoded, base64, len);
+	struct buf decoded = BUF_INIT(base64.len);
+	bool good = base64_decode(&decoded, base64.ptr, base64.len);
 
 	buf_release(&decoded);
 	d->body = BODY_LITERAL;
 	d->literal = base64;
-	d->literal_len = len;
 	return good;
 }
 
-static void set_line(struct directives *d, const struct row *row, const char *value)
+static bool add_header(struct directives *d, const char *name, struct words value)
 {
-	struct directives_line line = {.given = true};
-
-	snprintf(line.text, sizeof line.text, "%s", value);
-	memcpy((char *)d + row->where, &line, sizeof line);
+	if (value.len > DIRECTIVES_LINE_MAX || d->nheaders == DIRECTIVES_HEADERS_MAX)
+		return false;
+	d->headers[d->nheaders].name = name;
+	d->headers[d->nheaders++].value = value;
+	return true;
 }
 
-static bool apply(struct directives *d, const struct row *row, const char *value)
+static bool set_number(int64_t *to, int64_t max, struct words value)
 {
 	char *end;
-	long long n = strtoll(value, &end, 10);
+
+	*to = strtoll(value.ptr, &end, 10);
+	return value.len > 0 && end == value.ptr + value.len && *to >= 0 && *to <= max;
+}
+
+static void preset(struct directives *d, const struct row *row)
+{
+	d->status = row->status;
+	d->body = (enum wrong_body)row->value;
+}
+
+static bool apply(struct directives *d, const struct row *row, struct words value)
+{
+	char *where = (char *)d + row->where;
+	int64_t n;
+	bool good;
 
 	switch (row->sort) {
 	case NUMBER:
-		memcpy((char *)d + row->where, &(int64_t){n}, sizeof(int64_t));
-		return *value && !*end && n >= 0 && n <= STUB_MS_MAX;
+		good = set_number(&n, row->max, value);
+		memcpy(where, &n, sizeof n);
+		d->streamed = d->streamed || row->where == offsetof(struct directives, wav_size);
+		return good;
+	case WAIT:
+		preset(d, row);
+		return set_number(&d->wait_s, row->max, value);
 	case STATUS:
+		good = set_number(&n, 599, value);
 		d->status = (int)n;
-		return !*end && n >= 200 && n <= 599;
+		return good && n >= 200;
 	case BODY:
 		return set_body(d, value);
-	case LITERAL: /* is not copied: see parse_one */
-		return false;
+	case LITERAL:
+		return set_literal(d, value);
+	case WORDS:
+		if (row->status)
+			preset(d, row);
+		memcpy(where, &value, sizeof value);
+		return value.len > 0;
 	case LINE:
-		set_line(d, row, value);
+		memcpy(where, &value, sizeof value);
+		return value.len <= DIRECTIVES_LINE_MAX;
+	case HEADER:
+		return add_header(d, row->text, value);
+	case FLAG:
+		*(bool *)where = true;
+		return true;
+	case SLIP:
+		d->slip = row->text;
 		return true;
 	case MANNER:
 		d->manner = (enum httpd_manner)row->value;
-		return !*value;
+		return true;
 	case PRESET:
-		d->status = 200;
-		d->body = (enum wrong_body)row->value;
-		return !*value;
+		preset(d, row);
+		return true;
 	}
 	return false;
-}
-
-static const struct row *find_row(const char *name, size_t n)
-{
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-		if (strlen(rows[i].name) == n && memcmp(rows[i].name, name, n) == 0)
-			return &rows[i];
-	return NULL;
 }
 
 static bool parse_one(struct directives *d, const char *text, size_t len)
 {
 	const char *equals = memchr(text, '=', len);
-	size_t n = equals ? (size_t)(equals - text) : len, value_len = equals ? len - n - 1 : 0;
-	const struct row *row = find_row(text, n);
-	char value[DIRECTIVES_LINE_MAX + 1] = "";
+	struct words name = {text, equals ? (size_t)(equals - text) : len}, value = {NULL, 0};
 
-	if (row && row->sort == LITERAL)
-		return equals && set_literal(d, equals + 1, value_len);
-	if (!row || value_len >= sizeof value)
-		return false;
 	if (equals)
-		memcpy(value, equals + 1, value_len);
-	return apply(d, row, value);
+		value = (struct words){equals + 1, len - name.len - 1};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (is(name, rows[i].name))
+			return (rows[i].sort < FLAG) == (equals != NULL) && apply(d, &rows[i], value);
+	return false;
 }
 
 /* The comma between two directives; that of an HTTP date (Wed, 21 Oct …) has a blank and a digit behind it, and no
@@ -148,16 +214,30 @@ static bool is_comma(const char *at, size_t left)
 	return *at == ',' && !(left > 2 && at[1] == ' ' && at[2] >= '0' && at[2] <= '9');
 }
 
-bool directives_parse(struct directives *d, const char *text, size_t len, const char **bad)
+static bool begin_rule(struct rules *rules)
 {
+	if (rules->n == RULES_MAX)
+		return false;
+	rules->rule[rules->n++] = (struct directives){0};
+	return true;
+}
+
+bool rules_parse(struct rules *rules, const char *text, size_t len, const char **bad)
+{
+	rules->n = 0;
 	for (size_t i = 0; i < len;) {
 		size_t n = 0;
+		bool good = true;
 
 		while (i < len && (text[i] == ' ' || text[i] == ','))
 			i++;
 		while (i + n < len && !is_comma(text + i + n, len - i - n))
 			n++;
-		if (n > 0 && !parse_one(d, text + i, n)) {
+		if (n > 0 && (rules->n == 0 || is((struct words){text + i, n}, "then")))
+			good = begin_rule(rules);
+		if (good && n > 0 && !is((struct words){text + i, n}, "then"))
+			good = parse_one(&rules->rule[rules->n - 1], text + i, n);
+		if (!good) {
 			*bad = text + i;
 			return false;
 		}

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * See khaya.h. Bodies of the gateway are those of Azure API Management; of the services those the official SDK's tests
- * record. */
+ * See khaya.h. */
 #include "stub/khaya.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/digest.h"
 #include "base/json.h"
 #include "stub/languages.h"
 #include "stub/speech.h"
+#include "stub/wrong.h"
 
 #define TRANSLATE_POINTS_MAX 1000
 #define ENGLISH "eng" /* one side of every pair */
@@ -24,6 +23,7 @@ struct asked {
 	const struct httpd_request *r;
 	struct httpd_answer *a;
 	const struct route *route;
+	struct directives d;
 	struct json *json;
 	struct buf text;     /* of the input: what directives and the answer go by */
 	struct buf language; /* without its marker */
@@ -65,171 +65,6 @@ static const struct route *find_route(const struct httpd_request *r)
 	return NULL;
 }
 
-/* --- Bodies. ----------------------------------------------------------------------------------------------- */
-
-static void json_answer(struct httpd_answer *a, int status)
-{
-	a->status = status;
-	httpd_add_header(a, "Content-Type", "application/json");
-}
-
-static void gateway(struct httpd_answer *a, int status, const char *message, const char *rest)
-{
-	json_answer(a, status);
-	buf_printf(&a->body, "{ \"statusCode\": %d, \"message\": \"%s\"%s }", status, message, rest);
-}
-
-static void invalid(struct httpd_answer *a, const char *code, const char *target, const char *message)
-{
-	json_answer(a, 400);
-	buf_lit(&a->body, "{\"error\":{\"code\":\"VALIDATION_FAILED\",\"message\":\"The request payload contains "
-			  "invalid parameters.\",\"details\":[{\"code\":");
-	buf_json_cstr(&a->body, code);
-	buf_lit(&a->body, ",\"message\":");
-	buf_json_cstr(&a->body, message);
-	buf_lit(&a->body, ",\"target\":");
-	buf_json_cstr(&a->body, target);
-	buf_lit(&a->body, "}]}}");
-}
-
-static void page(struct httpd_answer *a, int status, const char *title, const char *heading)
-{
-	a->status = status;
-	httpd_add_header(a, "Content-Type", "text/html; charset=utf-8");
-	buf_printf(&a->body, "<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>",
-		   title, heading);
-}
-
-static const char key_missing[] = "Access denied due to missing subscription key. "
-				  "Make sure to include subscription key when making requests to an API.";
-static const char key_invalid[] = "Access denied due to invalid subscription key. "
-				  "Make sure to provide a valid key for an active subscription.";
-
-static void refuse_key(struct httpd_answer *a, const char *api, bool missing)
-{
-	char challenge[256];
-
-	snprintf(challenge, sizeof challenge,
-		 "AzureApiManagementKey realm=\"https://stub/%s\",name=\"Ocp-Apim-Subscription-Key\",type=\"header\"",
-		 api);
-	httpd_add_header(a, "WWW-Authenticate", challenge);
-	gateway(a, 401, missing ? key_missing : key_invalid, "");
-}
-
-/* The body that the real API sends with a status, where the directive does not name one. */
-static enum wrong_body usual_body(int status)
-{
-	switch (status) {
-	case 400:
-	case 500:
-		return BODY_E1;
-	case 502:
-	case 503:
-	case 504:
-		return BODY_HTML;
-	default:
-		return status < 300 ? BODY_JSON : BODY_E2;
-	}
-}
-
-static void gateway_by_status(struct httpd_answer *a, int status)
-{
-	switch (status) {
-	case 401:
-		gateway(a, 401, key_invalid, "");
-		break;
-	case 403:
-		gateway(a, 403, "Out of call volume quota. Quota will be replenished in 00:10:00.", "");
-		break;
-	case 404:
-		gateway(a, 404, "Resource not found", "");
-		break;
-	case 429:
-		gateway(a, 429, "Rate limit is exceeded. Try again in 9 seconds.", "");
-		break;
-	default:
-		gateway(a, status, "Internal server error",
-			", \"activityId\": \"41d51993-e979-4d99-a8fd-eea93a3d0267\"");
-	}
-}
-
-static void service_fault(struct httpd_answer *a, int status)
-{
-	if (status == 400) {
-		invalid(a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", "Language combination en-zz cannot be used");
-		return;
-	}
-	json_answer(a, status);
-	buf_lit(&a->body,
-		"{\"error\":{\"code\":\"SYSTEM_ERROR\",\"message\":\"An unexpected error occurred.\",\"details\":[]}}");
-}
-
-/* body is none that the directive would bring along. */
-static void send_wrong(struct httpd_answer *a, int status, enum wrong_body body)
-{
-	a->status = status;
-	switch (body) {
-	case BODY_FITTING:
-		send_wrong(a, status, usual_body(status));
-		break;
-	case BODY_E1:
-		service_fault(a, status);
-		break;
-	case BODY_E2:
-		gateway_by_status(a, status);
-		break;
-	case BODY_E3:
-		json_answer(a, status);
-		buf_lit(&a->body, "{\"type\":\"validation_error\",\"message\":\"Input text exceeds maximum length of "
-				  "1000 characters\"}");
-		break;
-	case BODY_HTML:
-		page(a, status, "Bad Gateway", "The server is not there.");
-		break;
-	case BODY_CHALLENGE:
-		page(a, status, "Just a moment...", "Checking your browser");
-		break;
-	case BODY_STOPPED:
-		page(a, status, "Web App - Unavailable", "Error 403 - This web app is stopped.");
-		break;
-	case BODY_TEXT:
-		httpd_add_header(a, "Content-Type", "text/plain");
-		buf_lit(&a->body, "upstream connect error");
-		break;
-	case BODY_BROKEN:
-		json_answer(a, status);
-		buf_lit(&a->body, "{\"text\": \"cut of");
-		break;
-	case BODY_JSON:
-		json_answer(a, status);
-		buf_lit(&a->body, "{\"unexpected\": [1, 2, 3]}");
-		break;
-	case BODY_EMPTY:
-	case BODY_LITERAL:
-		break;
-	}
-}
-
-static void set_type(struct httpd_answer *a, const char *type)
-{
-	size_t i = 0;
-
-	while (i < a->nheaders && strcmp(a->headers[i].name, "Content-Type") != 0)
-		i++;
-	if (i == a->nheaders)
-		httpd_add_header(a, "Content-Type", type);
-	else
-		snprintf(a->headers[i].value, sizeof a->headers[i].value, "%s", type);
-}
-
-/* What the directives ask for in place of the right answer. */
-static void send_asked(struct httpd_answer *a, const struct directives *d)
-{
-	send_wrong(a, d->status ? d->status : 200, d->body);
-	if (d->body == BODY_LITERAL)
-		base64_decode(&a->body, d->literal, d->literal_len);
-}
-
 /* --- The services. ----------------------------------------------------------------------------------------- */
 
 /* A language or pair may carry a marker too; what is left of it, trimmed, counts. */
@@ -264,8 +99,21 @@ static const struct language *take_language(struct asked *q, const char *code, s
 		return l;
 	if (l)
 		snprintf(instead, sizeof instead, "Invalid language provided. Use '%s' instead.", l->code);
-	invalid(q->a, refusals[service].code, refusals[service].target, l ? instead : refusals[service].message);
+	wrong_input(q->a, refusals[service].code, refusals[service].target, l ? instead : refusals[service].message);
 	return NULL;
+}
+
+/* The text of a right answer. */
+static void say(struct asked *q, const char *text, size_t len)
+{
+	struct buf *out = &q->a->body;
+
+	buf_json_string(out, text, len);
+	if (!q->d.slip || out->failed)
+		return;
+	buf_cut(out, out->len - 1);
+	buf_str_add(out, q->d.slip);
+	buf_char(out, '"');
 }
 
 static size_t points(const struct buf *text)
@@ -282,7 +130,7 @@ static void too_long(struct asked *q, const char *target, int64_t limit)
 	char message[128];
 
 	snprintf(message, sizeof message, "Input text exceeds maximum length of %lld characters", (long long)limit);
-	invalid(q->a, "TEXT_TOO_LONG", target, message);
+	wrong_input(q->a, "TEXT_TOO_LONG", target, message);
 }
 
 static void translate(struct asked *q)
@@ -291,11 +139,11 @@ static void translate(struct asked *q)
 	const struct language *from, *to;
 
 	if (q->text.len == 0) {
-		invalid(q->a, "MISSING_TEXT", "in", "Text is required");
+		wrong_input(q->a, "MISSING_TEXT", "in", "Text is required");
 		return;
 	}
 	if (!*pair) {
-		invalid(q->a, "MISSING_LANGUAGE_PAIR", "language_pair", "Language pair is required");
+		wrong_input(q->a, "MISSING_LANGUAGE_PAIR", "language_pair", "Language pair is required");
 		return;
 	}
 	from = take_language(q, pair, hyphen ? (size_t)(hyphen - pair) : strlen(pair));
@@ -306,9 +154,9 @@ static void translate(struct asked *q)
 		char message[256];
 
 		snprintf(message, sizeof message, "Language combination %s cannot be used", pair);
-		invalid(q->a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", message);
+		wrong_input(q->a, "UNSUPPORTED_LANGUAGE_PAIR", "language_pair", message);
 	} else if (points(&q->text) > TRANSLATE_POINTS_MAX && q->stub->older_too_long) {
-		send_wrong(q->a, 400, BODY_E3);
+		wrong_length(q->a, 400);
 	} else if (points(&q->text) > TRANSLATE_POINTS_MAX) {
 		too_long(q, "in", TRANSLATE_POINTS_MAX);
 	} else {
@@ -316,8 +164,8 @@ static void translate(struct asked *q)
 
 		buf_printf(&text, "[%s] ", target);
 		buf_add(&text, q->text.ptr, q->text.len);
-		json_answer(q->a, 200);
-		buf_json_string(&q->a->body, buf_cstr(&text), text.len);
+		answer_json(q->a, 200);
+		say(q, buf_cstr(&text), text.len);
 		buf_release(&text);
 	}
 }
@@ -369,18 +217,18 @@ static const struct language *take_audio(struct asked *q, const char *stamps)
 	const char *audio = httpd_body(q->r, &len);
 
 	if (len == 0) {
-		invalid(q->a, "EMPTY_AUDIO", "audio", "Audio is empty");
+		wrong_input(q->a, "EMPTY_AUDIO", "audio", "Audio is empty");
 		return NULL;
 	}
 	l = take_language(q, buf_cstr(&q->language), q->language.len);
 	if (!l)
 		return NULL;
 	if (stamps && strcmp(stamps, "word") != 0 && strcmp(stamps, "segment") != 0) {
-		invalid(q->a, "INVALID_TIMESTAMPS", "timestamps", "timestamps must be word or segment");
+		wrong_input(q->a, "INVALID_TIMESTAMPS", "timestamps", "timestamps must be word or segment");
 		return NULL;
 	}
 	if (!speech_is_audio(audio, len)) {
-		invalid(q->a, "INVALID_AUDIO_FORMAT", "audio", "Audio format is not supported");
+		wrong_input(q->a, "INVALID_AUDIO_FORMAT", "audio", "Audio format is not supported");
 		return NULL;
 	}
 	return l;
@@ -390,8 +238,8 @@ static void transcribe_v1(struct asked *q)
 {
 	if (!take_audio(q, NULL))
 		return;
-	json_answer(q->a, 200);
-	buf_json_string(&q->a->body, buf_cstr(&q->text), q->text.len);
+	answer_json(q->a, 200);
+	say(q, buf_cstr(&q->text), q->text.len);
 }
 
 static void transcribe(struct asked *q)
@@ -402,9 +250,9 @@ static void transcribe(struct asked *q)
 
 	if (!l)
 		return;
-	json_answer(q->a, 200);
+	answer_json(q->a, 200);
 	buf_lit(out, "{\"text\":");
-	buf_json_string(out, buf_cstr(&q->text), q->text.len);
+	say(q, buf_cstr(&q->text), q->text.len);
 	buf_lit(out, ",\"warnings\":[");
 	if (strcmp(language, l->code) != 0)
 		buf_printf(out, "\"Language code '%s' is a legacy code. Please update to '%s' (ISO 639-3)\"", language,
@@ -450,19 +298,20 @@ static void speak(struct asked *q, const struct format *format, bool stream)
 {
 	const char *id = json_text(json_get(q->json, "speaker_id")), *speaker = json_text(json_get(q->json, "speaker"));
 	const char *voice = id ? id : speaker;
-	struct speech speech = {buf_cstr(&q->text), "", voice ? voice : "", stream, UINT32_MAX};
+	struct speech speech = {buf_cstr(&q->text), "", voice ? voice : "", stream || q->d.streamed,
+				q->d.streamed ? (uint32_t)q->d.wav_size : UINT32_MAX};
 	const struct language *l;
 
 	if (json_type(q->json) != JSON_OBJECT) {
-		invalid(q->a, "INVALID_REQUEST", "body", "The request body is not a JSON object");
+		wrong_input(q->a, "INVALID_REQUEST", "body", "The request body is not a JSON object");
 		return;
 	}
 	if (q->text.len == 0) {
-		invalid(q->a, "EMPTY_TEXT", "text", "Text is empty");
+		wrong_input(q->a, "EMPTY_TEXT", "text", "Text is empty");
 		return;
 	}
 	if (q->language.len == 0) {
-		invalid(q->a, "MISSING_LANGUAGE", "language", "Language is required");
+		wrong_input(q->a, "MISSING_LANGUAGE", "language", "Language is required");
 		return;
 	}
 	l = take_language(q, buf_cstr(&q->language), q->language.len);
@@ -473,11 +322,11 @@ static void speak(struct asked *q, const struct format *format, bool stream)
 
 		snprintf(message, sizeof message,
 			 "Speaker '%.100s' not found. Available speakers are ['male_low', 'male_high', 'female']", id);
-		invalid(q->a, "INVALID_SPEAKER", "speaker_id", message);
+		wrong_input(q->a, "INVALID_SPEAKER", "speaker_id", message);
 		return;
 	}
 	if (!format) {
-		invalid(q->a, "INVALID_REQUEST", "format", "format must be wav, mp3 or ogg");
+		wrong_input(q->a, "INVALID_REQUEST", "format", "format must be wav, mp3 or ogg");
 		return;
 	}
 	if (points(&q->text) > (size_t)q->stub->tts_limit) {
@@ -509,7 +358,7 @@ static void members(struct asked *q, bool by_name)
 	struct buf *out = &q->a->body;
 	const char *comma = "{\"languages\":{";
 
-	json_answer(q->a, 200);
+	answer_json(q->a, 200);
 	for (const struct language *l = NULL; (l = language_next(q->route->service, l)); comma = ",") {
 		const char *name = l->name[q->route->service];
 
@@ -533,7 +382,7 @@ static void list_of_languages(struct asked *q)
 	struct buf *out = &q->a->body;
 	const char *comma = "{\"languages\":[";
 
-	json_answer(q->a, 200);
+	answer_json(q->a, 200);
 	for (const struct language *l = NULL; (l = language_next(q->route->service, l)); comma = ",")
 		buf_printf(out, "%s{\"code\":\"%s\",\"name\":\"%s\"}", comma, l->code, l->name[q->route->service]);
 	buf_lit(out, "]}");
@@ -541,14 +390,12 @@ static void list_of_languages(struct asked *q)
 
 static void speakers(struct asked *q)
 {
-	json_answer(q->a, 200);
+	answer_json(q->a, 200);
 	buf_lit(&q->a->body, "{\"speakers\":{\"Multilingual\":[");
 	for (size_t i = 0; i < sizeof voices / sizeof *voices; i++)
 		buf_printf(&q->a->body, "%s\"%s\"", i ? "," : "", voices[i]);
 	buf_lit(&q->a->body, "]}}");
 }
-
-/* --- From request to answer. ------------------------------------------------------------------------------- */
 
 /* A catalogue has no input: its body is empty. */
 static void read_input(struct asked *q)
@@ -573,38 +420,94 @@ static void read_input(struct asked *q)
 		buf_str_add(&q->language, language);
 }
 
-/* The directives of one input replace those so far, unless their times are over. Returns what is not understood, or
- * NULL. */
-static const char *add_wish(struct directives *d, struct stub *s, char sort, const char *input, const char *list,
-			    size_t len)
+/* --- Who wishes what. -------------------------------------------------------------------------------------- */
+
+/* A list of directives, and where it was found. */
+struct wish {
+	const char *place, *list, *input;
+	size_t len;
+};
+
+static bool within(struct words w, const char *text)
 {
-	struct directives own = {0};
+	return !w.ptr || memmem(text, strlen(text), w.ptr, w.len);
+}
+
+/* Whether a rule is to be carried out for this call, which counts for it if all but its number is right. */
+static bool holds(struct stub *s, const struct asked *q, const struct wish *w, const struct directives *d, size_t rule)
+{
+	const char *text = buf_cstr(&q->text);
+	int64_t n;
+
+	if (!within(d->word, text) || !within(d->path, httpd_path(q->r)) || (d->reused && !httpd_reused(q->r)))
+		return false;
+	if (d->times == 0 && d->after == 0)
+		return true;
+	n = calls_seen(s->calls, (const char *const[]){w->place, w->list, d->each ? text : w->input}, 3, rule);
+	return n > d->after && (d->times == 0 || n - d->after <= d->times);
+}
+
+static void carry_out(struct stub *s, struct asked *q, const struct wish *w, const struct rules *rules)
+{
+	for (size_t i = 0; i < rules->n; i++) {
+		if (holds(s, q, w, &rules->rule[i], i)) {
+			q->d = rules->rule[i];
+			return;
+		}
+	}
+}
+
+/* Returns what is not understood, or NULL. */
+static const char *add_wish(struct stub *s, struct asked *q, struct wish w)
+{
+	struct rules rules;
 	const char *bad = NULL;
 
-	if (list && directives_parse(&own, list, len, &bad) &&
-	    !(own.times > 0 && calls_seen(s->calls, sort, input) > own.times))
-		*d = own;
+	if (w.list && rules_parse(&rules, w.list, w.len, &bad))
+		carry_out(s, q, &w, &rules);
 	return bad;
 }
 
-/* The nearest wish counts: text, then language, then header, then everywhere. A header that is not understood is told;
- * a text with something else in stub(...) is just a text. */
-static const char *wishes(struct stub *s, const struct asked *q, struct directives *d)
+/* The nearest wish counts: text, then language, then header, then everywhere; but one whose conditions do not hold
+ * gives way. A header that is not understood is told; a text with something else in stub(...) is just a text. */
+static const char *wishes(struct stub *s, struct asked *q)
 {
-	const char *header = httpd_header(q->r, "X-Stub"), *language = buf_cstr(&q->language),
-		   *text = buf_cstr(&q->text), *list, *bad = NULL;
-	size_t len = 0;
+	const char *header = httpd_header(q->r, "X-Stub"), *bad = NULL;
+	struct wish language = {.place = "language", .input = buf_cstr(&q->language)};
+	struct wish text = {.place = "text", .input = buf_cstr(&q->text)};
 
-	if (s->everywhere.times == 0 || ++s->everywhere_seen <= s->everywhere.times)
-		*d = s->everywhere;
+	if (s->everywhere.n > 0)
+		carry_out(s, q, &(struct wish){s->everywhere_name, s->everywhere_list, "", 0}, &s->everywhere);
 	if (header && *header)
-		bad = add_wish(d, s, 'h', header, header, strlen(header));
-	list = directives_find(language, &len);
-	(void)add_wish(d, s, 'l', language, list, len);
-	list = directives_find(text, &len);
-	(void)add_wish(d, s, 't', text, list, len);
+		bad = add_wish(s, q, (struct wish){"header", header, "", strlen(header)});
+	language.list = directives_find(language.input, &language.len);
+	(void)add_wish(s, q, language);
+	text.list = directives_find(text.input, &text.len);
+	(void)add_wish(s, q, text);
 	return bad;
 }
+
+bool khaya_everywhere(struct stub *s, const char *list, size_t len, const char **bad)
+{
+	char *own = strndup(list, len);
+	struct rules rules;
+
+	*bad = "out of memory";
+	if (!own)
+		return false;
+	if (!rules_parse(&rules, own, strlen(own), bad)) {
+		*bad = list + (*bad - own);
+		free(own);
+		return false;
+	}
+	free(s->everywhere_list);
+	s->everywhere_list = own;
+	s->everywhere = rules;
+	snprintf(s->everywhere_name, sizeof s->everywhere_name, "everywhere %u", ++s->everywhere_number);
+	return true;
+}
+
+/* --- From request to answer. ------------------------------------------------------------------------------- */
 
 static bool key_accepted(const struct stub *s, const char *key)
 {
@@ -617,36 +520,30 @@ static bool key_accepted(const struct stub *s, const char *key)
 static void serve(struct stub *s, struct asked *q)
 {
 	const char *key = httpd_header(q->r, "Ocp-Apim-Subscription-Key");
-	struct directives d = {0};
 	const char *bad;
 
 	if (!key)
 		key = httpd_query(q->r, "subscription-key");
 	if (!key || !*key || !key_accepted(s, key)) {
-		refuse_key(q->a, q->route->api, !key || !*key);
+		wrong_key(q->a, q->route->api, !key || !*key);
 		return;
 	}
 	read_input(q);
-	bad = wishes(s, q, &d);
+	bad = wishes(s, q);
 	if (bad) {
 		q->a->status = 400;
 		buf_printf(&q->a->body, "adwuma-stubapi: '%s' in X-Stub is not understood; see --help\n", bad);
 		return;
 	}
-	q->a->delay_ms = d.delay_ms ? d.delay_ms : s->delay_ms;
-	q->a->body_delay_ms = d.body_delay_ms;
-	q->a->dribble_ms = d.dribble_ms;
-	q->a->manner = d.manner;
-	if (d.retry_after.given)
-		httpd_add_header(q->a, "Retry-After", d.retry_after.text);
-	if (d.status || d.body) {
-		send_asked(q->a, &d);
+	if (wrong_asked(&q->d)) {
+		wrong_send(q->a, &q->d, q->route->api);
 	} else {
 		strip_marker(&q->language);
 		q->route->serve(q);
 	}
-	if (d.type.given)
-		set_type(q->a, d.type.text);
+	if (q->d.delay_ms == 0)
+		q->d.delay_ms = s->delay_ms;
+	wrong_finish(q->a, &q->d);
 }
 
 void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
@@ -661,7 +558,7 @@ void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_an
 	if (q.route)
 		serve(s, &q);
 	else
-		gateway(a, 404, "Resource not found", "");
+		wrong_path(a);
 	calls_add(s->calls, r, buf_cstr(&q.text), a);
 	json_free(q.json);
 	buf_release(&q.text);

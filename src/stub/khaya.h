@@ -15,16 +15,19 @@
 struct stub {
 	const char *keys[STUB_KEYS_MAX]; /* accepted; none: every key but 32 zeros */
 	size_t nkeys;
-	bool strict_codes;	      /* older spellings of languages are refused, not warned about */
-	bool older_too_long;	      /* E3 in place of E1 where a text to translate is too long */
-	int64_t tts_limit;	      /* code points of a text to speak */
-	int64_t delay_ms;	      /* of every answer whose directives ask for no delay */
-	struct directives everywhere; /* asked for by flag or control request */
-	char *everywhere_list;	      /* what it borrows from; NULL: a flag, or nothing */
-	int64_t everywhere_seen;      /* calls since then that met it */
+	bool strict_codes;	  /* older spellings of languages are refused, not warned about */
+	bool older_too_long;	  /* E3 in place of E1 where a text to translate is too long */
+	int64_t tts_limit;	  /* code points of a text to speak */
+	int64_t delay_ms;	  /* of every answer whose directives ask for no delay */
+	struct rules everywhere;  /* asked for by flag or control request */
+	char *everywhere_list;	  /* what they borrow from; NULL: nothing */
+	char everywhere_name[32]; /* each time another, so that calls are counted anew */
+	unsigned everywhere_number;
 	struct calls *calls;
 };
 
+/* From now on. False with *bad set to the part of list that is not understood, and nothing changed. */
+bool khaya_everywhere(struct stub *s, const char *list, size_t len, const char **bad);
 void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a);
 
 #endif

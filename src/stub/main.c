@@ -16,27 +16,28 @@ enum { EXIT_USAGE = 2, EXIT_NO_SERVER = 69 };
 
 static int usage(FILE *to)
 {
-	fprintf(to,
-		"adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
-		"usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
-		"                      [--fault LIST] [--codes lenient|strict] [--tts-limit N]\n"
-		"                      [--too-long e1|e3] [--no-record]\n"
-		"       adwuma-stubapi --version\n\n"
-		"  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
-		"  --key KEY            a key that is accepted [every key but 32 zeros]\n"
-		"  --delay MS           answers so late, where the call's directives do not say how late\n"
-		"  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
-		"  --codes MODE         lenient takes older codes (tw), v2 and v3 of recognition with a\n"
-		"                       warning; strict refuses them and names the new ones [lenient]\n"
-		"  --tts-limit N        letters in a text to speak [2000]\n"
-		"  --too-long BODY      what a text to translate gets for more than 1000: e1, or the older\n"
-		"                       e3 [e1]\n"
-		"  --no-record          counts calls but does not keep them\n\n"
-		"A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
-		"X-Stub: LIST. LIST is separated by commas:\n%s\n"
-		"Control: GET /_stub/calls[?since=N&limit=N], GET /_stub/stats, DELETE /_stub/calls,\n"
-		"         PUT /_stub/fault\n",
-		directives_help());
+	fputs("adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
+	      "usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
+	      "                      [--fault LIST] [--codes lenient|strict] [--tts-limit N]\n"
+	      "                      [--too-long e1|e3] [--no-record]\n"
+	      "       adwuma-stubapi --version\n\n"
+	      "  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
+	      "  --key KEY            a key that is accepted [every key but 32 zeros]\n"
+	      "  --delay MS           answers so late, where the call's directives do not say how late\n"
+	      "  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
+	      "  --codes MODE         lenient takes older codes (tw), v2 and v3 of recognition with a\n"
+	      "                       warning; strict refuses them and names the new ones [lenient]\n"
+	      "  --tts-limit N        letters in a text to speak [2000]\n"
+	      "  --too-long BODY      what a text to translate gets for more than 1000: e1, or the older\n"
+	      "                       e3 [e1]\n"
+	      "  --no-record          counts calls but does not keep them\n\n"
+	      "A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
+	      "X-Stub: LIST. LIST is separated by commas:\n",
+	      to);
+	directives_help(to);
+	fputs("\nControl: GET /_stub/calls[?since=N&limit=N], GET /_stub/stats, DELETE /_stub/calls,\n"
+	      "         PUT /_stub/fault\n",
+	      to);
 	return to == stdout ? 0 : EXIT_USAGE;
 }
 
@@ -49,16 +50,10 @@ static int64_t query_number(const struct httpd_request *r, const char *name, int
 
 static void set_fault(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
 {
-	struct directives d = {0};
 	size_t len;
-	const char *body = httpd_body(r, &len), *bad = "out of memory";
-	char *list = strndup(body, len);
+	const char *body = httpd_body(r, &len), *bad;
 
-	if (list && directives_parse(&d, list, strlen(list), &bad)) {
-		free(s->everywhere_list);
-		s->everywhere_list = list;
-		s->everywhere = d;
-		s->everywhere_seen = 0;
+	if (khaya_everywhere(s, body, len, &bad)) {
 		buf_lit(&a->body, "{}");
 		return;
 	}
@@ -66,7 +61,6 @@ static void set_fault(struct stub *s, const struct httpd_request *r, struct http
 	buf_lit(&a->body, "{\"not_understood\":");
 	buf_json_cstr(&a->body, bad);
 	buf_char(&a->body, '}');
-	free(list);
 }
 
 static void control(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
@@ -120,7 +114,7 @@ static bool set_everywhere(struct options *o, const char *value)
 {
 	const char *bad;
 
-	return directives_parse(&o->stub.everywhere, value, strlen(value), &bad);
+	return khaya_everywhere(&o->stub, value, strlen(value), &bad);
 }
 
 static bool set_codes(struct options *o, const char *value)
@@ -222,42 +216,49 @@ static void raise_file_limit(void)
 	}
 }
 
-int main(int argc, char **argv)
+/* Returns what to exit with. */
+static int run(struct options *o)
 {
-	struct options options = {.listen = LISTEN_DEFAULT, .stub = {.tts_limit = STUB_TTS_LIMIT_DEFAULT}};
-	struct stub *stub = &options.stub;
+	struct stub *stub = &o->stub;
 	struct error err = {0};
 	struct httpd *server;
 	sigset_t stop;
 	uint16_t port;
-	int sig, rc;
+	int sig;
 
-	if (argc > 1 && strcmp(argv[1], "--help") == 0)
-		return usage(stdout);
-	if (argc > 1 && strcmp(argv[1], "--version") == 0)
-		return printf("adwuma-stubapi %s\n", ADWUMA_VERSION) < 0;
-	rc = read_flags(argc, argv, &options);
-	if (rc)
-		return rc;
 	raise_file_limit();
 	sigemptyset(&stop);
 	sigaddset(&stop, SIGTERM);
 	sigaddset(&stop, SIGINT);
 	sigprocmask(SIG_BLOCK, &stop, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	stub->calls = calls_new(!options.no_record);
-	server = stub->calls ? httpd_start(options.listen, BODY_MAX, handle, stub, &port, &err) : NULL;
+	stub->calls = calls_new(!o->no_record);
+	server = stub->calls ? httpd_start(o->listen, BODY_MAX, handle, stub, &port, &err) : NULL;
 	if (!server) {
 		fprintf(stderr, "adwuma-stubapi: %s\n", stub->calls ? err.msg : "out of memory");
 		calls_free(stub->calls);
 		return EXIT_NO_SERVER;
 	}
-	printf("listening on http://%.*s:%u\n", (int)(strrchr(options.listen, ':') - options.listen), options.listen,
-	       port);
+	printf("listening on http://%.*s:%u\n", (int)(strrchr(o->listen, ':') - o->listen), o->listen, port);
 	fflush(stdout);
 	sigwait(&stop, &sig);
 	httpd_stop(server);
 	calls_free(stub->calls);
-	free(stub->everywhere_list);
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {.listen = LISTEN_DEFAULT, .stub = {.tts_limit = STUB_TTS_LIMIT_DEFAULT}};
+	int rc;
+
+	if (argc > 1 && strcmp(argv[1], "--help") == 0)
+		return usage(stdout);
+	if (argc > 1 && strcmp(argv[1], "--version") == 0)
+		return printf("adwuma-stubapi %s\n", ADWUMA_VERSION) < 0;
+	rc = read_flags(argc, argv, &options);
+	if (!rc)
+		rc = run(&options);
+	free(options.stub.everywhere_list);
+	return rc;
 }

@@ -2,6 +2,7 @@
 
 Other tests believe what the stub says, so everything here is looked at from outside, at the wire where that matters. Only the standard library."""
 import base64
+import gzip
 import hashlib
 import http.client
 import io
@@ -91,8 +92,8 @@ class Server:
     def translate(self, text="Hello", pair="en-tw", **more):
         return self.call(TRANSLATE, {"in": text, "lang": pair}, **more)
 
-    def synthesize(self, text="Hello", language="twi", **more):
-        return self.call(SYNTHESIZE, {"text": text, "language": language, **more})
+    def synthesize(self, text="Hello", language="twi", path=SYNTHESIZE, X_Stub="", **more):
+        return self.call(path, {"text": text, "language": language, **more}, X_Stub=X_Stub)
 
     def transcribe(self, audio, language="twi", timestamps=None, **more):
         query = {"language": language, **({"timestamps": timestamps} if timestamps else {})}
@@ -519,7 +520,7 @@ def test_synthesis_ignores_what_it_does_not_know(api):
 
 
 def speak(api, text="Hello", **more):
-    return api.call("/tts/v2/synthesize", {"text": text, "language": "twi", **more})
+    return api.synthesize(text, path="/tts/v2/synthesize", **more)
 
 
 @pytest.mark.parametrize("format_", ["pdf", "WAV", "", 7, True, ["mp3"], None])
@@ -633,6 +634,19 @@ BODIES = [
     ("not_audio", 200, JSON, {"unexpected": [1, 2, 3]}),
     ("html200", 200, HTML, re.compile("<html")),
     ("status=503,body=json", 503, JSON, {"unexpected": [1, 2, 3]}),
+    ("status=204", 204, None, ""),
+    ("status=302", 302, None, ""),
+    ("status=405", 405, JSON, '{ "statusCode": 405, "message": "Method Not Allowed" }'),
+    ("status=405,body=html", 405, HTML, re.compile("<title>Method Not Allowed</title>")),
+    ("status=413", 413, HTML, re.compile("<title>Request Entity Too Large</title>")),
+    ("status=502,body=e2", 502, JSON, INTERNAL.replace("500", "502")),
+    ("status=418", 418, JSON, INTERNAL.replace("500", "418")),
+    ("stopped", 403, HTML, re.compile("<title>Web App - Unavailable</title>.*Error 403 - This web app is stopped.")),
+    ("challenge", 403, HTML, re.compile("<title>Just a moment...</title>")),
+    ("challenge,status=503", 503, HTML, re.compile("<title>Just a moment...</title>")),
+    ("e1_200", 200, JSON, SYSTEM),
+    ("html200,type=audio/wav", 200, "audio/wav", re.compile("<html")),
+    ("html200,type=", 200, None, re.compile("<html")),
 ]
 
 
@@ -651,6 +665,84 @@ def test_each_body(api, path):
         a.json
     a = api.call(path, "", X_Stub="status=400")
     assert a.detail == ("UNSUPPORTED_LANGUAGE_PAIR", "language_pair")
+
+
+# directives; status, words of the message, Retry-After
+LIMITS = [
+    ("quota=600", 403, "Out of call volume quota. Quota will be replenished in 00:10:00.", "600"),
+    ("quota=1235636", 403, "Out of call volume quota. Quota will be replenished in 14.07:13:56.", "1235636"),
+    ("quota=0", 403, "Out of call volume quota. Quota will be replenished in 00:00:00.", "0"),
+    ("quota=86399", 403, "Out of call volume quota. Quota will be replenished in 23:59:59.", "86399"),
+    ("quota_days=183168", 403, "Out of call volume quota. Quota will be replenished in 2.12 days.", None),
+    ("bandwidth=86400", 403, "Out of bandwidth quota. Quota will be replenished in 1.00:00:00.", "86400"),
+    ("rate=9", 429, "Rate limit is exceeded. Try again in 9 seconds.", "9"),
+    ("rate=9,retry_after=5", 429, "Rate limit is exceeded. Try again in 9 seconds.", "5"),
+]
+
+
+def test_limits(api):
+    for directives, status, message, retry_after in LIMITS:
+        a = api.translate(X_Stub=directives)
+        assert (a.status, a.type, a.headers["Retry-After"]) == (status, JSON, retry_after), directives
+        assert a.text == f'{{ "statusCode": {status}, "message": "{message}" }}'
+
+
+def test_a_detail_of_choice(api):
+    a = api.transcribe(pcm(1), X_Stub="detail=UNSUPPORTED_TIMESTAMPS")
+    assert a.detail == ("UNSUPPORTED_TIMESTAMPS", "")
+    assert api.translate(X_Stub="detail=X,status=422").status == 422
+
+
+def test_headers_of_choice(api):
+    a = api.translate(X_Stub="status=503,retry_after=5,retry_after=7")
+    assert a.headers.get_all("Retry-After") == ["5", "7"]
+    a = api.translate(X_Stub="status=302,location=/elsewhere?a=b")
+    assert (a.status, a.headers["Location"], a.body) == (302, "/elsewhere?a=b", b"")
+    a = api.translate(X_Stub="encoding=gzip")
+    assert (a.headers["Content-Encoding"], a.json) == ("gzip", "[tw] Hello")  # which it is not
+    assert api.translate(X_Stub="status=401").headers["WWW-Authenticate"].startswith("AzureApiManagementKey ")
+    a = api.synthesize("x", X_Stub="type=")
+    assert a.type is None and a.body.startswith(b"RIFF")
+    a = api.synthesize("x", X_Stub="type=Audio/WAV")
+    assert a.headers.get_all("Content-Type") == ["Audio/WAV"] and a.body.startswith(b"RIFF")
+
+
+@pytest.mark.parametrize("directive, raw", [
+    ("escaped", rb'"[tw] \u0190te s\u025bn? \ud83d\ude00 \"a\""'), ("nul", '"[tw] Ɛte sɛn? 😀 \\"a\\"\\u0000"'.encode()),
+    ("surrogates", '"[tw] Ɛte sɛn? 😀 \\"a\\"\\ud83d\\ude00"'.encode()), ("lone_surrogate", '"[tw] Ɛte sɛn? 😀 \\"a\\"\\ud83d"'.encode()),
+    ("not_utf8", '"[tw] Ɛte sɛn? 😀 \\"a\\"'.encode() + b'\xff"'), ("bom", b"\xef\xbb\xbf" + '"[tw] Ɛte sɛn? 😀 \\"a\\""'.encode()),
+    ("escaped,nul", rb'"[tw] \u0190te s\u025bn? \ud83d\ude00 \"a\"\u0000"'), ("escaped,not_utf8", rb'"[tw] \u0190te s\u025bn? \ud83d\ude00 \"a\"' + b'\xff"'),
+])
+def test_odd_json(api, directive, raw):
+    text = 'Ɛte sɛn? 😀 "a"'
+    a = api.translate(text, X_Stub=directive)
+    assert (a.status, a.type, a.body) == (200, JSON, raw)
+    audio = api.synthesize(text, X_Stub="escaped,nul").body
+    assert audio == api.synthesize(text).body  # they are of JSON alone
+    for version, around in (("v1", b"%s"), ("v3", b'{"text":%s,"warnings":[]}')):
+        wanted = raw.replace(b"[tw] ", b"")
+        wanted = b"\xef\xbb\xbf" + around % wanted[3:] if directive == "bom" else around % wanted
+        assert api.call(transcribe_path(version, language="twi"), audio, X_Stub=directive).body == wanted
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 200000])
+def test_gzip(api, size):
+    body = os.urandom(size)
+    api.fault(given(body, "gzip"))
+    a = api.translate()
+    assert a.headers["Content-Encoding"] == "gzip" and gzip.decompress(a.body) == body
+    api.fault("gzip,escaped")
+    assert json.loads(gzip.decompress(api.translate("ɛ").body)) == "[tw] ɛ"
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF, 100000])
+def test_sizes_in_a_wav(api, size):
+    whole = api.synthesize("Maakye").body
+    for ask in (api.synthesize, lambda *a, **k: speak(api, *a, stream=True, **k)):
+        body = ask("Maakye", X_Stub=f"wav_size={size}").body
+        samples = body.index(b"data") + 8
+        assert [struct.unpack("<I", body[at:at + 4])[0] for at in (4, 46, samples - 4)] == [size] * 3
+        assert body[samples:] == dict(chunks(whole[12:]))[b"data"]
 
 
 @pytest.mark.parametrize("value", ["9", "1.5", "0", "-3", "86400", "1e400", "nan", "soon", "", "Wed, 21 Oct 2026 07:28:00 GMT"])
@@ -736,6 +828,32 @@ def test_truncated_speech(api):
     with pytest.raises(http.client.IncompleteRead) as cut:
         api.synthesize("stub(truncate)" + "x" * 500)
     assert len(cut.value.partial) > 100000 and cut.value.expected > 100000
+
+
+def test_leave(api):
+    """The whole answer, which says nothing of an end, and the end."""
+    for text in ("Hello", "y" * 900):
+        got = b"".join(piece for _, piece in read_all(api.raw(text, header="leave")))
+        head, _, body = got.partition(b"\r\n\r\n")
+        assert json.loads(body) == "[tw] " + text and int(re.search(rb"Content-Length: (\d+)", head)[1]) == len(body)
+        assert b"connection" not in head.lower()
+
+
+def test_a_close_that_is_announced(api):
+    got = b"".join(piece for _, piece in read_all(api.raw(header="connection=close")))
+    assert got.endswith(b'\r\n\r\n"[tw] Hello"') and b"\r\nConnection: close\r\n" in got
+
+
+def test_chunked(api):
+    a = api.translate("ɛ" * 900, X_Stub="chunked")
+    assert (a.headers["Transfer-Encoding"], a.headers["Content-Length"], a.json) == ("chunked", None, "[tw] " + "ɛ" * 900)
+    assert api.translate(X_Stub="chunked,dribble=1").json == "[tw] Hello"
+    assert api.translate(X_Stub="chunked,body_delay=1").json == "[tw] Hello"
+    a = api.translate(X_Stub="chunked,status=503,body=empty")
+    assert (a.status, a.body) == (503, b"")
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        api.translate("y" * 900, X_Stub="chunked,truncate")
+    assert 0 < len(cut.value.partial) < 900
 
 
 def test_delay(api):
@@ -888,6 +1006,71 @@ def test_times(api):
         assert statuses(api.translate) == [500, 500, 200, 200]
 
 
+def test_after(api):
+    def statuses(directives, n=5):
+        return [api.translate(X_Stub=directives).status for _ in range(n)]
+
+    assert statuses("status=500,after=3") == [200, 200, 200, 500, 500]
+    assert statuses("status=500,after=1,times=2") == [200, 500, 500, 200, 200]
+    api.fault("quota=600,after=2")  # a quota of two calls
+    assert [api.translate(str(i)).status for i in range(4)] == [200, 200, 403, 403]
+
+
+def test_rules_in_a_row(api):
+    """A sequence of different faults; each rule counts only the calls that the rules before it let pass."""
+    def statuses(n=5):
+        return [api.translate(f"{i}").status for i in range(n)]
+
+    api.fault("status=500,times=2,then,status=429,times=1,then,status=503,after=1,times=1")
+    assert statuses() == [500, 500, 429, 200, 503] and statuses(1) == [200]
+    assert [api.translate("a stub(status=500,times=1,then,status=429,times=1)").status for _ in range(3)] == [500, 429, 200]
+    assert [api.translate(X_Stub="status=500,times=1, then, status=429").status for _ in range(3)] == [500, 429, 429]
+    api.fault(",then,".join(f"status={500 + i},times=1" for i in range(8)))
+    assert statuses(9) == [500, 501, 502, 503, 504, 505, 506, 507, 200]
+    assert api.fault(",then,".join(["status=500"] * 9)).status == 400
+
+
+def test_one_piece_of_a_text(api):
+    """The third piece fails twice and then succeeds; the others know of nothing."""
+    api.fault("status=503,word=third piece,times=2")
+    pieces = ["The first piece.", "The second piece.", "The third piece."]
+    assert [[api.translate(p).status for p in pieces] for _ in range(4)] == [[200, 200, 503]] * 2 + [[200] * 3] * 2
+    audio = api.synthesize(pieces[1]).body
+    api.fault("status=503,word=second")
+    assert api.transcribe(audio).status == 503 and api.synthesize(pieces[1]).status == 503 and api.synthesize(pieces[0]).status == 200
+
+
+def test_each_piece_of_a_text(api):
+    for _ in range(2):  # each order counts anew
+        api.fault("status=503,times=1,each")
+        assert [[api.translate(t).status for t in "abc"] for _ in range(2)] == [[503] * 3, [200] * 3]
+    api.fault("")
+    found = [[api.translate(t, X_Stub="status=502,times=2,each").status for t in "ab"] for _ in range(3)]
+    assert found == [[502] * 2, [502] * 2, [200] * 2]
+    found = [[api.translate(t, "en-tw stub(status=504,times=1,each)").status for t in "ab"] for _ in range(2)]
+    assert found == [[504] * 2, [200] * 2]
+
+
+def test_one_route(api):
+    api.fault("status=503,path=/tts/,times=1,then,status=502,path=/asr/v3")
+    assert [api.translate().status, api.synthesize().status, api.synthesize().status, api.transcribe(pcm(1)).status] == [200, 503, 200, 502]
+    assert api.call(transcribe_path("v2", language="twi"), pcm(1)).status == 200
+
+
+def test_reused_connections_only(api):
+    """What a client meets whose connection was closed while it was idle: the first call is answered, the second is not."""
+    api.fault("close,reused")
+    assert api.translate().status == api.translate().status == 200  # a connection each
+    one = socket.create_connection(("127.0.0.1", api.port))
+    one.settimeout(20 * SLOW)
+    one.sendall(request_bytes())
+    got = b""
+    while not got.endswith(b'"[tw] Hello"'):
+        got += one.recv(4096)
+    one.sendall(request_bytes())
+    assert read_all(one) == []
+
+
 def test_times_for_many_inputs(api):
     """More inputs than any table begins with; none is forgotten."""
     def statuses(n):
@@ -911,7 +1094,8 @@ def test_times_for_many_inputs(api):
 
 @pytest.mark.parametrize("directives", ["nonsense", "status", "status=banana", "status=99", "status=600", "body=", "body=pdf", "delay=", "delay=-1", "delay=1s",
                                         "delay=99999999999", "dribble=99999999999999999999", "hang=1", "html200=1", "status=503,oops,times=1", "=5",
-                                        "retry_after=" + "x" * 200])
+                                        "retry_after=" + "x" * 200, "type=" + "x" * 128, ",".join(["retry_after=1"] * 5), "word=", "path=", "word", "quota=", "quota=soon",
+                                        "quota", "rate=-1", "wav_size=4294967296", "gzip=1", "nul=", "then=1", "times=", "body64", "detail="])
 def test_what_is_not_understood_is_told(api, directives):
     assert api.fault(directives).status == 400
     assert api.translate().json == "[tw] Hello"
@@ -1167,6 +1351,11 @@ def test_bad_flags(flags, words):
     assert all(w in ended.stderr for w in words), ended.stderr
 
 
+def api_takes(directive):
+    """Whether a directive of the help is one: with a value or without; the other flag is what is complained of."""
+    return any("--fault" not in run("--fault", directive + value, "--bad").stderr for value in ("", "=418", "=json", "=eA=="))
+
+
 def test_help():
     version = run("--version")
     assert version.returncode == 0 and re.fullmatch(r"adwuma-stubapi \d+\.\d+\.\d+\n", version.stdout) and version.stderr == ""
@@ -1175,6 +1364,8 @@ def test_help():
     for word in ("--listen", "--key", "--delay", "--fault", "--codes", "--tts-limit", "--too-long", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
                  "close", "truncate", "broken_json", "not_audio", "html200", "X-Stub", "/_stub/calls", "/_stub/stats", "/_stub/fault", "127.0.0.1:8089"):
         assert word in ended.stdout, word
+    directives = re.findall(r"^  (\w+)(?==|  )", ended.stdout, re.M)
+    assert len(directives) >= 43 and all(map(api_takes, directives))
     for kind in re.search(r"body=KIND.*?: (.*)", ended.stdout)[1].split():
         subprocess.run([PROGRAM, "--fault", f"body={kind}", "--bad"], capture_output=True, timeout=20, check=False)
         assert "--fault" not in run("--fault", f"body={kind}", "--bad").stderr, kind
