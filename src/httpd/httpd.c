@@ -19,6 +19,7 @@
 
 #define CONNECTIONS_MAX 8192
 #define CONNECTION_IDLE_S 120
+#define PEM_MAX_BYTES (1UL << 20)
 #define HANG_LOOK_MS 500 /* how soon it is seen that the client of a hanging call went: the library does not tell */
 
 struct httpd_request {
@@ -43,6 +44,7 @@ struct httpd {
 	httpd_handler *handler;
 	void *ctx;
 	size_t max_body_bytes;
+	struct buf cert, key; /* empty: no TLS */
 	pthread_t clock_thread;
 	bool clock_started;
 	pthread_mutex_t lock; /* guards all below */
@@ -423,49 +425,100 @@ static int resolve(const char *listen, struct sockaddr_storage *out, struct erro
 	return 0;
 }
 
-struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port,
-			  struct error *err)
+/* A file that has a part whose name ends so. */
+static int read_pem(const char *path, const char *part, struct buf *out, struct error *err)
 {
+	FILE *f = fopen(path, "re");
+	size_t n = 1;
+
+	if (!f)
+		return error_set(err, ERR_CONFIG, "cannot read %s: %s", path, strerror(errno));
+	while (n > 0 && buf_reserve(out, 4096)) {
+		n = fread(out->ptr + out->len, 1, 4096, f);
+		out->len += n;
+		out->ptr[out->len] = '\0';
+	}
+	fclose(f);
+	if (out->failed || !memmem(buf_cstr(out), out->len, part, strlen(part)))
+		return error_set(err, ERR_CONFIG, "%s has no '-----BEGIN ... %s' in it", path, part);
+	return 0;
+}
+
+static int read_tls(struct httpd *h, const struct httpd_tls *tls, struct error *err)
+{
+	if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
+		return error_set(err, ERR_CONFIG, "this build of libmicrohttpd knows no TLS");
+	if (read_pem(tls->cert_path, "CERTIFICATE-----", &h->cert, err))
+		return -1;
+	return read_pem(tls->key_path, "PRIVATE KEY-----", &h->key, err);
+}
+
+/* The port, or -1. */
+static int start_daemon(struct httpd *h, const char *listen, struct error *err)
+{
+	bool tls = h->cert.len > 0;
+	struct MHD_OptionItem plain[] = {{MHD_OPTION_END, 0, NULL}};
+	struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->cert.ptr},
+					  {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.ptr},
+					  {MHD_OPTION_END, 0, NULL}};
 	struct sockaddr_storage address = {0};
-	struct httpd *h = calloc(1, sizeof *h);
 	const union MHD_DaemonInfo *info;
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0U);
+
+	if (resolve(listen, &address, err))
+		return -1;
+	flags |= address.ss_family == AF_INET6 ? MHD_USE_DUAL_STACK : 0U;
+	errno = 0;
+	h->daemon =
+		MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+				 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+				 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+				 MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE,
+				 4096U, MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
+	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
+	if (!info && tls && errno == 0) /* no system call failed, so it is what the files say */
+		return error_set(err, ERR_CONFIG, "the certificate and the key are damaged, or not of each other");
+	if (!info)
+		return error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(errno ? errno : EIO));
+	return info->port;
+}
+
+struct httpd *httpd_start_tls(const char *listen, const struct httpd_tls *tls, size_t max_body_bytes,
+			      httpd_handler *handler, void *ctx, uint16_t *port, struct error *err)
+{
+	struct httpd *h = calloc(1, sizeof *h);
 	pthread_condattr_t attr;
-	int rc;
+	int bound, rc;
 
 	if (!h) {
 		error_set(err, ERR_MEMORY, "cannot listen on %s: out of memory", listen);
 		return NULL;
 	}
-	if (resolve(listen, &address, err)) {
-		free(h);
-		return NULL;
-	}
 	h->handler = handler;
 	h->ctx = ctx;
 	h->max_body_bytes = max_body_bytes;
+	h->cert = h->key = BUF_INIT(PEM_MAX_BYTES);
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &attr);
-	h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
-					     (address.ss_family == AF_INET6 ? MHD_USE_DUAL_STACK : 0U),
-				     0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
-				     MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-				     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
-				     MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-				     on_connection, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U, MHD_OPTION_END);
-	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
-	rc = errno ? errno : EIO;
-	if (info)
-		rc = pthread_create(&h->clock_thread, NULL, clock_main, h);
-	if (!info || rc) {
+	bound = tls && read_tls(h, tls, err) ? -1 : start_daemon(h, listen, err);
+	rc = bound < 0 ? 0 : pthread_create(&h->clock_thread, NULL, clock_main, h);
+	if (rc)
 		error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(rc));
+	if (rc || bound < 0) {
 		httpd_stop(h);
 		return NULL;
 	}
+	*port = (uint16_t)bound;
 	h->clock_started = true;
-	*port = info->port;
 	return h;
+}
+
+struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port,
+			  struct error *err)
+{
+	return httpd_start_tls(listen, NULL, max_body_bytes, handler, ctx, port, err);
 }
 
 void httpd_stop(struct httpd *h)
@@ -481,6 +534,8 @@ void httpd_stop(struct httpd *h)
 	}
 	if (h->daemon)
 		MHD_stop_daemon(h->daemon);
+	buf_release(&h->cert);
+	buf_release(&h->key);
 	free(h->heap);
 	free(h);
 }

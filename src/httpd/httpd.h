@@ -65,6 +65,12 @@ typedef void httpd_handler(void *ctx, const struct httpd_request *r, struct http
 /* listen: HOST:PORT, port 0 for any. Bodies larger than max_body_bytes are answered with 413. *port: the one taken. */
 struct httpd *httpd_start(const char *listen, size_t max_body_bytes, httpd_handler *handler, void *ctx, uint16_t *port,
 			  struct error *err);
+/* The same over TLS, if tls is not NULL: PEM files, the certificate's with those of its issuers if need be. */
+struct httpd_tls {
+	const char *cert_path, *key_path;
+};
+struct httpd *httpd_start_tls(const char *listen, const struct httpd_tls *tls, size_t max_body_bytes,
+			      httpd_handler *handler, void *ctx, uint16_t *port, struct error *err);
 void httpd_stop(struct httpd *h); /* NULL is fine */
 
 #endif

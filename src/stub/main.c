@@ -19,7 +19,7 @@ static int usage(FILE *to)
 	fputs("adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
 	      "usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
 	      "                      [--fault LIST] [--codes lenient|strict] [--tts-limit N]\n"
-	      "                      [--too-long e1|e3] [--no-record]\n"
+	      "                      [--too-long e1|e3] [--tls-cert FILE --tls-key FILE] [--no-record]\n"
 	      "       adwuma-stubapi --version\n\n"
 	      "  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
 	      "  --key KEY            a key that is accepted [every key but 32 zeros]\n"
@@ -30,6 +30,8 @@ static int usage(FILE *to)
 	      "  --tts-limit N        letters in a text to speak [2000]\n"
 	      "  --too-long BODY      what a text to translate gets for more than 1000: e1, or the older\n"
 	      "                       e3 [e1]\n"
+	      "  --tls-cert FILE      HTTPS in place of HTTP, with this certificate (PEM) ...\n"
+	      "  --tls-key FILE       ... and its private key\n"
 	      "  --no-record          counts calls but does not keep them\n\n"
 	      "A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
 	      "X-Stub: LIST. LIST is separated by commas:\n",
@@ -99,6 +101,7 @@ static void handle(void *ctx, const struct httpd_request *r, struct httpd_answer
 struct options {
 	struct stub stub;
 	const char *listen;
+	struct httpd_tls tls;
 	bool no_record;
 };
 
@@ -153,6 +156,18 @@ static bool set_listen(struct options *o, const char *value)
 	return true;
 }
 
+static bool set_tls_cert(struct options *o, const char *value)
+{
+	o->tls.cert_path = value;
+	return true;
+}
+
+static bool set_tls_key(struct options *o, const char *value)
+{
+	o->tls.key_path = value;
+	return true;
+}
+
 static bool set_no_record(struct options *o, const char *value)
 {
 	(void)value;
@@ -173,6 +188,8 @@ static const struct flag {
 	{"--codes", set_codes, "is lenient or strict", false},
 	{"--tts-limit", set_tts_limit, "is a number of letters, at most a million", false},
 	{"--too-long", set_too_long, "is e1 or e3", false},
+	{"--tls-cert", set_tls_cert, "", false},
+	{"--tls-key", set_tls_key, "", false},
 	{"--no-record", set_no_record, "", true},
 };
 
@@ -202,6 +219,10 @@ static int read_flags(int argc, char **argv, struct options *o)
 			return EXIT_USAGE;
 		}
 	}
+	if (!o->tls.cert_path != !o->tls.key_path) {
+		fprintf(stderr, "adwuma-stubapi: --tls-cert and --tls-key go together; see --help\n");
+		return EXIT_USAGE;
+	}
 	return 0;
 }
 
@@ -220,6 +241,7 @@ static void raise_file_limit(void)
 static int run(struct options *o)
 {
 	struct stub *stub = &o->stub;
+	const struct httpd_tls *tls = o->tls.cert_path ? &o->tls : NULL;
 	struct error err = {0};
 	struct httpd *server;
 	sigset_t stop;
@@ -233,13 +255,14 @@ static int run(struct options *o)
 	sigprocmask(SIG_BLOCK, &stop, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	stub->calls = calls_new(!o->no_record);
-	server = stub->calls ? httpd_start(o->listen, BODY_MAX, handle, stub, &port, &err) : NULL;
+	server = stub->calls ? httpd_start_tls(o->listen, tls, BODY_MAX, handle, stub, &port, &err) : NULL;
 	if (!server) {
 		fprintf(stderr, "adwuma-stubapi: %s\n", stub->calls ? err.msg : "out of memory");
 		calls_free(stub->calls);
 		return EXIT_NO_SERVER;
 	}
-	printf("listening on http://%.*s:%u\n", (int)(strrchr(o->listen, ':') - o->listen), o->listen, port);
+	printf("listening on %s://%.*s:%u\n", tls ? "https" : "http", (int)(strrchr(o->listen, ':') - o->listen),
+	       o->listen, port);
 	fflush(stdout);
 	sigwait(&stop, &sig);
 	httpd_stop(server);

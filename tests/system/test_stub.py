@@ -14,6 +14,7 @@ import resource
 import selectors
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -63,15 +64,19 @@ class Answer:
 
 class Server:
     def __init__(self, folder, *flags):
+        self.tls = ssl.create_default_context(cafile=flags[flags.index("--tls-cert") + 1]) if "--tls-cert" in flags else None
         self.errors_path = f"{folder}/stub{time.monotonic_ns()}.err"
         with open(self.errors_path, "wb") as errors:
             self.process = subprocess.Popen([PROGRAM, "--listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, stderr=errors)
         line = self.process.stdout.readline().decode()
-        assert re.fullmatch(r"listening on http://127\.0\.0\.1:\d+\n", line), line
+        assert re.fullmatch(rf"listening on {'https' if self.tls else 'http'}://127\.0\.0\.1:\d+\n", line), line
         self.port = int(line.rsplit(":", 1)[1])
 
     def ask(self, method, target, body=b"", headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * SLOW)
+        if self.tls:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30 * SLOW, context=self.tls)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * SLOW)
         try:
             connection.request(method, target, body.encode() if isinstance(body, str) else body, headers or {})
             return Answer(connection.getresponse())
@@ -114,6 +119,8 @@ class Server:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         s.settimeout(20 * SLOW)
         s.connect(("127.0.0.1", self.port))
+        if self.tls:
+            s = self.tls.wrap_socket(s, server_hostname="127.0.0.1")
         s.sendall(request_bytes(text, pair, header))
         return s
 
@@ -1236,6 +1243,90 @@ def test_unknown_control_requests(api):
     assert api.stats()["calls"] == 0
 
 
+# --- HTTPS. ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Two certificates that stand for themselves, with their keys."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in "ab":
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=stub", "-addext",
+                        "subjectAltName=IP:127.0.0.1", "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem"], check=True, capture_output=True)
+    return str(folder)
+
+
+@pytest.fixture
+def secure(start, certificates):
+    return start("--tls-cert", certificates + "/a.pem", "--tls-key", certificates + "/a.key")
+
+
+def test_https(secure, certificates):
+    audio = secure.synthesize("Me ho yɛ.").body
+    assert secure.transcribe(audio).json["text"] == "Me ho yɛ." and secure.translate().json == "[tw] Hello"
+    assert secure.synthesize("x" * 1000).body == secure.synthesize("x" * 1000, X_Stub="chunked").body  # more than a record of TLS
+    assert secure.get("/v1/languages").status == 200 and secure.calls()[0]["text"] == "Me ho yɛ."
+    secure.tls = ssl.create_default_context(cafile=certificates + "/b.pem")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        secure.translate()
+    secure.tls = None
+    with pytest.raises((http.client.HTTPException, OSError)):
+        secure.translate()  # no HTTP on that port
+
+
+def test_faults_over_https(secure):
+    beneath = socket.socket(fileno=secure.raw(header="reset").detach())  # of TLS, which would tell of an end
+    beneath.settimeout(20 * SLOW)
+    with beneath, pytest.raises(ConnectionResetError):
+        while beneath.recv(4096):
+            pass
+    with pytest.raises((http.client.HTTPException, OSError)):
+        secure.translate(X_Stub="close")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        secure.translate("y" * 900, X_Stub="truncate")
+    for late in ("delay=50", "body_delay=50", "dribble=2", "chunked", "leave"):
+        _, body = read_answer(secure.raw(header=late)) if late not in ("chunked", "leave") else (None, secure.translate(X_Stub=late).body)
+        assert body == b'"[tw] Hello"'
+    s = secure.raw(header="hang")
+    until(lambda: secure.stats()["active"] == 1)
+    s.close()
+    until(lambda: secure.stats()["active"] == 0, 5, "the stub noticed that the client went")
+
+
+def test_a_hanging_client_that_says_goodbye(secure, api):
+    """What it leaves behind unread - the end of TLS, half a request - does not make it look present."""
+    for server, last in ((secure, None), (api, b"POST")):
+        s = server.raw(header="hang")
+        until(lambda: server.stats()["active"] == 1)
+        if last:
+            s.sendall(last)
+            s.close()
+        else:
+            s.setblocking(False)
+            with pytest.raises(ssl.SSLWantReadError):
+                s.unwrap()
+            s.close()
+        until(lambda: server.stats()["active"] == 0, 5, "the stub noticed that the client went")
+
+
+@pytest.mark.parametrize("cert, key, words", [
+    ("nowhere.pem", "a.key", ["nowhere.pem", "No such file"]), ("a.pem", "nowhere.key", ["nowhere.key", "No such file"]),
+    ("a.key", "a.key", ["a.key", "CERTIFICATE"]), ("a.pem", "a.pem", ["a.pem", "PRIVATE KEY"]), ("a.pem", "b.key", ["not of each other"]),
+    ("cut.pem", "a.key", ["damaged"]), ("a.pem", "cut.key", ["damaged"]), ("/dev/zero", "a.key", ["/dev/zero"]),
+])
+def test_files_that_make_no_https(certificates, cert, key, words):
+    for name in ("a.pem", "a.key"):
+        with open(f"{certificates}/{name}", encoding="ascii") as whole, open(f"{certificates}/cut.{name[2:]}", "w", encoding="ascii") as cut:
+            cut.write(whole.read()[:120])
+    ended = run("--listen", "127.0.0.1:0", "--tls-cert", os.path.join(certificates, cert), "--tls-key", os.path.join(certificates, key))
+    assert ended.returncode == 69 and ended.stdout == "" and all(w in ended.stderr for w in words), ended.stderr
+
+
+def test_https_on_a_port_in_use(api, certificates):
+    ended = run("--listen", f"127.0.0.1:{api.port}", "--tls-cert", certificates + "/a.pem", "--tls-key", certificates + "/a.key")
+    assert ended.returncode == 69 and "in use" in ended.stderr
+
+
 # --- Many at once. --------------------------------------------------------------------------------------------------------
 
 
@@ -1344,6 +1435,7 @@ def run(*flags):
     (["--key"], ["--key", "value"]), (["--delay", "soon"], ["--delay", "milliseconds"]), (["--delay", "-1"], ["--delay"]), (["--delay", "5,hang"], ["--delay"]),
     (["--delay", ""], ["--delay"]), (["--no-record", "--what"], ["--what"]), (["--key", "k"] * 17, ["--key", "too many"]), (["--codes", "loose"], ["--codes", "lenient", "strict"]), (["--codes", ""], ["--codes"]),
     (["--tts-limit", "many"], ["--tts-limit", "number"]), (["--tts-limit", "1000001"], ["--tts-limit"]), (["--too-long", "e2"], ["--too-long", "e1 or e3"]),
+    (["--tls-cert", "x"], ["--tls-key"]), (["--tls-key", "x"], ["--tls-cert"]), (["--tls-key"], ["--tls-key", "value"]),
 ])
 def test_bad_flags(flags, words):
     ended = run(*flags)
@@ -1361,7 +1453,7 @@ def test_help():
     assert version.returncode == 0 and re.fullmatch(r"adwuma-stubapi \d+\.\d+\.\d+\n", version.stdout) and version.stderr == ""
     ended = run("--help")
     assert ended.returncode == 0 and ended.stderr == ""
-    for word in ("--listen", "--key", "--delay", "--fault", "--codes", "--tts-limit", "--too-long", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
+    for word in ("--listen", "--key", "--delay", "--fault", "--codes", "--tts-limit", "--too-long", "--tls-cert", "--tls-key", "--no-record", "status=", "body=", "retry_after=", "body_delay=", "dribble=", "times=", "hang", "reset",
                  "close", "truncate", "broken_json", "not_audio", "html200", "X-Stub", "/_stub/calls", "/_stub/stats", "/_stub/fault", "127.0.0.1:8089"):
         assert word in ended.stdout, word
     directives = re.findall(r"^  (\w+)(?==|  )", ended.stdout, re.M)
