@@ -29,9 +29,14 @@ struct httpd_request {
 	struct buf body;
 	bool too_large, answered, delayed;
 	struct httpd_answer answer;
-	bool reused;
-	bool paused; /* in the middle of the body */
+	const struct link *link; /* NULL where there was no memory for one */
+	bool paused;		 /* in the middle of the body */
 	size_t dribbled;
+};
+
+/* A connection. */
+struct link {
+	int64_t number, requests;
 };
 
 struct timer {
@@ -45,6 +50,7 @@ struct httpd {
 	void *ctx;
 	size_t max_body_bytes;
 	struct buf cert, key; /* empty: no TLS */
+	int64_t links;	      /* so far; touched by the library's thread alone */
 	pthread_t clock_thread;
 	bool clock_started;
 	pthread_mutex_t lock; /* guards all below */
@@ -166,9 +172,14 @@ const char *httpd_header(const struct httpd_request *r, const char *name)
 	return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
 }
 
+int64_t httpd_connection(const struct httpd_request *r)
+{
+	return r->link ? r->link->number : 0;
+}
+
 bool httpd_reused(const struct httpd_request *r)
 {
-	return r->reused;
+	return r->link && r->link->requests > 1;
 }
 
 const char *httpd_body(const struct httpd_request *r, size_t *len)
@@ -328,26 +339,32 @@ static enum MHD_Result answer(struct httpd_request *r)
 	return send_answer(r);
 }
 
-/* Counts the requests of each connection; one for which there is no memory looks always new. */
 static void on_connection(void *ctx, struct MHD_Connection *connection, void **slot,
 			  enum MHD_ConnectionNotificationCode what)
 {
-	(void)ctx;
+	struct httpd *h = ctx;
+	struct link *link;
+
 	(void)connection;
-	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-		*slot = calloc(1, sizeof(int64_t));
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		free(*slot);
+		*slot = NULL;
 		return;
 	}
-	free(*slot);
-	*slot = NULL;
+	*slot = link = calloc(1, sizeof *link);
+	h->links++;
+	if (link)
+		link->number = h->links;
 }
 
-static bool count_request(struct MHD_Connection *connection)
+static const struct link *count_request(struct MHD_Connection *connection)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	int64_t *n = info ? info->socket_context : NULL;
+	struct link *link = info ? info->socket_context : NULL;
 
-	return n && (*n)++ > 0;
+	if (link)
+		link->requests++;
+	return link;
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method,
@@ -365,7 +382,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 					    .connection = connection,
 					    .method = method,
 					    .path = path,
-					    .reused = count_request(connection),
+					    .link = count_request(connection),
 					    .body = BUF_INIT(h->max_body_bytes)};
 		r->answer.body = BUF_INIT(SIZE_MAX / 2);
 		*slot = r;
@@ -473,8 +490,8 @@ static int start_daemon(struct httpd *h, const char *listen, struct error *err)
 		MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
 				 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
 				 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-				 MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL, MHD_OPTION_LISTEN_BACKLOG_SIZE,
-				 4096U, MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
+				 MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U,
+				 MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
 	if (!info && tls && errno == 0) /* no system call failed, so it is what the files say */
 		return error_set(err, ERR_CONFIG, "the certificate and the key are damaged, or not of each other");

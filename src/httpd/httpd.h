@@ -25,6 +25,8 @@ const char *httpd_method(const struct httpd_request *r);
 const char *httpd_path(const struct httpd_request *r);
 const char *httpd_query(const struct httpd_request *r, const char *name); /* decoded */
 const char *httpd_header(const struct httpd_request *r, const char *name);
+int64_t httpd_connection(
+	const struct httpd_request *r);		  /* its number, from 1 on; 0 where there was no memory to count */
 bool httpd_reused(const struct httpd_request *r); /* its connection had another before */
 const char *httpd_body(const struct httpd_request *r, size_t *len);
 /* All of them, in the order in which they came; value is "" where there is none. */

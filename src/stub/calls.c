@@ -135,6 +135,12 @@ static void add_text(struct buf *out, const char *name, const char *value)
 	buf_json_cstr(out, value ? value : "");
 }
 
+static void add_given(struct buf *out, const char *name, const char *value)
+{
+	if (value)
+		add_text(out, name, value);
+}
+
 /* Cut text ends with a whole letter. */
 static size_t text_len(const char *text)
 {
@@ -147,7 +153,8 @@ static size_t text_len(const char *text)
 	return n;
 }
 
-static void write_record(struct buf *out, int64_t seq, const struct httpd_request *r, const char *text, int status)
+static void write_record(struct buf *out, int64_t seq, const struct httpd_request *r, const struct call_input *in,
+			 int status)
 {
 	struct buf query = BUF_INIT(RECORD_MAX);
 	size_t len;
@@ -166,10 +173,16 @@ static void write_record(struct buf *out, int64_t seq, const struct httpd_reques
 	add_text(out, ",\"traceparent\":", httpd_header(r, "traceparent"));
 	buf_lit(out, ",\"headers\":{");
 	httpd_headers(r, add_header, out);
-	add_number(out, "},\"body_bytes\":", (int64_t)len);
+	add_number(out, "},\"connection\":", httpd_connection(r));
+	add_number(out, ",\"body_bytes\":", (int64_t)len);
 	add_text(out, ",\"body_sha256\":", sum);
+	add_text(out, ",\"language\":", in->language);
+	add_given(out, ",\"speaker\":", in->speaker);
+	add_given(out, ",\"speaker_id\":", in->speaker_id);
+	add_given(out, ",\"format\":", in->format);
+	buf_str_add(out, in->stream ? ",\"stream\":true" : "");
 	buf_lit(out, ",\"text\":");
-	buf_json_string(out, text, text_len(text));
+	buf_json_string(out, in->text, text_len(in->text));
 	buf_char(out, '}');
 	buf_release(&query);
 }
@@ -231,7 +244,7 @@ static void call_over(void *ctx)
 	c->active--;
 }
 
-void calls_add(struct calls *c, const struct httpd_request *r, const char *text, struct httpd_answer *a)
+void calls_add(struct calls *c, const struct httpd_request *r, const struct call_input *in, struct httpd_answer *a)
 {
 	bool silent = a->manner == HTTPD_HANG || a->manner == HTTPD_RESET || a->manner == HTTPD_CLOSE;
 	int status = silent ? 0 : a->status;
@@ -248,7 +261,7 @@ void calls_add(struct calls *c, const struct httpd_request *r, const char *text,
 	a->done_ctx = c;
 	if (!c->record)
 		return;
-	write_record(&record, c->n, r, text, status);
+	write_record(&record, c->n, r, in, status);
 	keep(c, record);
 }
 

@@ -14,8 +14,14 @@
 struct calls;
 struct calls *calls_new(bool record);
 void calls_free(struct calls *c);
+/* What a call asked for beyond its head; NULL: nothing of that kind. */
+struct call_input {
+	const char *text, *language;
+	const char *speaker, *speaker_id, *format;
+	bool stream;
+};
 /* Counts and records a call whose answer is made. Takes a->done, to know when it is over; c outlives the server. */
-void calls_add(struct calls *c, const struct httpd_request *r, const char *text, struct httpd_answer *a);
+void calls_add(struct calls *c, const struct httpd_request *r, const struct call_input *in, struct httpd_answer *a);
 void calls_reset(struct calls *c);
 /* JSON array of the recorded calls with seq > since, oldest first, at most limit. */
 void calls_list(const struct calls *c, int64_t since, int64_t limit, struct buf *out);

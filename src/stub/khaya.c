@@ -27,6 +27,7 @@ struct asked {
 	struct json *json;
 	struct buf text;     /* of the input: what directives and the answer go by */
 	struct buf language; /* without its marker */
+	struct buf marked;   /* with it, if it had one */
 };
 
 typedef void serve_fn(struct asked *q);
@@ -67,17 +68,22 @@ static const struct route *find_route(const struct httpd_request *r)
 
 /* --- The services. ----------------------------------------------------------------------------------------- */
 
-/* A language or pair may carry a marker too; what is left of it, trimmed, counts. */
-static void strip_marker(struct buf *language)
+/* A language or pair may carry a marker too; what is left of it, trimmed, counts. The whole is kept: directives borrow
+ * from it. */
+static void strip_marker(struct asked *q)
 {
-	char *from = language->ptr ? strstr(language->ptr, "stub(") : NULL, *end = from ? strchr(from, ')') : NULL;
+	const char *whole = buf_cstr(&q->language);
+	size_t inside;
+	const char *list = directives_find(whole, &inside);
 
-	if (end) {
-		memmove(from, end + 1, strlen(end + 1) + 1);
-		language->len = strlen(language->ptr);
-	}
-	while (language->len > 0 && language->ptr[language->len - 1] == ' ')
-		language->ptr[--language->len] = '\0';
+	if (!list)
+		return;
+	q->marked = q->language;
+	q->language = BUF_INIT(q->marked.max);
+	buf_add(&q->language, whole, (size_t)(list - whole) - (sizeof "stub(" - 1));
+	buf_str_add(&q->language, list + inside + 1);
+	while (q->language.len > 0 && q->language.ptr[q->language.len - 1] == ' ')
+		buf_cut(&q->language, q->language.len - 1);
 }
 
 /* Where the service does not take a code, it says so, and which one it takes in its place. */
@@ -187,7 +193,7 @@ static void add_seconds(struct buf *out, const char *name, size_t byte)
 	buf_json_double(out, (double)(byte * SPEECH_BYTE_MS) / 1000, 2);
 }
 
-/* Each unit takes the time that speech_make() gives it. */
+/* Each unit takes the time that the speech of the stub gives it. */
 static void add_timings(struct buf *out, const char *text, const char *granularity)
 {
 	bool words = strcmp(granularity, "word") == 0;
@@ -535,15 +541,30 @@ static void serve(struct stub *s, struct asked *q)
 		buf_printf(&q->a->body, "adwuma-stubapi: '%s' in X-Stub is not understood; see --help\n", bad);
 		return;
 	}
-	if (wrong_asked(&q->d)) {
+	strip_marker(q);
+	if (wrong_asked(&q->d))
 		wrong_send(q->a, &q->d, q->route->api);
-	} else {
-		strip_marker(&q->language);
+	else
 		q->route->serve(q);
-	}
 	if (q->d.delay_ms == 0)
 		q->d.delay_ms = s->delay_ms;
 	wrong_finish(q->a, &q->d);
+}
+
+/* The language without its marker: what the service would have seen. */
+static void record(struct stub *s, struct asked *q)
+{
+	const struct json *json = q->route && q->route->service == TTS ? q->json : NULL;
+	struct call_input in = {
+		.text = buf_cstr(&q->text),
+		.language = buf_cstr(&q->language),
+		.speaker = json_text(json_get(json, "speaker")),
+		.speaker_id = json_text(json_get(json, "speaker_id")),
+		.format = json_text(json_get(json, "format")),
+		.stream = json_true(json_get(json, "stream")),
+	};
+
+	calls_add(s->calls, q->r, &in, q->a);
 }
 
 void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_answer *a)
@@ -559,8 +580,9 @@ void khaya_answer(struct stub *s, const struct httpd_request *r, struct httpd_an
 		serve(s, &q);
 	else
 		wrong_path(a);
-	calls_add(s->calls, r, buf_cstr(&q.text), a);
+	record(s, &q);
 	json_free(q.json);
 	buf_release(&q.text);
 	buf_release(&q.language);
+	buf_release(&q.marked);
 }
