@@ -346,14 +346,17 @@ def test_a_kept_connection_to_the_api_stays(system, files, script):
     assert len(script.requests) == 4 and len(ports) == 1
     until(lambda: files.closed == 4, what="their own connections are closed")
 
+    gave = []
+
     def give(h):  # a file on the API's own host and port
+        gave.append(h.client_address[1])
         h.send_response(200)
         h.send_header("Content-Length", str(len(WAV)))
         h.end_headers()
         h.wfile.write(WAV)
     script.server.RequestHandlerClass.do_GET = give
     assert system.do("transcribe", audio_url=script.url + "/a.wav")["status"] == "succeeded"
-    assert len(script.requests) == 5 and len(ports) == 2
+    assert len(script.requests) == 5 and len(ports) == 2 and gave == ports[1:]
 
 
 @pytest.mark.parametrize("value,reason", [("https://example.org", "without scheme and path"), ("example.org:x", "port from 1 to 65535"), ("good.org, *", "'*' is neither"),
