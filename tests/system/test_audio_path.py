@@ -111,8 +111,8 @@ def lost(result, why):
 def test_a_file_that_does_not_fit_is_a_fault(system, root, limited):
     """As on a full disk: the old file stays, nothing is left of the new one, the job is kept in dead, and the worker goes on."""
     limited("ulimit -f 64; exec")
-    system.worker(audio_root=root, KHAYA_TTS_MAX_CHARS=20000)
-    lost(system.do("synthesize", **{**SAY, "text": "hello " * 2000}, output_path="a-file"), "File too large")
+    system.worker(audio_root=root, KHAYA_TTS_MAX_CHARS=2000)
+    lost(system.do("synthesize", **{**SAY, "text": "hello " * 300}, output_path="a-file"), "File too large")
     assert (root / "a-file").read_bytes() == b"x" and not hidden(root) and len(system.dead("synthesize")) == 1
     assert system.stub.count() == 1
     assert system.do("synthesize", **SAY, output_path="a-file")["status"] == "succeeded"

@@ -52,7 +52,7 @@ WRONG = [
     (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "rediss://x"], {}, "not supported by this version"),
     (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),
     (["--log-level", "loud"], {}, "debug|info|warn|error"), (["--audio-root", "/nonexistent"], {}, "no directory"), (["--api-ca-file", "/nonexistent"], {}, "cannot read"),
-    (["--config", "/nonexistent"], {}, "/nonexistent: cannot read"), (["--khaya-tts-version", "v2"], {}, "--khaya-tts-version"), (["--admin-listen", "nowhere"], {}, "--admin-listen: must be"),
+    (["--config", "/nonexistent"], {}, "/nonexistent: cannot read"), (["--khaya-tts-version", "v3"], {}, "--khaya-tts-version"), (["--admin-listen", "nowhere"], {}, "--admin-listen: must be"),
     (["--max-job-bytes", "1T"], {}, "max_job_bytes"), (["--allow-http-loopback", "maybe"], {}, "on or off"), (["--key-prefix", "a{b"], {}, "--key-prefix: must be"),
 ]
 
