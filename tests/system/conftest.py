@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -100,13 +101,14 @@ class RedisServer:
 
 
 class Stub:
-    def __init__(self, *flags):
+    def __init__(self, *flags, cafile=None):
+        self.tls = ssl.create_default_context(cafile=cafile) if cafile else None
         self.process = start([BUILD + "/adwuma-stubapi", "--listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().split()[-1]
 
     def ask(self, method, path, body=None):
         request = urllib.request.Request(self.url + path, method=method, data=body.encode() if body is not None else None)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=self.tls) as answer:
             return json.load(answer)
 
     def calls(self):
