@@ -30,6 +30,7 @@ STAYING = [
     ("reset", {"max_attempts": 1}, ("APIError", 0)),
     ("hang", {"timeout_ms": 500, "max_attempts": 1}, ("APIError", 0)),
 ]
+LONG_FAULTS = ("status=500,retry_after=0", "status=429,retry_after=1", "reset", "close", "truncate")
 # Jobs that are bad: queue, job, the error. The API is not asked.
 BAD = [
     ("translate", {"text": 5}, ("InvalidJobError", 0)),
@@ -58,6 +59,7 @@ class Job:
         self.errors = set()  # (type, status) that it may end with
         self.must_fail = False
         self.call = None  # (path of the API, text): how the stub's record names its calls; None: it must not be called
+        self.pieces = []  # (text, faults that pass) of a text that goes out in pieces: they are its calls
         self.faulty = self.hold = self.again_after_hold = self.lost_answer = False
         self.after = self.expires = self.cancel_at = None  # ms from its push
         self.parent = None  # a transcription: of what that job has made
@@ -133,7 +135,24 @@ def make_jobs(rng, count, seconds, transcribe_sources):
     return jobs
 
 
+def make_long(rng, number, at):
+    """A text over the API's limit: sentences of which no two fit into one request, and in some a fault that passes."""
+    job = Job(number, "translate" if rng.random() < 0.85 else "mixed", "long", at)
+    pair = rng.choice(PAIRS)
+    job.fields = {"type": "translate", "language_pair": pair}
+    for i in range(rng.randrange(2, 6)):
+        fault = f"stub({rng.choice(LONG_FAULTS)},times=1) " if rng.random() < 0.3 else ""
+        job.pieces.append((f"Piece {number}.{i} says, " + "as it did before, " * 40 + f"{fault}and ends.", 1 if fault else 0))
+    glue = rng.choice((" ", "\n", "\n\n", " \r\n\t"))
+    job.fields["text"] = glue.join(text for text, _ in job.pieces)
+    job.want = ("text", glue.join(f"[{pair.split('-', 1)[1]}] {text}" for text, _ in job.pieces))
+    job.faulty = any(faults for _, faults in job.pieces)
+    return job
+
+
 def make_good(rng, number, at, parents, transcribe_sources):
+    if rng.random() < 0.05:
+        return make_long(rng, number, at)
     kind = rng.choices(("translate", "synthesize", "transcribe"), (70, 15, 15))[0]
     if kind == "transcribe" and not parents:
         kind = "translate"

@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter, defaultdict
 
-from chaos.plan import QUEUES
+from chaos.plan import PATHS, QUEUES
 
 SLACK_MS = 300  # between an event and our note of it
 NO_ANSWER = ("UnknownOutcomeError", 0)
@@ -34,6 +34,10 @@ class Troubles:
         found = {c for w in (worker, self.seat_of[worker], None) for a, b, c in self.of[w] if a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS}
         return [c for c in self.ORDER if c in found]
 
+    def of_redis(self, from_ms, to_ms):
+        """Whether Redis itself was in trouble then."""
+        return any(a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS for a, b, _ in self.of[None])
+
 
 class Reconciliation:
     def __init__(self, r, jobs, calls, troubles, lease_ms, recovery_max_ms):
@@ -60,6 +64,9 @@ class Reconciliation:
         self.check_replies()
         self.check_leftovers()
         explained = {id(j): self.check_calls(j) for j in self.jobs if j.call}
+        for job in self.jobs:
+            if job.pieces:
+                self.check_pieces(job)
         for job in self.jobs:
             if job.nameless is None and job.twin_of is None:
                 self.check_result(job, explained.get(id(job), []))
@@ -155,10 +162,10 @@ class Reconciliation:
         """Every key is of a kind that is meant to stay, and what a dead worker left goes by itself."""
         for key in self.r.scan_iter("adwuma:*", 1000):
             kind = key.decode().split("}:", 1)[1].split(":", 1)[0]
-            if kind in ("stage", "sent", "crashes", "gone", "audio"):
+            if kind in ("stage", "sent", "crashes", "gone", "audio", "pieces"):
                 if self.r.ttl(key) <= 0:
                     self.breach(f"{key.decode()} does not expire")
-            elif kind not in ("result", "reply", "stats", "dead", "dead_bytes", "cancelled"):
+            elif kind not in ("result", "reply", "stats", "billed", "dead", "dead_bytes", "cancelled"):
                 self.breach(f"{key.decode()} is left over ({self.r.type(key).decode()})")
 
     # --- Single jobs.
@@ -250,6 +257,26 @@ class Reconciliation:
         if not job.faulty and not job.hold:
             self.measure_recovery(calls)
         return explained
+
+    def check_pieces(self, job):
+        """Each piece is called once, once more for a fault in it, and again only where a blow fell on that very call: what is done is never paid again."""
+        where = f"{job.queue} {job.id} ({job.kind})"
+        calls = [self.calls.pop((PATHS["translate"], text), []) for text, _ in job.pieces]
+        for i, (called, (_, faults)) in enumerate(zip(calls, job.pieces)):
+            self.figures["calls"] += len(called)
+            self.figures["pieces"] += 1
+            if not called:
+                self.breach(f"{where}: piece {i} was never called")
+            # The next piece is begun when this one is done and kept.
+            next_at = min((c["arrived_ms"] for c in calls[i + 1]), default=None) if i + 1 < len(calls) else None
+            late = [c for c in called if next_at is not None and c["arrived_ms"] > next_at and not self.troubles.of_redis(next_at, c["arrived_ms"])]
+            if late:
+                self.breach(f"{where}: piece {i} was paid again by {late[0]['worker']} at {late[0]['arrived_ms']}, though piece {i + 1} had begun at {next_at}")
+            reruns = len(called) - 1 - faults
+            explained = [c for c, after in zip(called, called[1:]) if self.troubles.during(c["worker"], c["arrived_ms"], after["arrived_ms"])]
+            self.figures["reruns"] += max(0, reruns)
+            if reruns > len(explained):
+                self.breach(f"{where}: piece {i} was called {len(called)} times with {faults} faults, and only {len(explained)} reruns can be explained")
 
     def measure_recovery(self, calls):
         """From a worker's death to the call by another; where other blows came in between, what is promised counts from the last of them."""
