@@ -29,6 +29,7 @@ struct context {
 	struct health health;
 	char base_id[WORKER_ID_MAX - 12]; /* host-pid-random: generations of worker ids are base_id.N */
 	int64_t started_at_ms;
+	int64_t waited_for_redis_ms; /* at the start, until it served us */
 	_Atomic(enum phase) phase;
 	_Atomic int64_t redis_ahead_ms;		  /* by how much Redis's clock is ahead of ours, as of the last tick */
 	_Atomic int64_t billed[JOB_KINDS][UNITS]; /* what was sent, by the type of the job */

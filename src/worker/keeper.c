@@ -150,12 +150,24 @@ static int trouble(struct keeper *k, struct charge *c, const struct error *err)
 	return 0;
 }
 
-/* What kept us from renewing probably kept the others too: they get the time in which they all would have renewed. */
-static void grant_grace(struct keeper *k, struct charge *c)
+static int64_t grace_ms(const struct keeper *k)
 {
 	int64_t lease_ms = k->ctx->settings->lease_ms;
 
-	c->reap_from_ms = clock_mono_ms() + (lease_ms < GRACE_MIN_MS ? GRACE_MIN_MS : lease_ms);
+	return lease_ms < GRACE_MIN_MS ? GRACE_MIN_MS : lease_ms;
+}
+
+/* What kept us from renewing probably kept the others too: they get the time in which they all would have renewed. */
+static void grant_grace(struct keeper *k, struct charge *c)
+{
+	c->reap_from_ms = clock_mono_ms() + grace_ms(k);
+}
+
+/* Redis took so long for one thing that it must have hung, as it does while a disk keeps it waiting: whoever comes just then sees leases that
+ * nobody could renew. */
+static bool has_hung(const struct keeper *k, int64_t took_ms)
+{
+	return took_ms > k->ctx->settings->lease_ms / 4;
 }
 
 /* One worker that cannot be reaped must not keep us from the next. -1: the connection is lost. */
@@ -174,7 +186,7 @@ static int go_past(struct keeper *k, struct charge *c, const char *worker, struc
 static int connect_redis(struct keeper *k)
 {
 	struct error err = {0};
-	int64_t lease_ms = k->ctx->settings->lease_ms, up_ms;
+	int64_t up_ms, began_ms = clock_mono_ms();
 
 	if (k->r)
 		return 0;
@@ -184,9 +196,9 @@ static int connect_redis(struct keeper *k)
 		return -1;
 	}
 	up_ms = k->connected_once ? 0 : redis_uptime_s(k->r) * 1000;
-	if (lease_ms < GRACE_MIN_MS)
-		lease_ms = GRACE_MIN_MS;
-	k->reap_from_ms = clock_mono_ms() + (up_ms < lease_ms ? lease_ms - up_ms : 0);
+	if (has_hung(k, clock_mono_ms() - began_ms) || has_hung(k, k->connected_once ? 0 : k->ctx->waited_for_redis_ms))
+		up_ms = 0;
+	k->reap_from_ms = clock_mono_ms() + (up_ms < grace_ms(k) ? grace_ms(k) - up_ms : 0);
 	k->connected_once = true;
 	if (k->lost)
 		health_back(&k->ctx->health);
@@ -374,7 +386,7 @@ static int tick(struct keeper *k, struct charge *c)
 	struct redis_args args = {0};
 	struct reply *reply = NULL;
 	struct error err = {0};
-	int64_t sent_ms = clock_boot_ms(), real_ms = clock_real_ms(), now, due, cancelled;
+	int64_t sent_ms = clock_boot_ms(), real_ms = clock_real_ms(), began_ms = clock_mono_ms(), now, due, cancelled;
 	const char *state;
 	int rc;
 
@@ -389,6 +401,8 @@ static int tick(struct keeper *k, struct charge *c)
 		grant_grace(k, c);
 		return trouble(k, c, &err);
 	}
+	if (has_hung(k, clock_mono_ms() - began_ms))
+		grant_grace(k, c);
 	state = reply_bytes(reply_at(reply, 0), NULL);
 	now = reply_int(reply_at(reply, 1), 0);
 	fault_point("tick:after");

@@ -128,6 +128,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 {
 	char where[256];
 	bool told = false;
+	int64_t began_ms = clock_mono_ms();
 
 	redis_address_show(&s->ctx.address, where, sizeof where);
 	for (unsigned tries = 1; !stop_asked(); tries++) {
@@ -136,6 +137,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 
 		redis_close(r);
 		if (well) {
+			s->ctx.waited_for_redis_ms = clock_mono_ms() - began_ms;
 			if (told)
 				health_back(&s->ctx.health);
 			return 0;

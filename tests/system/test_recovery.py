@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import BUILD, SANITIZED, System, Wire, every_kind_of_key, start, until
+from conftest import BUILD, SANITIZED, SLOW, System, Wire, every_kind_of_key, start, until
 
 WAV = b"RIFF\0\0\0\0WAVE"
 JOBS = 10_000 if not SANITIZED else 1_500
@@ -271,6 +271,24 @@ def test_nobody_is_taken_for_dead_when_redis_was_away(durable, lease_ms, call_ms
     durable.reconcile("translate", 8)
     assert durable.stub.count() == 8 and durable.stats("translate") == {"succeeded": 8}
     assert not any("dead worker" in w.log() for w in workers)
+
+
+def test_nobody_is_taken_for_dead_by_one_who_comes_while_redis_hangs(system):
+    """Leases run out while nobody can renew them; the newcomer is served first when Redis goes on, and must not take that for death."""
+    system.stub.fault("delay=6000")
+    system.push("translate", *jobs(4))
+    old = system.worker(threads=4, lease_ms=1000)
+    until(lambda: system.stub.count() == 4, what="calls run")
+    old.send(signal.SIGSTOP)  # so that it is served last, for certain
+    system.server.process.send_signal(signal.SIGSTOP)
+    new = system.worker(wait=False, threads=4, lease_ms=1000)
+    time.sleep(2 * SLOW)  # longer than the lease: this is the case itself
+    system.server.process.send_signal(signal.SIGCONT)
+    until(lambda: system.lists(new), what="the newcomer is listed")
+    time.sleep(0.7)
+    old.send(signal.SIGCONT)
+    system.reconcile("translate", 4)
+    assert system.stub.count() == 4 and "dead worker" not in new.log()
 
 
 def test_redis_restarts_under_load(durable):
