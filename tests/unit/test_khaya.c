@@ -227,7 +227,8 @@ static void setup(void)
 	settings = (struct settings){.khaya_base_url = url,
 				     .khaya_api_key = key,
 				     .max_response_bytes = 1000,
-				     .max_audio_bytes = 1000};
+				     .max_audio_bytes = 1000,
+				     .khaya_tts_max_chars = 500};
 	api = api_new(&settings, &err);
 	ck_assert_ptr_nonnull(api);
 }
