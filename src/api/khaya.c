@@ -18,8 +18,9 @@
 #include "base/digest.h"
 #include "base/utf8.h"
 
-#define TRANSLATE_MAX_POINTS 1000 /* in one request */
-#define SNIPPET_POINTS 200	  /* as in the SDK */
+#define TRANSLATE_MAX_POINTS 1000	     /* in one request */
+#define SNIPPET_POINTS 200		     /* as in the SDK */
+#define TITLE_POINTS (FAULT_MESSAGE_MAX / 4) /* whole, as in the SDK, while a message holds it */
 #define RETRY_AFTER_MAX_S 3600.0
 #define DETAILS_MAX 100 /* of an error's details; a server that sends more is not read further */
 
@@ -440,13 +441,13 @@ static bool page_title(const struct buf *body, struct buf *title)
 		open = memchr(open, '>', (size_t)(end - open));
 	close = open ? find_nocase(open, (size_t)(end - open), "</title>") : NULL;
 	if (close)
-		utf8_snippet(title, open + 1, (size_t)(close - open - 1), SNIPPET_POINTS);
+		utf8_snippet(title, open + 1, (size_t)(close - open - 1), TITLE_POINTS);
 	return title->len > 0;
 }
 
 static void read_page(struct fault *f, const struct http_response *resp)
 {
-	struct buf text = BUF_INIT(SNIPPET_POINTS * 8);
+	struct buf text = BUF_INIT(TITLE_POINTS * 4);
 
 	buf_clear(&f->message);
 	buf_printf(&f->message, "HTTP %ld", resp->status);
@@ -492,7 +493,7 @@ static int64_t retry_after_ms(const char *header)
 
 	while (isspace((unsigned char)*header))
 		header++;
-	if (!isdigit((unsigned char)*header) && !strchr("+-.i", *header))
+	if (!isdigit((unsigned char)*header) && !strchr("+-.iI", *header))
 		return RETRY_AFTER_NONE;
 	if (!*header || strpbrk(header, "xX"))
 		return RETRY_AFTER_NONE;

@@ -28,6 +28,9 @@ static const struct row {
 #define S "{\"id\":\"a\",\"type\":\"synthesize\",\"text\":\"x\",\"language\":\"twi\"}"
 #define OK HTTP_ANSWERED
 #define JSON "application/json"
+#define TEN "0123456789"
+#define TENS TEN TEN TEN TEN TEN TEN TEN
+#define LONG_TITLE TENS TENS TENS /* over the 200 of a snippet */
 	/* translation */
 	{T, OK, 200, JSON, "", "\"\\u0190te s\xc9\x9bn?\"", OUTCOME_SUCCEEDED, NULL,
 	 "{\"text\":\"\\u0190te s\xc9\x9bn?\",\"source_language\":\"en\",\"target_language\":\"tw\"}", NULL, false},
@@ -107,6 +110,8 @@ static const struct row {
 	 "APIError", "Out of bandwidth quota.", "", true},
 	{T, OK, 403, "text/html", "", "<HTML><TITLE lang=en>\n Web App -\n Unavailable </TITLE>", OUTCOME_FAILED,
 	 "APIError", "HTTP 403: Web App - Unavailable (non-JSON response from the API gateway)", "", false},
+	{T, OK, 400, "text/html", "", "<title>" LONG_TITLE "</title>", OUTCOME_FAILED, "APIError",
+	 "HTTP 400: " LONG_TITLE " (non-JSON response from the API gateway)", "", false},
 	{T, OK, 503, "text/html", "", "<title>Just a moment...</title><title>2</title>", OUTCOME_RETRY, "APIError",
 	 "HTTP 503: Just a moment... (non-JSON response from the API gateway)", "", true},
 	{T, OK, 403, JSON, "", "{\"message\":\"no\"}", OUTCOME_FAILED, "APIError", "no", "", false},
@@ -286,6 +291,9 @@ static const struct {
 	     {"-3", 0},
 	     {"999999", 3600000},
 	     {"inf", 3600000},
+	     {"Infinity", 3600000},
+	     {"INF", 3600000},
+	     {"I", RETRY_AFTER_NONE},
 	     {"nan", RETRY_AFTER_NONE},
 	     {"", RETRY_AFTER_NONE},
 	     {"soon", RETRY_AFTER_NONE},
