@@ -477,12 +477,18 @@ static enum http_end judge(const struct http *h, CURLcode code)
 	}
 }
 
+/* Values of a repeated header are joined, as HTTP has it: that is no number then, but can be shown. */
 static void copy_retry_after(struct http *h, struct http_response *out)
 {
 	struct curl_header *header = NULL;
+	size_t n = 0;
 
-	if (curl_easy_header(h->easy, "Retry-After", 0, CURLH_HEADER, -1, &header) == CURLHE_OK && header->amount == 1)
-		snprintf(out->retry_after, sizeof out->retry_after, "%s", header->value);
+	for (size_t i = 0; n < sizeof out->retry_after; i++) {
+		if (curl_easy_header(h->easy, "Retry-After", i, CURLH_HEADER, -1, &header) != CURLHE_OK)
+			break;
+		n += (size_t)snprintf(out->retry_after + n, sizeof out->retry_after - n, "%s%s", i ? ", " : "",
+				      header->value);
+	}
 }
 
 /* What libcurl cannot say, or says of its own callbacks only. NULL: its own words are best. */

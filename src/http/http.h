@@ -75,7 +75,7 @@ struct http_response {
 	long status;		/* 0: no status line came */
 	struct buf body;	/* the handle's buffer, reused by its next call: borrowed until then */
 	char content_type[256]; /* raw header value, "" when absent */
-	char retry_after[128];	/* raw header value; "" when absent or repeated */
+	char retry_after[128];	/* raw header value, several joined by ", "; "" when absent */
 	char fault[256];	/* when end is not HTTP_ANSWERED: libcurl's text, no secrets, no URL query */
 	bool sent;		/* bytes of the request went out: it may have been done and billed */
 	double elapsed_ms;

@@ -359,7 +359,7 @@ static const struct row {
 	{"retry-after", BYTES("HTTP/1.1 503 No\r\nRETRY-AFTER: 1.5\r\nContent-Length: 0\r\n\r\n"), KEEP, HTTP_ANSWERED,
 	 503, "", "1.5", ""},
 	{"retry-after twice", BYTES("HTTP/1.1 429 No\r\nRetry-After: 5\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"),
-	 KEEP, HTTP_ANSWERED, 429, "", "", ""},
+	 KEEP, HTTP_ANSWERED, 429, "", "5, 7", ""},
 	{"chunked", BYTES(HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), KEEP, HTTP_ANSWERED,
 	 200, "", "", "abc"},
 	{"until the end", BYTES(HEAD "\r\nabc"), SHUT, HTTP_ANSWERED, 200, "", "", "abc"},
