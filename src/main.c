@@ -157,7 +157,8 @@ static int check(const struct settings *s, const struct buf *warnings)
 	for (const char *line = buf_cstr(warnings); *line; line += strcspn(line, "\n") + 1)
 		fprintf(stderr, "warning: %.*s\n", (int)strcspn(line, "\n"), line);
 	if (!has_key(s))
-		fputs("warning: no API key is set: jobs will fail with AuthenticationError\n", stderr);
+		fputs("warning: no API key is set (KHAYA_API_KEY or KHAYA_API_KEY_FILE): jobs will fail with AuthenticationError\n",
+		      stderr);
 	return EXIT_DONE;
 }
 
@@ -170,8 +171,10 @@ static int serve(const struct settings *s, const struct buf *warnings)
 	log_open("adwumad", s->log_level, s->log_format);
 	log_warnings(warnings);
 	if (!has_key(s))
-		log_event(LOG_WARN, "setting", "warning", "no API key is set: jobs will fail with AuthenticationError",
-			  NULL);
+		log_event(
+			LOG_WARN, "setting", "warning",
+			"no API key is set (KHAYA_API_KEY or KHAYA_API_KEY_FILE): jobs will fail with AuthenticationError",
+			NULL);
 	take_signals();
 	service = service_start(s, stop_asked_at_start, &err);
 	if (!service) {

@@ -92,7 +92,7 @@ static const struct row rows[] = {
 	{"khaya_tts_version", CHOICE_TEXT, AT(khaya_tts_version), "KHAYA_TTS_VERSION", "v1", 0, 0, "v1|v2", false,
 	 "version of the synthesis API: v1, or v2, which knows other formats than wav"},
 	{"khaya_tts_max_chars", INTEGER, AT(khaya_tts_max_chars), "KHAYA_TTS_MAX_CHARS", "500", 1, 100000, NULL, false,
-	 "longer text will be cut for synthesis (comes later)"},
+	 "longer text is spoken in parts, which are joined to one wav"},
 	{"taskingai_api_key", TEXT, AT(taskingai_api_key), "TASKINGAI_API_KEY", NULL, 0, 0, NULL, true,
 	 "key of TaskingAI"},
 	{"taskingai_host", TEXT, AT(taskingai_host), "TASKINGAI_HOST", "https://api.tasking.ai", 0, 0, NULL, false,
@@ -456,6 +456,12 @@ void settings_print(const struct settings *s, FILE *to)
 	}
 }
 
+/* What may stand behind the flag. */
+static const char *value_words(const struct row *row)
+{
+	return row->choices ? row->choices : row->kind == SWITCH ? "on|off" : "VALUE";
+}
+
 void settings_help(FILE *to)
 {
 	for (size_t i = 0; i < ROWS; i++) {
@@ -469,7 +475,7 @@ void settings_help(FILE *to)
 		if (rows[i].secret)
 			fprintf(to, "  %s or %s_FILE (no flag: it is secret)\n", env, env);
 		else
-			fprintf(to, "  %s VALUE   or %s\n", flag, env);
+			fprintf(to, "  %s %s   or %s\n", flag, value_words(&rows[i]), env);
 		fprintf(to, "      %s", rows[i].help);
 		if (rows[i].fallback)
 			fprintf(to, " [%s]", rows[i].fallback);

@@ -155,6 +155,8 @@ def test_help_and_version():
     for name in checked()[0]:
         if name not in ("max_concurrency", "timeout_ms"):
             assert "--" + name.replace("_", "-") in done.stdout or name.upper() in done.stdout, name
+    for words in ("--log-level debug|info|warn|error ", "--khaya-asr-version v1|v2|v3 ", "--allow-http-loopback on|off ", "--threads VALUE "):
+        assert words in done.stdout
     assert run("--version").stdout.startswith("adwumad 0.")
 
 
