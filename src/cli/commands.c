@@ -155,10 +155,9 @@ static const struct command mending[] = {
 	 cli_dead_retry,
 	 "Puts the failed jobs that fit the IDs and filters back, oldest first, behind all that wait, with\n"
 	 "their tries counted anew (an expires_at_ms that has passed is left out); prints their ids.\n"
-	 "The old result of each is deleted in the same step,\n"
-	 "so that there can be a new one. Each job moves in one step: it may be stopped at any point and\n"
-	 "run again, also several at once, and no job is lost or doubled. Jobs that fail meanwhile are not\n"
-	 "taken twice.\n\n"
+	 "The old result of each is deleted in the same step, so that there can be a new one. Each job\n"
+	 "moves in one step: it may be stopped at any point and run again, also several at once, and no job\n"
+	 "is lost or doubled. Jobs that fail meanwhile are not taken twice.\n\n"
 	 "What cannot run again (no JSON object, or no usable id) is told and stays. Exit code: 0, or 1\n"
 	 "where an ID was not there or something stayed.",
 	 "  adwuma dead retry 43\n"

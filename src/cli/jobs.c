@@ -4,18 +4,22 @@
 #include "cli/jobs.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "cli/input.h"
+#include "cli/look.h"
 #include "cli/out.h"
 #include "cli/progress.h"
 #include "lib/client.h"
 
 #define TIMEOUT_MS 300000
+#define HINT_AFTER_MS 2000
 #define JOB_SPARE_BYTES 4096	  /* so that the bound on a job is met by its check, not while writing it */
 #define IDS_BYTES_MAX (32 * 1024) /* of ids told in one message */
 
@@ -138,8 +142,8 @@ static int make_job(struct work *w, size_t i)
 
 /* --- Submitting and collecting. ----------------------------------------------------------------------------------- */
 
-/* Ids of jobs that were accepted and go on, from number `from` on. */
-static void say_where_to_look(const struct work *w, size_t from)
+/* What follows "adwuma result" for jobs that were accepted and go on, from number `from` on; nothing where there are none. */
+static void write_ids(const struct work *w, size_t from, struct buf *out)
 {
 	struct buf ids = BUF_INIT(IDS_BYTES_MAX);
 
@@ -147,10 +151,61 @@ static void say_where_to_look(const struct work *w, size_t from)
 		if (w->jobs[i].error.code == ADWUMA_OK)
 			buf_printf(&ids, " %s", w->jobs[i].id);
 	if (ids.len > 0)
-		say("  what was submitted goes on; ask later: adwuma result%s%s%s",
-		    w->cli->option[OPT_QUEUE] ? " --queue " : "", w->cli->option[OPT_QUEUE] ? w->queue : "",
-		    buf_cstr(&ids));
+		buf_printf(out, "%s%s%s", w->cli->option[OPT_QUEUE] ? " --queue " : "",
+			   w->cli->option[OPT_QUEUE] ? w->queue : "", buf_cstr(&ids));
 	buf_release(&ids);
+}
+
+static void say_where_to_look(const struct work *w, size_t from)
+{
+	struct buf ids = BUF_INIT(2 * IDS_BYTES_MAX);
+
+	write_ids(w, from, &ids);
+	if (ids.len > 0)
+		say("  what was submitted goes on; ask later: adwuma result%s", buf_cstr(&ids));
+	buf_release(&ids);
+}
+
+/* A queue without workers would be waited for in silence. Looked at once, and not before it takes long: a worker may just be starting. */
+static void hint_at_workers(struct work *w)
+{
+	struct look look = {0};
+	struct error err = {0};
+
+	if (!w->hinted && look_open(&look, w->cli, &err) == 0)
+		look_hint_at_workers(&look, w->cli->settings->key_prefix, w->queue,
+				     w->n > 1 ? "the jobs wait for one" : "the job waits for one");
+	look_close(&look);
+	w->hinted = true;
+}
+
+/* Of an interrupted wait: the jobs go on and are paid for, and nothing else tells their ids. Made before, since the handler may only
+ * write it. */
+static struct buf farewell;
+
+static void bid_farewell(int sig)
+{
+	ssize_t n = write(STDERR_FILENO, farewell.ptr, farewell.len);
+
+	(void)n;
+	raise(sig); /* SA_RESETHAND: ends us as if there had been no handler */
+}
+
+static void tell_ids_when_interrupted(const struct work *w)
+{
+	static const int signals[] = {SIGINT, SIGTERM};
+	struct sigaction end = {.sa_handler = bid_farewell, .sa_flags = (int)SA_RESETHAND}, before;
+
+	farewell = BUF_INIT(4 * IDS_BYTES_MAX);
+	buf_printf(&farewell, "%sadwuma: interrupted; what was submitted goes on\n  ask later: adwuma result",
+		   isatty(STDERR_FILENO) ? "\n" : "");
+	write_ids(w, 0, &farewell);
+	buf_lit(&farewell, "\n  take it back: adwuma cancel");
+	write_ids(w, 0, &farewell);
+	buf_char(&farewell, '\n');
+	for (size_t i = 0; i < 2; i++)
+		if (!farewell.failed && sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaction(signals[i], &end, NULL);
 }
 
 static int submit(struct work *w)
@@ -173,16 +228,31 @@ static void print_ids(const struct work *w)
 		out_line(w->jobs[i].id, strlen(w->jobs[i].id));
 }
 
+/* As adwuma_wait. */
+static int wait_for(struct work *w, const char *id, int64_t left_ms, char **json, struct adwuma_error *err)
+{
+	int64_t first_ms = left_ms < 0 ? 0 : left_ms < HINT_AFTER_MS ? left_ms : HINT_AFTER_MS;
+
+	if (w->hinted)
+		return adwuma_wait(w->client, w->queue, id, left_ms > 0 ? left_ms : 0, json, err);
+	if (adwuma_wait(w->client, w->queue, id, first_ms, json, err) == 0)
+		return 0;
+	if (err->code != ADWUMA_TIMEOUT)
+		return -1;
+	hint_at_workers(w);
+	return left_ms > first_ms ? adwuma_wait(w->client, w->queue, id, left_ms - first_ms, json, err) : -1;
+}
+
 /* Waits for result i until the deadline. Returns an exit code, told; CLI_UNREACHABLE ends the collecting. */
 static int collect_one(struct work *w, size_t i, int64_t deadline)
 {
-	const char *id = w->jobs[i].id;
-	int64_t left = deadline - clock_mono_ms();
+	const char *id = w->jobs[i].id, *queue = w->cli->option[OPT_QUEUE] ? w->queue : "";
+	const char *flag = *queue ? " --queue " : "";
 	struct adwuma_error err = {0};
 	char *json = NULL;
 	int rc;
 
-	if (adwuma_wait(w->client, w->queue, id, left > 0 ? left : 0, &json, &err) == 0) {
+	if (wait_for(w, id, deadline - clock_mono_ms(), &json, &err) == 0) {
 		rc = w->trade->finish(w, i, json);
 		adwuma_free(json);
 		return rc;
@@ -194,10 +264,23 @@ static int collect_one(struct work *w, size_t i, int64_t deadline)
 	}
 	if (w->n > 1 && w->form != SHOW_WHOLE && w->form != SHOW_NOTHING)
 		out_line("", 0);
-	say("job %s: no result within %g s; adwuma result %s tells where it is, adwuma stats whether a worker serves "
-	    "its queue",
-	    id, (double)w->timeout_ms / 1000, id);
+	say("job %s: no result within %g s; adwuma result%s%s %s tells where it is, adwuma stats%s%s whether a worker "
+	    "serves its queue",
+	    id, (double)w->timeout_ms / 1000, flag, queue, id, flag, queue);
 	return CLI_TIMED_OUT;
+}
+
+/* Whether the settings have a key for the service that does the jobs. */
+static bool has_key(const struct work *w)
+{
+	const struct settings *s = w->cli->settings;
+	const char *own = s->khaya_translation_api_key;
+
+	if (strcmp(w->trade->type, "transcribe") == 0)
+		own = s->khaya_asr_api_key;
+	else if (strcmp(w->trade->type, "synthesize") == 0)
+		own = s->khaya_tts_api_key;
+	return settings_khaya_key(s, own) != NULL;
 }
 
 /* Does job i here and now. Returns an exit code, told; CLI_UNREACHABLE ends the collecting. */
@@ -218,6 +301,8 @@ static int do_directly(struct work *w, size_t i, int64_t deadline)
 	} else if (w->spoken.unreachable) {
 		say("  does KHAYA_BASE_URL name the right place, and does the network let us there?");
 		rc = CLI_UNREACHABLE;
+	} else if (!w->spoken.succeeded && !has_key(w)) {
+		say("  KHAYA_API_KEY or KHAYA_API_KEY_FILE gives the key");
 	}
 	direct_outcome_release(&w->spoken);
 	return rc;
@@ -301,10 +386,14 @@ int jobs_run(const struct cli *cli, const struct trade *trade)
 	rc = open_work(&w);
 	if (rc == CLI_DONE)
 		rc = submit(&w);
-	if (rc == CLI_DONE && cli->option[OPT_NO_WAIT])
+	if (rc == CLI_DONE && cli->option[OPT_NO_WAIT]) {
 		print_ids(&w);
-	else if (rc == CLI_DONE)
+		hint_at_workers(&w);
+	} else if (rc == CLI_DONE) {
+		if (w.client)
+			tell_ids_when_interrupted(&w);
 		rc = collect(&w);
+	}
 	release(&w);
 	return rc;
 }

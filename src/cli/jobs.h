@@ -8,6 +8,7 @@
 #ifndef ADWUMA_CLI_JOBS_H
 #define ADWUMA_CLI_JOBS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,7 @@ struct work {
 	struct buf *texts; /* the jobs' JSON */
 	size_t n;
 	int64_t timeout_ms;
+	bool hinted; /* that the queue may have no worker was looked at */
 	enum show_form form;
 };
 

@@ -66,8 +66,11 @@ void say_fault(const char *what, struct span error)
 	else
 		say("%s failed: %s: %s", what, buf_cstr(&type), buf_cstr(&text));
 	say_member("code", want[3].value, &text);
-	if (want[4].value.len > 2)
+	if (want[4].value.len > 2) {
 		say_member("details", want[4].value, &text);
+		if (strstr(buf_cstr(&text), "UNSUPPORTED_LANGUAGE"))
+			say("  which codes there are: adwuma languages");
+	}
 	say_member("activity id", want[5].value, &text);
 	if (want[6].value.ptr && json_span_is_true(want[6].value))
 		say("  the same, sent again later, could succeed");

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -78,6 +79,31 @@ def test_translate_takes_the_pair_and_writes_a_complete_job(system, cli):
     assert before <= jobs[0].pop("enqueued_at_ms") <= int(time.time() * 1000)
     assert jobs[0] == {"id": done.lines[0], "type": "translate", "language_pair": "en-ee", "text": 'say "hi"\\ \n'}
     assert re.fullmatch(r"[A-Za-z0-9._:-]{26,128}", done.lines[0])
+
+
+def test_waiting_for_nobody_is_told(system, cli):
+    done = cli("translate", "--no-wait", "a", "b")
+    assert (done.code, len(done.lines)) == (0, 2) and done.err == "adwuma: no worker serves a queue translate now; the jobs wait for one\n"
+    done = cli("translate", "--timeout", "0.1", "--queue", "bulk", "a")
+    assert done.code == 75 and "no worker serves a queue bulk now; the job waits for one\n" in done.err
+    job = json.loads(system.redis.lindex("adwuma:{bulk}:ready", 0))["id"]
+    assert f"adwuma result --queue bulk {job} tells" in done.err and "adwuma stats --queue bulk whether" in done.err
+    p = cli.start("translate", "--timeout", "60", "a", "b")
+    assert p.stderr.readline() == b"adwuma: no worker serves a queue translate now; the jobs wait for one\n"
+    system.worker()
+    assert p.communicate(timeout=60 * SLOW) == (b"[tw] a\n[tw] b\n", b"")
+    assert cli("translate", "a").err == ""
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_a_wait_learns_the_ids(system, cli, sig):
+    p = cli.start("translate", "--queue", "bulk", "a", "b")
+    until(lambda: system.redis.info("clients")["blocked_clients"] == 1)
+    p.send_signal(sig)
+    out, err = p.communicate(timeout=10 * SLOW)
+    ids = " ".join(json.loads(j)["id"] for j in reversed(system.redis.lrange("adwuma:{bulk}:ready", 0, -1)))
+    assert p.returncode == -sig and out == b""
+    assert err.decode().endswith(f"adwuma: interrupted; what was submitted goes on\n  ask later: adwuma result --queue bulk {ids}\n  take it back: adwuma cancel --queue bulk {ids}\n")
 
 
 def test_one_text_is_printed_as_it_is_and_several_one_a_line(system, cli):
@@ -716,7 +742,8 @@ def test_waiting_outlives_a_restart_of_redis(cli, tmp_path):
         durable.start()
         job = json.loads(until(lambda: durable.client.lindex("adwuma:{translate}:ready", 0)))
         durable.client.rpush("adwuma:{translate}:result:" + job["id"], json.dumps({"id": job["id"], "status": "succeeded", "result": {"text": "T"}}))
-        assert p.communicate(timeout=30 * SLOW) == (b"T\n", b"")
+        out, err = p.communicate(timeout=30 * SLOW)
+        assert out == b"T\n" and err in (b"", b"adwuma: no worker serves a queue translate now; the job waits for one\n"), "the second where it took long"
         assert p.returncode == 0
     finally:
         durable.stop()

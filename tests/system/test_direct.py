@@ -99,4 +99,11 @@ def test_the_time_is_kept(system, direct):
 
 def test_no_key(system, direct):
     done = direct("translate", "--direct", "x", KHAYA_API_KEY=None)
-    assert done.returncode == 1 and b"AuthenticationError (401): API key is required" in done.stderr
+    assert done.returncode == 1 and b"AuthenticationError (401): API key is required" in done.stderr and b"  KHAYA_API_KEY or KHAYA_API_KEY_FILE gives the key\n" in done.stderr
+    done = direct("translate", "--direct", "x", KHAYA_API_KEY=None, KHAYA_TRANSLATION_API_KEY="0" * 32)
+    assert done.returncode == 1 and b"AuthenticationError (401)" in done.stderr and b"gives the key" not in done.stderr
+
+
+def test_an_unknown_language_leads_to_the_list(system, direct):
+    done = direct("translate", "--direct", "--pair", "en-xx", "x")
+    assert done.returncode == 1 and b"  which codes there are: adwuma languages\n" in done.stderr
