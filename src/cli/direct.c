@@ -131,9 +131,9 @@ static bool try_until_settled(struct direct *d, const struct attempt_host *host)
 
 	for (;;) {
 		try_once(d, host);
-		if (out->kind != OUTCOME_RETRY || (d->attempt.finished_pieces == 0 && d->facts.attempts >= allowed))
+		if (out->kind != OUTCOME_RETRY || (d->attempt.kept_pieces == 0 && d->facts.attempts >= allowed))
 			return out->kind != OUTCOME_RETRY || clock_mono_ms() < d->deadline_ms;
-		if (d->attempt.finished_pieces > 0) /* worth something: it does not count */
+		if (d->attempt.kept_pieces > 0) /* worth something: it does not count */
 			d->facts.attempts--;
 		wait_ms = outcome_retry_delay_ms(d->facts.attempts > 0 ? d->facts.attempts : 1, out->retry_after_ms,
 						 random01(d));
@@ -173,19 +173,19 @@ static enum piece_found get_piece(void *ctx, const char *name, struct buf *out)
 }
 
 /* One that cannot be kept for want of memory is only asked for again where a later one fails. */
-static bool put_piece(void *ctx, const char *name, const struct buf *piece)
+static enum piece_put put_piece(void *ctx, const char *name, const struct buf *piece)
 {
 	struct kept *k = ctx;
 	struct piece *p = calloc(1, sizeof *p);
 
 	if (!p)
-		return true;
+		return PIECE_NOT_KEPT;
 	memcpy(p->name, name, sizeof p->name);
 	p->bytes = BUF_INIT(piece->len);
 	buf_add(&p->bytes, piece->ptr, piece->len);
 	p->next = k->first;
 	k->first = p;
-	return true;
+	return PIECE_KEPT;
 }
 
 static void release_kept(struct kept *k)

@@ -91,11 +91,17 @@ static enum attempt_end one_piece(struct attempt *a, struct job *job, const stru
 	end = one_call(a, job, host);
 	if (end != ATTEMPT_JUDGED || a->out.kind != OUTCOME_SUCCEEDED)
 		return end;
-	a->finished_pieces++;
-	if (api_take_piece(job, &a->out, piece))
+	if (api_take_piece(job, &a->out, piece) || !host->put_piece)
 		return end;
-	if (host->put_piece && !host->put_piece(host->ctx, name, piece))
+	switch (host->put_piece(host->ctx, name, piece)) {
+	case PIECE_KEPT:
+		a->kept_pieces++;
+		break;
+	case PIECE_NOT_KEPT:
+		break;
+	case PIECE_STOP:
 		return ATTEMPT_BACK;
+	}
 	return end;
 }
 
@@ -138,6 +144,6 @@ static enum attempt_end all_pieces(struct attempt *a, struct job *job, const str
 
 enum attempt_end attempt_make(struct attempt *a, struct job *job, const struct attempt_host *host)
 {
-	a->finished_pieces = 0;
+	a->kept_pieces = 0;
 	return api_pieces(&a->call) > 0 ? all_pieces(a, job, host) : one_call(a, job, host);
 }

@@ -17,13 +17,19 @@ enum attempt_end {
 
 enum piece_found { PIECE_FOUND, PIECE_UNKNOWN, PIECE_NO_STORE };
 
+enum piece_put {
+	PIECE_KEPT,
+	PIECE_NOT_KEPT, /* it serves this try only */
+	PIECE_STOP,	/* the service ends */
+};
+
 struct attempt_host {
 	/* Makes call->request, after it has set its time limit: ATTEMPT_JUDGED with the response, or why none was made or none counts. */
 	enum attempt_end (*call)(void *ctx, struct call *call, struct http_response *resp);
 	/* A finished piece by its name, appended to out. NULL: none are kept. */
 	enum piece_found (*get_piece)(void *ctx, const char *name, struct buf *out);
-	/* Keeps a piece that has just been paid for, however long that takes. False: the service ends. NULL like get_piece. */
-	bool (*put_piece)(void *ctx, const char *name, const struct buf *piece);
+	/* Keeps a piece that has just been paid for, however long that takes. NULL like get_piece. */
+	enum piece_put (*put_piece)(void *ctx, const char *name, const struct buf *piece);
 	void *ctx;
 };
 
@@ -31,7 +37,7 @@ struct attempt {
 	const struct api *api; /* borrowed */
 	struct call call;      /* built by api_build() */
 	struct outcome out;
-	unsigned finished_pieces; /* in this very try: it has been worth something */
+	unsigned kept_pieces; /* new ones, in this very try: it has been worth something to the next */
 };
 
 void attempt_init(struct attempt *a, const struct api *api);

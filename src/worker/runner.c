@@ -200,10 +200,10 @@ static void finish_cancelled(struct runner *r, struct task *t, const struct outc
 	finish(t, &r->attempt.out, facts, "cancelled", false);
 }
 
-/* A try that finished a piece was worth something, so it does not count. */
+/* A try that finished a piece, which is kept, was worth something, so it does not count. */
 static void retry(struct runner *r, struct task *t)
 {
-	int64_t attempts = r->facts.attempts - (r->attempt.finished_pieces > 0 ? 1 : 0);
+	int64_t attempts = r->facts.attempts - (r->attempt.kept_pieces > 0 ? 1 : 0);
 	struct units billed;
 
 	job_billed(&t->job, &billed);
@@ -448,30 +448,32 @@ static int store_piece(struct runner *r, const char *key, const char *name, cons
 }
 
 /* Waits for Redis as long as it takes: this piece has been paid for. */
-static bool put_piece(void *ctx, const char *name, const struct buf *piece)
+static enum piece_put put_piece(void *ctx, const char *name, const struct buf *piece)
 {
 	struct runner *r = ctx;
 	struct task *t = r->task;
+	enum piece_put put = PIECE_KEPT;
 	struct error err = {0};
 	char key[KEY_MAX];
 
 	if (!*t->job.id)
-		return true;
+		return PIECE_NOT_KEPT;
 	key_pieces(line_keys(t->line), t->job.id, key);
 	while (store_piece(r, key, name, piece, &err)) {
 		/* This very key is of a wrong type: what is in memory still makes a whole. */
 		if (err.code == ERR_REFUSED) {
 			log_event(LOG_WARN, "piece not kept", "queue", line_queue(t->line), "job", t->job.id, "reason",
 				  err.msg, NULL);
+			put = PIECE_NOT_KEPT;
 			break;
 		}
 		if (r->ctx->phase >= PHASE_ABORT)
-			return false;
+			return PIECE_STOP;
 		nap();
 	}
 	if (job_holds(&t->job)) /* whatever happens now, what was sent is known to be done */
 		unmark_sent(r, t);
-	return true;
+	return put;
 }
 
 /* --- The way of a task. ------------------------------------------------------------------------------------------------- */
@@ -484,7 +486,7 @@ static void settle_judged(struct runner *r, struct task *t)
 		finish_cancelled(r, t, &r->facts);
 	else if (out->kind == OUTCOME_RETRY &&
 		 (r->facts.attempts < attempts_allowed(&t->job, r->ctx->settings, line_queue_settings(t->line)) ||
-		  r->attempt.finished_pieces > 0))
+		  r->attempt.kept_pieces > 0))
 		retry(r, t);
 	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t)) /* which may also make it fail */
 		undelivered(r, t, &r->facts);
@@ -576,7 +578,7 @@ static void run_task(struct runner *r, struct task *t)
 	outcome_clear(out);
 	r->task = t;
 	r->facts = (struct outcome_facts){.attempts = job_number(&t->job, JOB_ATTEMPT, 0)};
-	r->attempt.finished_pieces = 0;
+	r->attempt.kept_pieces = 0;
 	if (r->ctx->phase >= PHASE_DRAIN) {
 		put_back(t);
 		return;

@@ -165,6 +165,14 @@ def test_a_key_of_a_wrong_type_costs_only_the_keeping(system):
     assert r["status"] == "succeeded" and system.stub.count() == 2 and "piece not kept" in w.log()
 
 
+def test_a_try_whose_pieces_are_not_kept_counts(system):
+    """Else it would be paid for again and again: nothing that it finished serves the next."""
+    system.worker()
+    system.redis.set(Q + "pieces:x", "mine")
+    r = system.do("translate", id="x", text=piece("A") + " " + piece("B", "status=503,retry_after=0"), max_attempts=3)
+    assert r["error"]["status_code"] == 503 and r["attempts"] == 3 and words(system) == ["A", "B"] * 3
+
+
 def test_a_full_redis_keeps_pieces(system):
     system.worker()
     system.push("translate", {"id": "x", "text": piece("A", "delay=500") + " " + piece("B", "status=503,retry_after=0,delay=1000,times=1")})
