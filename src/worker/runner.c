@@ -220,6 +220,16 @@ static void retry(struct runner *r, struct task *t)
 
 /* --- The steps. --------------------------------------------------------------------------------------------------------- */
 
+/* A try that finished a piece was not counted, but left what it was billed. */
+static bool was_started(const struct task *t, const struct outcome_facts *facts)
+{
+	static const struct units none;
+	struct units billed;
+
+	job_billed(&t->job, &billed);
+	return facts->attempts > 0 || memcmp(&billed, &none, sizeof none) != 0;
+}
+
 /* Jobs that are not to be called at all: bad, too early, too late. True: t is settled. */
 static bool settled_before_call(struct runner *r, struct task *t, struct outcome_facts *facts)
 {
@@ -238,7 +248,7 @@ static bool settled_before_call(struct runner *r, struct task *t, struct outcome
 		return true;
 	}
 	/* Only what was not started expires: a job between two tries has been. */
-	if (facts->attempts == 0 && job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS]) {
+	if (job_has(&t->job, JOB_EXPIRES_AT_MS) && now >= t->job.number[JOB_EXPIRES_AT_MS] && !was_started(t, facts)) {
 		r->attempt.out.fault.service = t->job.type->service;
 		fault_set(&r->attempt.out.fault, "ExpiredError", 0, "the job was not started by expires_at_ms %lld",
 			  (long long)t->job.number[JOB_EXPIRES_AT_MS]);

@@ -97,6 +97,14 @@ def test_another_worker_goes_on_where_a_dead_one_was(system):
     assert r["status"] == "succeeded" and words(system) == ["A", "B", "C", "C", "D"]
 
 
+def test_what_was_begun_does_not_expire(system):
+    """Also where the try that was made did not count, because it finished a piece."""
+    system.worker()
+    text = piece("A") + " " + piece("B", "status=503,retry_after=2,times=1")
+    r = system.do("translate", text=text, expires_at_ms=int(time.time() * 1000) + 1500, seconds=20)
+    assert r["status"] == "succeeded" and words(system) == ["A", "B", "B"]
+
+
 def test_a_stop_waits_for_one_piece_only(system):
     first = system.worker()
     system.push("translate", {"id": "x", "text": " ".join(piece(w, "delay=300") for w in "ABCDEFGHIJ")})
