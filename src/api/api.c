@@ -109,6 +109,11 @@ int api_take_piece(struct job *job, struct outcome *out, struct buf *piece)
 	return khaya_take_piece(job, out, piece);
 }
 
+bool api_is_piece(const struct job *job, const struct buf *piece)
+{
+	return khaya_is_piece(job, piece);
+}
+
 size_t api_pieces_max(const struct api *api, const struct job *job)
 {
 	const struct settings *s = api->settings;

@@ -51,6 +51,8 @@ int api_build_piece(const struct api *api, struct job *job, struct call *call, s
 void api_piece_name(const struct api *api, struct job *job, struct call *call, char out[SHA1_HEX_LEN + 1]);
 /* After api_read() said that the piece succeeded: appends what it brought to piece. -1, out failed: it is nothing that could be joined. */
 int api_take_piece(struct job *job, struct outcome *out, struct buf *piece);
+/* Whether such bytes, which came from where pieces are kept, are what api_take_piece() once gave. */
+bool api_is_piece(const struct job *job, const struct buf *piece);
 /* Most bytes that all pieces together may have. */
 size_t api_pieces_max(const struct api *api, const struct job *job);
 /* All pieces, in order: out is the job's outcome, succeeded or, where they do not fit together, failed. */

@@ -872,6 +872,25 @@ int khaya_take_piece(struct job *job, struct outcome *out, struct buf *piece)
 	return 0;
 }
 
+/* Others can write where pieces are kept, and half a piece must not become half a result. */
+bool khaya_is_piece(const struct job *job, const struct buf *piece)
+{
+	struct buf plain = BUF_INIT(piece->len);
+	struct span text = {0};
+	struct wav_info wav;
+	struct error err;
+	bool is;
+
+	if (piece->failed)
+		return false;
+	if (job->type->kind == JOB_SYNTHESIZE)
+		return wav_parse(buf_cstr(piece), piece->len, &wav, &err) == 0;
+	is = json_scan(buf_cstr(piece), piece->len, NULL, find_text, &text) == JSON_OK && text.ptr &&
+	     json_span_type(text) == JSON_STRING && json_span_string(text, &plain) && !plain.failed;
+	buf_release(&plain);
+	return is;
+}
+
 static void join_speech(struct job *job, const struct buf *pieces, size_t n, struct outcome *out)
 {
 	struct wav_join j;

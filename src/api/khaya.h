@@ -15,6 +15,7 @@ void khaya_read(const struct khaya *k, struct job *job, const struct http_respon
 int khaya_build_piece(const struct khaya *k, struct job *job, struct call *call, size_t i, struct outcome *out);
 void khaya_piece_name(const struct khaya *k, struct job *job, struct call *call, char out[SHA1_HEX_LEN + 1]);
 int khaya_take_piece(struct job *job, struct outcome *out, struct buf *piece);
+bool khaya_is_piece(const struct job *job, const struct buf *piece);
 void khaya_join(struct job *job, const struct call *call, const struct buf *pieces, struct outcome *out);
 /* The name of the version that the settings choose. */
 const char *khaya_version(const struct settings *s, enum job_kind kind);

@@ -82,11 +82,14 @@ static enum attempt_end one_piece(struct attempt *a, struct job *job, const stru
 		case PIECE_NO_STORE:
 			return ATTEMPT_BACK;
 		case PIECE_FOUND:
+			if (!api_is_piece(job, piece))
+				break;
 			a->out.kind = OUTCOME_SUCCEEDED;
 			return ATTEMPT_JUDGED;
 		case PIECE_UNKNOWN:
 			break;
 		}
+		buf_clear(piece);
 	}
 	end = one_call(a, job, host);
 	if (end != ATTEMPT_JUDGED || a->out.kind != OUTCOME_SUCCEEDED)

@@ -166,6 +166,17 @@ def test_pieces_of_another_text_are_not_taken(system):
     assert r["result"]["text"].startswith("[ee] A") and r["result"]["text"].count("[ee]") == 2 and system.stub.count() == 4
 
 
+@pytest.mark.parametrize("kept", [b"", b"x", b"{}", b"[]", b'{"text":1}', b'{"text":null}', b'{"text":[",\\"x"]}', b'{"text":"no', b'{"text":"\xff"}',
+                                  b'{"text":"\\ud800"}', b'{"text":"' + b"x" * 3000 + b'"}'])
+def test_what_is_kept_and_is_no_piece_is_not_taken(system, kept):
+    """Whoever may write to Redis may write there: the result is whole all the same."""
+    system.worker(max_response_bytes=2500)
+    request = json.dumps({"in": piece("A"), "lang": "en-tw"}, separators=(",", ":"))
+    system.redis.hset(Q + "pieces:x", hashlib.sha1((request + "/v1/translate").encode()).hexdigest(), kept)
+    r = system.do("translate", id="x", text=piece("A") + " " + piece("B"))
+    assert r["result"]["text"] == f"[tw] {piece('A')} [tw] {piece('B')}" and words(system) == ["A", "B"]
+
+
 def test_a_key_of_a_wrong_type_costs_only_the_keeping(system):
     w = system.worker()
     system.redis.set(Q + "pieces:x", "mine")
