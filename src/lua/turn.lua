@@ -141,7 +141,8 @@ local function type_is(key, wanted)
 	return t == 'none' or t == wanted
 end
 
-local counts, letters, before = {}, {}, false
+local counts, letters = {}, {}
+local took = false -- whether a slot held its job: then this turn was not carried out before
 
 local function settle(i)
 	local a, key = head - 5 + i * 6, first[i]
@@ -170,12 +171,12 @@ local function settle(i)
 	local job = take(slot, identity)
 	if not job then
 		if (result and call('LINDEX', result, 0) == body) or ((kind == 76 or kind == 85) and call('ZSCORE', delayed, body)) then
-			before = true
 			return '1'
 		end
 		if result and not repeated then counts.fenced = (counts.fenced or 0) + 1 end
 		return 'f'
 	end
+	took = true
 	if kind == 82 then
 		if call('RPUSH', result, body) > 1 then
 			call('RPOP', result)
@@ -218,7 +219,9 @@ end
 for i = 1, m do letters[i] = settle(i) end
 -- A field that is no number stays as it is.
 for outcome, count in pairs(counts) do pcall('HINCRBY', stats, outcome, count) end
-if not (repeated and before) then
+-- Whether a turn that comes again was counted its own results cannot tell: they may have been read and removed meanwhile, and a job that went
+-- back leaves none.
+if took or not repeated then
 	for i, unit in ipairs(units) do
 		if ARGV[8 + i] ~= '0' then pcall('HINCRBY', KEYS[9], unit, ARGV[8 + i]) end
 	end

@@ -315,3 +315,21 @@ def test_what_never_went_out_is_not_billed_and_what_did_is(system):
     r = system.do("translate", text="again stub(status=500,retry_after=0,times=2)")
     assert r["attempts"] == 3 and r["billed"] == {"request": 3, "character": 3 * 44}
     assert system.redis.hget(Q + "billed", "request") == b"4"
+
+
+@pytest.mark.parametrize("answer,letter", [("", "succeeded"), ("status=503,retry_after=0,times=1,", "retried")])
+def test_a_turn_whose_answer_got_lost_is_counted_once(wire, system, answer, letter):
+    """Also where nothing is left of what it did: the result was taken away, the job that was to be tried again is at work elsewhere."""
+    system.worker(redis_url="unix://" + wire.path, lease_ms=30000)
+    system.push("translate", {"id": "x", "text": f"stub({answer}delay=300)"})
+    until(lambda: system.stub.count() == 1, what="it is called")
+    wire.lose_every = 1
+    until(lambda: system.stats("translate").get(letter) == 1, what="it is settled, and nobody was told")
+    if letter == "succeeded":
+        assert system.redis.lpop(Q + "result:x")
+    else:
+        payload, = system.redis.zrange(Q + "delayed", 0, -1)
+        system.redis.zrem(Q + "delayed", payload)
+    wire.lose_every = 0
+    assert system.do("translate", text="y", seconds=20)["status"] == "succeeded"
+    assert int(system.redis.hget(Q + "billed", "request")) == system.stub.count() == 2
