@@ -23,6 +23,7 @@ struct direct {
 	struct outcome_facts facts; /* of it */
 	uint64_t random;
 	int64_t deadline_ms; /* mono */
+	bool answered;	     /* the last call of the job at hand was, for better or worse */
 };
 
 struct direct *direct_open(const struct settings *settings, struct error *err)
@@ -76,8 +77,11 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 
 	int64_t limit_ms = attempt_timeout_ms(d->job, &d->settings, NULL), left_ms = d->deadline_ms - clock_mono_ms();
 
-	call->request.timeout_ms = limit_ms < left_ms ? limit_ms : left_ms > 1 ? left_ms : 1;
+	if (left_ms <= 0) /* what nobody waits for any more must not be paid for */
+		return ATTEMPT_CANCELLED;
+	call->request.timeout_ms = limit_ms < left_ms ? limit_ms : left_ms;
 	http_perform(d->http, &call->request, resp);
+	d->answered = resp->end == HTTP_ANSWERED || resp->end == HTTP_TOO_LARGE;
 	if (resp->sent)
 		units_add(&d->facts.billed, &call->units);
 	d->facts.api_ms += resp->elapsed_ms;
@@ -115,9 +119,18 @@ static void try_once(struct direct *d, const struct attempt_host *host)
 	}
 	d->facts.attempts++;
 	d->facts.started_at_ms = clock_real_ms();
-	if (attempt_make(&d->attempt, d->job, host) == ATTEMPT_BACK) {
+	switch (attempt_make(&d->attempt, d->job, host)) {
+	case ATTEMPT_BACK:
 		out->kind = OUTCOME_FAILED;
 		fault_set(&out->fault, "APIError", 0, "out of memory");
+		break;
+	case ATTEMPT_CANCELLED:
+		out->kind = OUTCOME_RETRY;
+		fault_set(&out->fault, "APIError", 0, "the time was up before the request was sent");
+		out->fault.retryable = true;
+		break;
+	case ATTEMPT_JUDGED:
+		break;
 	}
 	if (audio)
 		audio_close(&d->audio);
@@ -215,6 +228,7 @@ void direct_run(struct direct *d, const char *type, const char *json, size_t len
 	*out = (struct direct_outcome){.result = BUF_INIT(RESULT_MAX), .audio = BUF_INIT(RESULT_MAX)};
 	d->job = &job;
 	d->deadline_ms = deadline_ms;
+	d->answered = true; /* until a call shows otherwise */
 	d->facts = (struct outcome_facts){.queue = type, .worker = "direct"};
 	outcome_clear(o);
 	if (job_parse(&job, json, len, type, (size_t)d->settings.max_job_bytes, &o->fault))
@@ -226,7 +240,7 @@ void direct_run(struct direct *d, const char *type, const char *json, size_t len
 	d->facts.finished_at_ms = clock_real_ms();
 	outcome_result_json(&job, o, &d->facts, &out->result);
 	out->succeeded = o->kind == OUTCOME_SUCCEEDED;
-	out->unreachable = !out->succeeded && d->facts.attempts > 0 && o->fault.status_code == 0;
+	out->unreachable = !out->succeeded && !d->answered;
 	buf_add(&out->audio, o->audio.ptr, o->audio.len);
 	release_kept(&kept);
 	job_release(&job);

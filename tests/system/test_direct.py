@@ -97,6 +97,19 @@ def test_the_time_is_kept(system, direct):
     assert done.returncode == 75 and time.monotonic() - began < 6 * SLOW, "a pause that cannot end in time is not begun"
 
 
+def test_what_is_too_late_is_not_sent(system, direct):
+    """Nobody waits for it any more, and it would be paid for."""
+    done = direct("translate", "--direct", "--timeout", "1", "x stub(hang)", "y", "z")
+    assert done.returncode == 75 and system.stub.count() == 1
+
+
+def test_an_answer_that_is_too_large_is_an_answer(system, direct):
+    """The API was reached: what follows is done all the same."""
+    done = direct("translate", "--direct", "One sentence that is long. " * 50, "y", ADWUMA_MAX_RESPONSE_BYTES=1024)
+    assert done.returncode == 1 and b"max_response_bytes" in done.stderr and b"KHAYA_BASE_URL" not in done.stderr
+    assert done.stdout == b"\n[tw] y\n"
+
+
 def test_no_key(system, direct):
     done = direct("translate", "--direct", "x", KHAYA_API_KEY=None)
     assert done.returncode == 1 and b"AuthenticationError (401): API key is required" in done.stderr and b"  KHAYA_API_KEY or KHAYA_API_KEY_FILE gives the key\n" in done.stderr
