@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/utf8.h"
 #include "cli/input.h"
 #include "cli/jobs.h"
 #include "cli/out.h"
@@ -181,7 +182,8 @@ static int write_key(struct work *w, const char *operand, const char *id, struct
 	return rc;
 }
 
-/* With --direct: the file as it lies there, ,"audio_path":…; or what standard input holds, ,"audio_base64":… */
+/* With --direct: the file as it lies there, ,"audio_path":…; or what standard input holds, ,"audio_base64":… So also with a name that is no
+ * UTF-8, which no JSON can tell. */
 static int write_source(struct work *w, const char *operand, struct buf *out)
 {
 	struct buf audio = BUF_INIT((size_t)w->cli->settings->max_audio_bytes);
@@ -189,11 +191,11 @@ static int write_source(struct work *w, const char *operand, struct buf *out)
 	char path[PATH_MAX];
 	int rc = CLI_DONE;
 
-	if (strcmp(operand, "-") != 0) {
-		if (!realpath(operand, path)) {
-			error_set(&err, ERR_USAGE, "%s: %s", operand, strerror(errno));
-			return jobs_usage_failure(w->cli, &err);
-		}
+	if (strcmp(operand, "-") != 0 && !realpath(operand, path)) {
+		error_set(&err, ERR_USAGE, "%s: %s", operand, strerror(errno));
+		return jobs_usage_failure(w->cli, &err);
+	}
+	if (strcmp(operand, "-") != 0 && utf8_valid(path, strlen(path))) {
 		jobs_write_member(out, "audio_path", path);
 		return CLI_DONE;
 	}

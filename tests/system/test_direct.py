@@ -1,5 +1,6 @@
 """--direct: the same results and the same errors as by way of a worker, without Redis."""
 import json
+import os
 import struct
 import subprocess
 import time
@@ -54,6 +55,15 @@ def test_speech_there_and_back(system, direct, tmp_path):
     assert direct("transcribe", "--direct", "-", stdin=bytes_).stdout.decode() == "Me ho yɛ\n"
     assert direct("transcribe", "--direct", "--format", "srt", str(wav)).stdout.decode().startswith("1\n00:00:00,000 --> ")
     assert direct("transcribe", "--direct", "said.wav", cwd=tmp_path).stdout.decode() == "Me ho yɛ\n", "a name within the folder we are in"
+
+
+def test_a_file_whose_name_is_no_utf8(system, direct, tmp_path):
+    """JSON cannot hold it; and the file whose name is what would come out is another one."""
+    assert direct("synthesize", "--direct", "this", "-o", str(tmp_path / "this.wav")).returncode == 0
+    assert direct("synthesize", "--direct", "another", "-o", str(tmp_path / "caf\ufffd.wav")).returncode == 0
+    name = os.fsencode(tmp_path) + b"/caf\xff.wav"
+    os.rename(tmp_path / "this.wav", name)
+    assert direct("transcribe", "--direct", name).stdout == b"this\n"
 
 
 def test_long_speech_is_one_file(system, direct, tmp_path):
