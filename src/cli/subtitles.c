@@ -153,8 +153,7 @@ static void cut_entry(struct subtitles *s, const struct entry *e)
 	struct token t = {0};
 
 	for (size_t at = 0; at <= n && !s->failed;) {
-		struct grapheme g =
-			at < n ? grapheme_first(e->text + at, n - at, SIZE_MAX) : (struct grapheme){.bytes = 1};
+		struct grapheme g = at < n ? grapheme_first(e->text + at, n - at) : (struct grapheme){.bytes = 1};
 
 		if (t.width == LINE_WIDTH || (t.width > 0 && is_blank(g))) {
 			add_token(s, t);

@@ -20,7 +20,7 @@ static struct run white_run(const char *s, size_t n)
 	struct run run = {0};
 
 	while (run.bytes < n) {
-		struct grapheme g = grapheme_first(s + run.bytes, n - run.bytes, 2);
+		struct grapheme g = grapheme_first(s + run.bytes, n - run.bytes);
 
 		if (!grapheme_is_white(g))
 			break;
@@ -62,17 +62,17 @@ static size_t points_length(const char *s, size_t n, size_t max_points, size_t *
  * the next piece), else with no white space. Borders found from within a grapheme could be wrong, so its whole length is kept.
  *
  * What lies between the returned length and the limit is looked at again for the next piece, but not for many more: the sentence that did
- * not fit begins the next piece, and the word in it that did not fit the one after that. */
+ * not fit begins the next piece, the word in it that did not fit the one after that, and the grapheme in that word the next. */
 static size_t piece_length(const char *s, size_t n, size_t max_points, size_t *rest)
 {
-	size_t points, at = points_length(s, *rest, max_points, &points), end = at, sentence = 0, word = 0, whole;
+	size_t points, at = points_length(s, *rest, max_points, &points), end = at, sentence = 0, word = 0, whole = 0;
 	bool ended = false;
 
 	*rest -= at;
 	if (*rest > 0)
 		return at;
 	while (at < n) {
-		struct grapheme g = grapheme_first(s + at, n - at, max_points + 1);
+		struct grapheme g = grapheme_first(s + at, n - at);
 
 		if (grapheme_is_white(g)) {
 			struct run run = white_run(s + at, n - at);
@@ -86,6 +86,7 @@ static size_t piece_length(const char *s, size_t n, size_t max_points, size_t *r
 			at += run.bytes;
 			points += run.points;
 		} else {
+			whole = g.bytes; /* what the cut has to break, should it be the first */
 			if (g.points > max_points - points)
 				break;
 			ended = ends_sentence(g.first) || (ended && closes(g.first));
@@ -99,7 +100,6 @@ static size_t piece_length(const char *s, size_t n, size_t max_points, size_t *r
 		return sentence > 0 ? sentence : word;
 	if (end > 0)
 		return end;
-	whole = grapheme_first(s, n, SIZE_MAX).bytes;
 	at = points_length(s, whole, max_points, &points);
 	*rest = whole - at;
 	return at;

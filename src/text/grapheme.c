@@ -25,14 +25,14 @@ static size_t decode(const char *s, size_t n, int32_t *point)
 	return step;
 }
 
-struct grapheme grapheme_first(const char *s, size_t n, size_t max_points)
+struct grapheme grapheme_first(const char *s, size_t n)
 {
 	struct grapheme g = {.points = 1};
 	utf8proc_int32_t state = 0;
 	int32_t last, next;
 
 	g.bytes = decode(s, n, &g.first);
-	for (last = g.first; g.bytes < n && g.points < max_points; last = next) {
+	for (last = g.first; g.bytes < n; last = next) {
 		size_t step = decode(s + g.bytes, n - g.bytes, &next);
 
 		/* Plain text is mostly ASCII, where only CRLF sticks together. */

@@ -13,10 +13,9 @@ struct grapheme {
 	int32_t first;	      /* its first code point */
 };
 
-/* The grapheme that begins at s (n > 0 bytes left; s is the text's start or a border between graphemes). At most max_points > 0 code points
- * of it are looked at and told, so that a text that is one endless grapheme can be walked in linear time. What is no UTF-8 counts as
- * U+FFFD, one for each bad part. */
-struct grapheme grapheme_first(const char *s, size_t n, size_t max_points);
+/* The grapheme that begins at s (n > 0 bytes left; s is the text's start or a border between graphemes). What is no UTF-8 counts as U+FFFD,
+ * one for each bad part. Takes time linear in the grapheme's length, which has no bound. */
+struct grapheme grapheme_first(const char *s, size_t n);
 
 /* White space and nothing else: a space that carries an accent is none. No-break spaces count too, as for the API that trims them. */
 bool grapheme_is_white(struct grapheme g);

@@ -17,7 +17,7 @@ struct walk {
 static bool may_cut(struct walk *w, size_t at, size_t max)
 {
 	while (w->at < at) {
-		struct grapheme g = grapheme_first(w->text.ptr + w->at, w->text.len - w->at, SIZE_MAX);
+		struct grapheme g = grapheme_first(w->text.ptr + w->at, w->text.len - w->at);
 
 		w->at += g.bytes;
 		w->last_points = g.points;
@@ -28,7 +28,7 @@ static bool may_cut(struct walk *w, size_t at, size_t max)
 static bool all_white(struct span s)
 {
 	for (size_t at = 0; at < s.len;) {
-		struct grapheme g = grapheme_first(s.ptr + at, s.len - at, SIZE_MAX);
+		struct grapheme g = grapheme_first(s.ptr + at, s.len - at);
 
 		if (!grapheme_is_white(g))
 			return false;

@@ -30,7 +30,7 @@ static size_t graphemes(struct span s)
 	size_t n = 0;
 
 	for (size_t at = 0; at < s.len; n++)
-		at += grapheme_first(s.ptr + at, s.len - at, SIZE_MAX).bytes;
+		at += grapheme_first(s.ptr + at, s.len - at).bytes;
 	return n;
 }
 
@@ -133,7 +133,7 @@ static size_t visible(const char *s, size_t n)
 	size_t count = 0;
 
 	for (size_t at = 0; at < n;) {
-		struct grapheme g = grapheme_first(s + at, n - at, SIZE_MAX);
+		struct grapheme g = grapheme_first(s + at, n - at);
 
 		count += !(grapheme_is_white(g) || g.first < ' ' || (g.first >= 0x7f && g.first < 0xa0));
 		at += g.bytes;

@@ -203,6 +203,45 @@ START_TEST(released_is_empty)
 }
 END_TEST
 
+static const struct {
+	const char *text;
+	size_t bytes, points;
+	bool white, newline;
+} graphemes[] = {
+	{"ab", 1, 1, false, false},
+	{" a", 1, 1, true, false},
+	{"\t ", 1, 1, true, false},
+	{"\n\n", 1, 1, true, true},
+	{"\r\n\n", 2, 2, true, true},
+	{"\r\r\n", 1, 1, true, true},
+	{"\n\r", 1, 1, true, true},
+	{"\n" ACUTE, 1, 1, true, true},
+	{" " ACUTE "a", 3, 2, false, false},
+	{"e" ACUTE ACUTE "a", 5, 3, false, false},
+	{FLAG FLAG, 8, 2, false, false},
+	{FAMILY "a", 11, 3, false, false},
+	{HAND HAND, 7, 2, false, false},
+	{NBSP "a", 2, 1, true, false},
+	{"\xe2\x80\xa9"
+	 "a",
+	 3, 1, true, true},
+	{"\xff"
+	 "a",
+	 1, 1, false, false},
+	{"\xe2\x82", 2, 1, false, false},
+};
+
+START_TEST(graphemes_are_told_apart)
+{
+	struct grapheme g = grapheme_first(graphemes[_i].text, strlen(graphemes[_i].text));
+
+	ck_assert_uint_eq(g.bytes, graphemes[_i].bytes);
+	ck_assert_uint_eq(g.points, graphemes[_i].points);
+	ck_assert_int_eq(grapheme_is_white(g), graphemes[_i].white);
+	ck_assert_int_eq(grapheme_is_newline(g), graphemes[_i].newline);
+}
+END_TEST
+
 /* Check writes a mark for each assertion: too slow for millions. */
 #define hold(property) ((property) ? (void)0 : ck_abort_msg("does not hold: %s", #property))
 
@@ -216,7 +255,7 @@ static void check_properties(const char *text, size_t n, size_t max)
 		struct span glue = cut_glue(&c, i);
 
 		for (size_t at = 0; at < glue.len;) {
-			struct grapheme g = grapheme_first(glue.ptr + at, glue.len - at, SIZE_MAX);
+			struct grapheme g = grapheme_first(glue.ptr + at, glue.len - at);
 
 			hold(grapheme_is_white(g));
 			at += g.bytes;
@@ -228,7 +267,7 @@ static void check_properties(const char *text, size_t n, size_t max)
 		hold(c.pieces[i].len > 0 && utf8_valid(c.pieces[i].ptr, c.pieces[i].len));
 		buf_add(&b, c.pieces[i].ptr, c.pieces[i].len);
 		while (border < b.len) {
-			struct grapheme g = grapheme_first(text + border, n - border, SIZE_MAX);
+			struct grapheme g = grapheme_first(text + border, n - border);
 
 			border += g.bytes;
 			longest = g.points;
@@ -343,6 +382,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, cuts_are_where_they_should_be, 0, sizeof rows / sizeof *rows);
+	tcase_add_loop_test(t, graphemes_are_told_apart, 0, sizeof graphemes / sizeof *graphemes);
 	tcase_add_test(t, a_nul_is_a_character);
 	tcase_add_test(t, released_is_empty);
 	tcase_add_test(t, properties_hold_for_made_up_text);

@@ -617,7 +617,7 @@ static const struct {
 	unsigned tag, channels, rate, bits;
 	const char *says;
 } others[] = {
-	{3, 1, 16000, 32, "32-bit float"},
+	{3, 1, 16000, 16, "16-bit float"},
 	{1, 2, 16000, 16, "2 channels,"},
 	{1, 1, 24000, 16, "24000 Hz"},
 	{1, 1, 16000, 8, "8-bit PCM"},
