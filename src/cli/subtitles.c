@@ -271,6 +271,7 @@ static void separate_cues(struct subtitles *s)
 			c->start_ms = last->start_ms + (end - last->start_ms) / 2;
 			if (c->start_ms <= last->start_ms)
 				c->start_ms = last->start_ms + 1;
+			last->end_ms = c->start_ms;
 		}
 		if (c->end_ms <= c->start_ms)
 			c->end_ms = c->start_ms + 1;

@@ -132,6 +132,25 @@ START_TEST(times_are_rounded_and_kept_in_bounds)
 }
 END_TEST
 
+START_TEST(an_end_before_its_start_is_the_start)
+{
+	ck_assert_int_eq(subtitles(segments("{\"text\":\"a\",\"start\":5,\"end\":1},{\"text\":\"b\",\"end\":7}"),
+				   SUBTITLES_SRT),
+			 0);
+	ck_assert_str_eq(out.ptr, "1\n00:00:05,000 --> 00:00:06,000\na\n\n2\n00:00:06,000 --> 00:00:07,000\nb\n");
+}
+END_TEST
+
+START_TEST(the_word_that_ends_last_ends_the_cue)
+{
+	ck_assert_int_eq(
+		subtitles(words("{\"word\":\"a\",\"start\":0,\"end\":3},{\"word\":\"b\",\"start\":1,\"end\":2}"),
+			  SUBTITLES_SRT),
+		0);
+	ck_assert_str_eq(out.ptr, "1\n00:00:00,000 --> 00:00:03,000\na b\n");
+}
+END_TEST
+
 START_TEST(a_missing_start_is_the_end_before)
 {
 	ck_assert_int_eq(
@@ -193,7 +212,7 @@ START_TEST(white_space_is_laid_anew)
 	ck_assert_int_eq(
 		subtitles(
 			segments(
-				"{\"text\":\" \\n\\na\\n\\n\\r\\nb\\t \\u00a0c\\u2028d\\u001b\\u0007e\\n\",\"start\":0,\"end\":1},"
+				"{\"text\":\" \\n\\na\\n\\n\\r\\nb\\t \\u00a0c\\u2028d\\u001b\\u007fe\\n\",\"start\":0,\"end\":1},"
 				"{\"text\":\" \\n \",\"start\":1,\"end\":2},{\"text\":\"\",\"start\":2,\"end\":3}"),
 			SUBTITLES_SRT),
 		0);
@@ -396,6 +415,8 @@ int main(void)
 	tcase_add_test(t, srt_text_holds_no_arrow_of_times);
 	tcase_add_test(t, it_appends);
 	tcase_add_loop_test(t, times_are_rounded_and_kept_in_bounds, 0, sizeof times / sizeof *times);
+	tcase_add_test(t, an_end_before_its_start_is_the_start);
+	tcase_add_test(t, the_word_that_ends_last_ends_the_cue);
 	tcase_add_test(t, a_missing_start_is_the_end_before);
 	tcase_add_test(t, out_of_order_is_sorted);
 	tcase_add_test(t, overlaps_are_cut);
