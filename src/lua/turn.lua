@@ -14,7 +14,7 @@
 --                   U to delayed until `number`, D dropped because its id has a result already, B back to ready (c: count a crash for `number` ms), X to dead alone
 --         identity  the payload that the slot must hold, or '#' and its SHA-1 where it is large
 --         outcome   the counter, or ''
---         body      R the result, L and U the payload to keep, B the payload that goes back where it is another, else ''
+--         body      R the result, L and U the payload to keep, else ''
 --         number    R time to live in ms
 --         dead entry  for L the id instead
 -- RETURNS {a letter for each settlement, claim state, whether any id is cancelled 0|1, payloads...}: payload i is what slot i holds now.
@@ -204,7 +204,7 @@ local function settle(i)
 	elseif kind == 85 then
 		call('ZADD', delayed, number, body)
 	elseif kind == 66 then
-		call('RPUSH', ready, body ~= '' and body or job)
+		call('RPUSH', ready, job)
 		if not plain then
 			call('INCR', KEYS[key + 1])
 			call('PEXPIRE', KEYS[key + 1], number)

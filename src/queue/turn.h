@@ -24,7 +24,7 @@ enum settle_how {
 	SETTLE_RESULT,	  /* body is the result; also reply, audio, dead */
 	SETTLE_LATER,	  /* body goes to delayed, due in number ms */
 	SETTLE_UNTIL,	  /* body goes to delayed, due at number */
-	SETTLE_BACK,	  /* the payload, or body where there is one, goes back to ready, to be served next */
+	SETTLE_BACK,	  /* the payload goes back to ready, to be served next */
 	SETTLE_DUPLICATE, /* dropped: its id has a result already */
 	SETTLE_DEAD,	  /* only the dead entry: there is no id to write a result for */
 };

@@ -293,7 +293,6 @@ void line_hand_back(struct line *l, struct task *t)
 	t->how = SETTLE_BACK;
 	t->outcome = "";
 	t->has_dead = t->audio = false;
-	buf_clear(&t->body);
 	pthread_mutex_lock(&l->lock);
 	line_push_done(l, t);
 	pthread_mutex_unlock(&l->lock);

@@ -132,23 +132,10 @@ static double random01(struct runner *r)
 
 /* --- Settlements. ------------------------------------------------------------------------------------------------------- */
 
-/* With what was sent for it in this run: the result is to tell of all. */
 static void put_back(struct task *t)
 {
-	static const struct units none;
-	struct units billed;
-
 	t->how = SETTLE_BACK;
 	t->outcome = "";
-	t->body.max = SIZE_MAX / 4;
-	buf_clear(&t->body);
-	if (memcmp(&t->billed, &none, sizeof none) == 0)
-		return;
-	job_billed(&t->job, &billed);
-	units_add(&billed, &t->billed);
-	job_with_attempt(&t->job, job_number(&t->job, JOB_ATTEMPT, 0), &billed, &t->body);
-	if (t->body.failed) /* better as it came than not at all */
-		buf_clear(&t->body);
 }
 
 static void nap(void)
