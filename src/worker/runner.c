@@ -152,6 +152,12 @@ static void put_back_for_redis(struct task *t)
 	put_back(t);
 }
 
+static void sent_so_far(const struct task *t, struct units *out)
+{
+	job_billed(&t->job, out);
+	units_add(out, &t->billed);
+}
+
 /* The result as it stands in out. counted_as: the outcome in stats. A failed job is kept in dead too, unless it had expired. */
 static void finish(struct task *t, const struct outcome *out, const struct outcome_facts *so_far,
 		   const char *counted_as, bool keep_dead)
@@ -163,8 +169,7 @@ static void finish(struct task *t, const struct outcome *out, const struct outco
 	facts.queue = line_queue(t->line);
 	facts.worker = worker;
 	facts.finished_at_ms = clock_real_ms();
-	job_billed(&t->job, &facts.billed);
-	units_add(&facts.billed, &t->billed);
+	sent_so_far(t, &facts.billed);
 	t->how = *t->job.id ? SETTLE_RESULT : SETTLE_DEAD;
 	t->outcome = counted_as;
 	t->body.max = t->dead.max = SIZE_MAX / 4; /* what goes in is bounded by max_job_bytes and max_response_bytes */
@@ -200,14 +205,35 @@ static void finish_cancelled(struct runner *r, struct task *t, const struct outc
 	finish(t, &r->attempt.out, facts, "cancelled", false);
 }
 
-/* A try that finished a piece, which is kept, was worth something, so it does not count. */
-static void retry(struct runner *r, struct task *t)
+static int64_t tries_allowed(const struct runner *r, const struct task *t)
 {
-	int64_t attempts = r->facts.attempts - (r->attempt.kept_pieces > 0 ? 1 : 0);
+	return attempts_allowed(&t->job, r->ctx->settings, line_queue_settings(t->line));
+}
+
+/* A try whose pieces are kept was worth something, so it does not count; unless so much was sent already that they cannot have been: Redis may
+ * evict them, or somebody delete them. */
+static bool is_free(const struct runner *r, const struct task *t, const struct units *billed)
+{
+	return r->attempt.kept_pieces > 0 &&
+	       billed->n[UNIT_REQUEST] < 2 * (int64_t)api_pieces(&r->attempt.call) + tries_allowed(r, t);
+}
+
+static bool may_try_again(const struct runner *r, const struct task *t)
+{
 	struct units billed;
 
-	job_billed(&t->job, &billed);
-	units_add(&billed, &t->billed);
+	sent_so_far(t, &billed);
+	return r->facts.attempts < tries_allowed(r, t) || is_free(r, t, &billed);
+}
+
+static void retry(struct runner *r, struct task *t)
+{
+	int64_t attempts = r->facts.attempts;
+	struct units billed;
+
+	sent_so_far(t, &billed);
+	if (is_free(r, t, &billed))
+		attempts--;
 	t->how = SETTLE_LATER;
 	t->outcome = "retried";
 	t->number = outcome_retry_delay_ms(attempts > 0 ? attempts : 1, r->attempt.out.retry_after_ms, random01(r));
@@ -481,7 +507,7 @@ static enum piece_put put_piece(void *ctx, const char *name, const struct buf *p
 			return PIECE_STOP;
 		nap();
 	}
-	if (job_holds(&t->job)) /* whatever happens now, what was sent is known to be done */
+	if (job_holds(&t->job) && put == PIECE_KEPT) /* whatever happens now, what was sent is known to be done */
 		unmark_sent(r, t);
 	return put;
 }
@@ -494,9 +520,7 @@ static void settle_judged(struct runner *r, struct task *t)
 
 	if (out->kind == OUTCOME_RETRY && t->cancelled)
 		finish_cancelled(r, t, &r->facts);
-	else if (out->kind == OUTCOME_RETRY &&
-		 (r->facts.attempts < attempts_allowed(&t->job, r->ctx->settings, line_queue_settings(t->line)) ||
-		  r->attempt.kept_pieces > 0))
+	else if (out->kind == OUTCOME_RETRY && may_try_again(r, t))
 		retry(r, t);
 	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t)) /* which may also make it fail */
 		undelivered(r, t, &r->facts);

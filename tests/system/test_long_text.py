@@ -192,6 +192,18 @@ def test_a_try_whose_pieces_are_not_kept_counts(system):
     assert r["error"]["status_code"] == 503 and r["attempts"] == 3 and words(system) == ["A", "B"] * 3
 
 
+def test_pieces_that_vanish_are_not_paid_for_without_end(system):
+    """As where Redis evicts them: a try with pieces is free only as long as they can have been kept."""
+    system.worker()
+    system.push("translate", {"id": "x", "max_attempts": 2, "text": piece("A") + " " + piece("B", "status=503,retry_after=0")})
+    def swept():
+        system.redis.delete(Q + "pieces:x")
+        return system.results("translate")
+    until(swept, 30, "it ends")
+    r = system.result("translate", "x")
+    assert r["error"]["status_code"] == 503 and r["billed"]["request"] == system.stub.count() <= 2 * 2 + 2 * (2 + 1)
+
+
 def test_a_full_redis_keeps_pieces(system):
     system.worker()
     system.push("translate", {"id": "x", "text": piece("A", "delay=500") + " " + piece("B", "status=503,retry_after=0,delay=1000,times=1")})
