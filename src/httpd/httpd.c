@@ -9,6 +9,7 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -296,12 +297,12 @@ static void reset(struct httpd_request *r)
 	(void)connect(connection_fd(r), &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
 }
 
+/* Its end of the connection is open, whatever it has sent that nobody has read. */
 static bool client_is_there(const struct httpd_request *r)
 {
-	char byte;
-	ssize_t n = recv(connection_fd(r), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	struct pollfd p = {.fd = connection_fd(r), .events = POLLRDHUP};
 
-	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+	return poll(&p, 1, 0) <= 0;
 }
 
 /* The library calls again when the connection is woken. */
