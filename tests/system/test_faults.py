@@ -194,3 +194,17 @@ def test_no_server_at_all(system):
     system.worker(KHAYA_BASE_URL="http://127.0.0.1:1")
     e = system.do("translate", text="x", max_attempts=1)["error"]
     assert e["type"] == "APIError" and e["status_code"] == 0 and e["retryable"] and "Transport error" in e["message"]
+
+
+def test_a_proxy_of_the_environment_is_used(system, script, monkeypatch):
+    """As by the SDK and by curl; nobody listens at the API's own address."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", script.url)
+    script.says("by way of the proxy")
+    system.worker(KHAYA_BASE_URL="http://127.0.0.1:1")
+    assert system.do("translate", text="x")["result"]["text"] == "by way of the proxy"
+    system.workers[0].stop()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    system.worker(KHAYA_BASE_URL="http://127.0.0.1:1")
+    assert system.do("translate", text="x", max_attempts=1)["error"]["status_code"] == 0
