@@ -26,6 +26,8 @@ KEY = "0123456789abcdef-a-secret-key"
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; programs that tests interrupt would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "core: claims, commits, stop, kill: the choice that also runs under the thread sanitizer")
     config.addinivalue_line("markers", "release: means something for released programs only (memory, valgrind); sanitized runs leave it out by name")
     config.addinivalue_line("markers", "faults: needs programs with fault points (make FAULTS=1) and is run with those alone")
