@@ -46,23 +46,28 @@ static void check_spans(const struct job *job)
 	}
 }
 
-/* All members but attempt are there, byte for byte and in order; attempt is there once, at the end. */
+static const struct units sent = {{2, 30, 1, 0}};
+
+/* All members but attempt and billed are there, byte for byte and in order; these are there once, at the end. */
 static void check_kept(const char *before, size_t before_len, const struct buf *after, int64_t attempt)
 {
 	struct members old = {0}, new = {0};
+	struct units billed;
 	size_t k = 0;
 	int64_t n = -1;
 
 	must(json_scan(before, before_len, NULL, add_member, &old) == JSON_OK);
 	must(json_scan(after->ptr, after->len, NULL, add_member, &new) == JSON_OK);
 	for (size_t i = 0; i < old.n; i++) {
-		if (json_key_is(old.key[i], "attempt"))
+		if (json_key_is(old.key[i], "attempt") || json_key_is(old.key[i], "billed"))
 			continue;
 		must(k < new.n &&same(old.key[i], new.key[k]) && same(old.value[i], new.value[k]));
 		k++;
 	}
-	must(k + 1 == new.n &&json_key_is(new.key[k], "attempt"));
-	must(json_span_int(new.value[k], &n) && n == attempt);
+	must(k + 2 == new.n &&json_key_is(new.key[k], "billed") && json_key_is(new.key[k + 1], "attempt"));
+	units_read(&billed, new.value[k]);
+	must(memcmp(&billed, &sent, sizeof sent) == 0);
+	must(json_span_int(new.value[k + 1], &n) && n == attempt);
 	release_members(&old);
 	release_members(&new);
 }
@@ -71,7 +76,7 @@ static void check_same_job(struct job *a, struct job *b)
 {
 	must(strcmp(a->id, b->id) == 0 && strcmp(a->reply, b->reply) == 0 && a->type == b->type);
 	for (int f = 0; f < JOB_FIELDS; f++) {
-		if (f == JOB_ATTEMPT)
+		if (f == JOB_ATTEMPT || f == JOB_BILLED)
 			continue;
 		must(same(a->field[f], b->field[f]));
 		must(same_text(job_string(a, (enum job_field)f, NULL), job_string(b, (enum job_field)f, NULL)));
@@ -88,16 +93,16 @@ static void check_way_back(struct job *job, const char *queue)
 	struct job back;
 
 	fault_init(&fault);
-	job_with_attempt(job, attempts[0], &out);
+	job_with_attempt(job, attempts[0], &sent, &out);
 	check_kept(job->payload, job->payload_len, &out, attempts[0]);
 	must(job_parse(&back, out.ptr, out.len, queue, MAX_BYTES, &fault) == 0);
 	check_same_job(job, &back);
 	must(job_number(&back, JOB_ATTEMPT, -1) == attempts[0]);
 
-	job_with_attempt(&back, attempts[1], &again);
+	job_with_attempt(&back, attempts[1], &sent, &again);
 	job_release(&back);
 	buf_clear(&out);
-	job_with_attempt(job, attempts[1], &out);
+	job_with_attempt(job, attempts[1], &sent, &out);
 	must(same((struct span){out.ptr, out.len}, (struct span){again.ptr, again.len}));
 	must(job_parse(&back, again.ptr, again.len, queue, MAX_BYTES, &fault) == 0);
 	job_release(&back);
