@@ -11,8 +11,13 @@
 #define MAX_BYTES 3000
 #define WORKER "host-1-a"
 
-static const struct outcome_facts facts = {
-	.queue = "bulk", .worker = WORKER, .attempts = 3, .started_at_ms = 5, .finished_at_ms = 7, .api_ms = 1.25};
+static const struct outcome_facts facts = {.queue = "bulk",
+					   .worker = WORKER,
+					   .attempts = 3,
+					   .started_at_ms = 5,
+					   .finished_at_ms = 7,
+					   .api_ms = 1.25,
+					   .billed = {{2, 30, 0, 4}}};
 
 /* What the API layer takes over as it stands: JSON that leaves room for the levels around it. */
 static bool is_json(const char *text, enum json_type wanted)
@@ -83,17 +88,20 @@ static void check_result(const struct job *job, const struct outcome *o)
 	struct span trace = job->field[JOB_TRACEPARENT], v;
 	struct buf out = BUF_INIT(SIZE_MAX / 4);
 	struct members m = {0};
+	struct units billed;
 	int64_t n = -1;
 
 	outcome_result_json(job, o, &facts, &out);
 	check_json(&out, &m);
-	must(m.n == 12 || m.n == 13);
+	must(m.n == 13 || m.n == 14);
 	must(json_key_is(m.key[0], "id"));
 	check_text(m.value[0], job->id, strlen(job->id));
 	check_text(member(&m, "queue"), facts.queue, strlen(facts.queue));
 	check_text(member(&m, "worker"), WORKER, strlen(WORKER));
 	must(json_span_int(member(&m, "attempts"), &n) && n == facts.attempts);
 	must(json_span_int(member(&m, "finished_at_ms"), &n) && n == facts.finished_at_ms);
+	units_read(&billed, member(&m, "billed"));
+	must(memcmp(&billed, &facts.billed, sizeof billed) == 0);
 	v = member(&m, "type");
 	if (job->type)
 		check_text(v, job->type->name, strlen(job->type->name));
