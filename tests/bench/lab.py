@@ -330,7 +330,7 @@ def check_results(redis, count, queue="translate"):
     for _ in results(redis, range(count), queue):
         pass
     prefix = f"adwuma:{{{queue}}}:"
-    allowed = {prefix + "stats", prefix + "workers"}
+    allowed = {prefix + "stats", prefix + "billed", prefix + "workers"}
     left = [k for k in redis.client.scan_iter(prefix + "*", count=10000) if ":result:" not in k and ":worker:" not in k and k not in allowed]
     if left:
         raise Failed(f"left over: {left[:10]}")

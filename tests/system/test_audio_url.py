@@ -245,7 +245,7 @@ def drip(h):
     h.end_headers()
     for _ in range(3000):
         h.wfile.write(b"x")
-        time.sleep(0.02)
+        time.sleep(0.02)  # the server is slow: only the job's time limit can end it
 
 
 def test_no_more_than_is_allowed(system, files):
@@ -259,7 +259,7 @@ def test_no_more_than_is_allowed(system, files):
 
     def large(h):  # says so at once: nothing is waited for
         h.give(b"RIFF", length=1 << 40)
-        time.sleep(30)
+        time.sleep(30)  # the server keeps the connection open: only the length it announced can have ended the download
 
     files.paths["/large"] = large
     began = time.monotonic()

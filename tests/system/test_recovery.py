@@ -285,7 +285,7 @@ def test_nobody_is_taken_for_dead_by_one_who_comes_while_redis_hangs(system):
     time.sleep(2 * SLOW)  # longer than the lease: this is the case itself
     system.server.process.send_signal(signal.SIGCONT)
     until(lambda: system.lists(new), what="the newcomer is listed")
-    time.sleep(0.7)
+    time.sleep(0.7)  # nearly a round of its keeper, in which it would take the others for dead; that nothing happens cannot be polled for
     old.send(signal.SIGCONT)
     system.reconcile("translate", 4)
     assert system.stub.count() == 4 and "dead worker" not in new.log()
