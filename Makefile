@@ -79,10 +79,10 @@ $(B)/flags: always
 	@echo $(CC) $(CFLAGS) $(LDFLAGS) $(LIBS) | cmp -s - $@ || echo $(CC) $(CFLAGS) $(LDFLAGS) $(LIBS) > $@
 
 # Scripts travel inside the programs; comment lines stay behind.
-$(B)/gen/scripts.c: $(foreach s,turn tick leave stage piece exhume,src/lua/$(s).lua) Makefile
+$(B)/gen/scripts.c: $(foreach s,turn tick leave stage piece stream exhume,src/lua/$(s).lua) Makefile
 	@mkdir -p $(@D)
 	@{ echo '#include "redis/scripts.h"'; echo 'const struct embedded_script embedded_scripts[] = {'; \
-	for s in turn tick leave stage piece exhume; do echo "{\"$$s\","; sed -e '/^[[:space:]]*--/d' -e 's/^[[:space:]]*//' -e 's/\\/\\\\/g' -e 's/"/\\"/g' \
+	for s in turn tick leave stage piece stream exhume; do echo "{\"$$s\","; sed -e '/^[[:space:]]*--/d' -e 's/^[[:space:]]*//' -e 's/\\/\\\\/g' -e 's/"/\\"/g' \
 	-e 's/.*/"&\\n"/' src/lua/$$s.lua; echo '},'; done; echo '};'; } > $@
 $(B)/obj/gen/scripts.o: $(B)/gen/scripts.c $(B)/flags
 	@mkdir -p $(@D)

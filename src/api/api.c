@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "api/khaya.h"
+#include "api/taskingai.h"
 #include "audio/wav.h"
 
 #define BODY_MAX (1UL << 30) /* a job is bounded by max_job_bytes; this only stops runaways */
@@ -17,6 +18,7 @@
 struct api {
 	const struct settings *settings;
 	struct khaya *khaya;
+	struct taskingai *taskingai;
 };
 
 struct api *api_new(const struct settings *settings, struct error *err)
@@ -29,7 +31,8 @@ struct api *api_new(const struct settings *settings, struct error *err)
 	}
 	api->settings = settings;
 	api->khaya = khaya_new(settings, err);
-	if (!api->khaya) {
+	api->taskingai = api->khaya ? taskingai_new(settings, err) : NULL;
+	if (!api->taskingai) {
 		api_free(api);
 		return NULL;
 	}
@@ -41,19 +44,40 @@ void api_free(struct api *api)
 	if (!api)
 		return;
 	khaya_free(api->khaya);
+	taskingai_free(api->taskingai);
 	free(api);
 }
 
 void call_init(struct call *c)
 {
-	*c = (struct call){.body = BUF_INIT(BODY_MAX), .query = BUF_INIT(BODY_MAX)};
+	*c = (struct call){.body = BUF_INIT(BODY_MAX),
+			   .query = BUF_INIT(BODY_MAX),
+			   .path = BUF_INIT(BODY_MAX),
+			   .names = BUF_INIT(BODY_MAX)};
+	stream_init(&c->stream);
 }
 
 void call_release(struct call *c)
 {
 	buf_release(&c->body);
 	buf_release(&c->query);
+	buf_release(&c->path);
+	buf_release(&c->names);
+	stream_release(&c->stream);
 	cut_release(&c->cut);
+}
+
+void call_add_header(struct call *c, const char *header)
+{
+	size_t n = 0;
+
+	while (c->headers[n])
+		n++;
+	if (n + 1 == sizeof c->headers / sizeof *c->headers)
+		return;
+	c->headers[n] = header;
+	c->headers[n + 1] = NULL;
+	c->request.headers = c->headers;
 }
 
 /* The job's trace context goes on to the API; a value that is no header value is left out. */
@@ -62,27 +86,30 @@ static void add_trace(struct job *job, struct call *call)
 	const char *trace = job_string(job, JOB_TRACEPARENT, "");
 	size_t n = strlen(trace);
 
-	call->headers[0] = NULL;
 	if (n == 0 || n > 256 || strspn(trace, "0123456789abcdef-") != n)
 		return;
 	snprintf(call->trace, sizeof call->trace, "traceparent: %s", trace);
-	call->headers[0] = call->trace;
-	call->headers[1] = NULL;
-	call->request.headers = call->headers;
+	call_add_header(call, call->trace);
 }
 
 int api_build(const struct api *api, struct job *job, struct call *call, struct outcome *out)
 {
 	buf_clear(&call->body);
 	buf_clear(&call->query);
+	buf_clear(&call->path);
+	buf_clear(&call->names);
 	call->request = (struct http_request){.method = "POST"};
-	call->wants_audio = false;
+	call->headers[0] = NULL;
+	call->wants_audio = call->repeated = false;
+	if (call->stream.wanted || job->type->kind == JOB_TASKINGAI)
+		stream_restart(&call->stream, (size_t)api->settings->max_response_bytes);
 	call->units = (struct units){0};
 	call->piece = (struct span){0};
 	cut_release(&call->cut);
 	out->fault.service = job->type->service;
 	add_trace(job, call);
-	return khaya_build(api->khaya, job, call, out);
+	return job->type->kind == JOB_TASKINGAI ? taskingai_build(api->taskingai, job, call, out)
+						: khaya_build(api->khaya, job, call, out);
 }
 
 /* --- Pieces of a long text. --------------------------------------------------------------------------------------------- */
@@ -157,10 +184,14 @@ void api_mask_secrets(const struct settings *s, struct fault *f)
 			mask(texts[k], secrets[i]);
 }
 
-void api_read(const struct api *api, struct job *job, const struct http_response *resp, struct outcome *out)
+void api_read(const struct api *api, struct job *job, struct call *call, const struct http_response *resp,
+	      struct outcome *out)
 {
 	out->fault.service = job->type->service;
-	khaya_read(api->khaya, job, resp, out);
+	if (job->type->kind == JOB_TASKINGAI)
+		taskingai_read(job, call, resp, out);
+	else
+		khaya_read(api->khaya, job, resp, out);
 	if (out->kind != OUTCOME_SUCCEEDED)
 		api_mask_secrets(api->settings, &out->fault);
 }
@@ -184,17 +215,15 @@ const char *api_audio_type(const void *head, size_t n)
 
 void api_set_audio_head(struct call *call, const void *head, size_t n, int64_t bytes)
 {
-	size_t i = call->headers[0] ? 1 : 0;
 	struct wav_info wav;
 	struct error err;
 
+	if (call->request.form) /* a file as any other */
+		return;
 	if (wav_parse_head(head, n, (uint64_t)bytes, &wav, &err) == 0)
 		call->units.n[UNIT_AUDIO_SECOND] = (int64_t)ceil(wav.seconds);
-
 	snprintf(call->audio_type, sizeof call->audio_type, "Content-Type: %s", api_audio_type(head, n));
-	call->headers[i] = call->audio_type;
-	call->headers[i + 1] = NULL;
-	call->request.headers = call->headers;
+	call_add_header(call, call->audio_type);
 }
 
 void api_audio_fault(struct job *job, struct outcome *out, const char *fmt, ...)
@@ -206,6 +235,9 @@ void api_audio_fault(struct job *job, struct outcome *out, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	out->kind = OUTCOME_FAILED;
-	fault_set(&out->fault, khaya_input_error(job->type->kind), 400, "%s", text);
+	if (job->type->kind == JOB_TASKINGAI)
+		fault_set(&out->fault, "InvalidJobError", 0, "%s", text);
+	else
+		fault_set(&out->fault, khaya_input_error(job->type->kind), 400, "%s", text);
 	out->fault.service = job->type->service;
 }

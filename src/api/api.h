@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "api/stream.h"
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
@@ -30,16 +31,24 @@ struct call {
 	struct http_request request; /* source and timeout_ms are the caller's to fill */
 	struct buf body;	     /* what request.body points to */
 	struct buf query;	     /* what request.query points to */
+	struct buf path;	     /* what request.path points to */
+	struct buf names;	     /* what form points to */
+	struct http_form form;	     /* what request.form points to */
+	struct http_sink sink;	     /* what request.sink points to */
 	char trace[320];	     /* a header of the job's own */
 	char audio_type[80];	     /* another */
-	const char *headers[3];	     /* what request.headers points to, NULL-terminated */
-	bool wants_audio;   /* the body is the job's audio: the caller opens it and sets request.source or body */
+	const char *headers[4];	     /* what request.headers points to, NULL-terminated */
+	struct call_stream stream;
+	bool wants_audio; /* the body is the job's audio or file: the caller opens it and sets request.source or body */
+	bool repeated;	  /* the caller's to set before it is read: a request for this job was sent before */
 	struct units units; /* what the request will be billed for, once it is sent */
 	struct cut cut;	    /* of a text over the API's limit; else without pieces */
 	struct span piece;  /* of it, that the request is for; ptr NULL: the whole text */
 };
 void call_init(struct call *c);
 void call_release(struct call *c);
+/* header is borrowed. */
+void call_add_header(struct call *c, const char *header);
 
 /* Checks the job as the service's SDK does and prepares the request. 0, or -1 with the outcome failed and no call to be made. */
 int api_build(const struct api *api, struct job *job, struct call *call, struct outcome *out);
@@ -60,7 +69,8 @@ void api_join(const struct api *api, struct job *job, const struct call *call, c
 	      struct outcome *out);
 
 /* Judges what http_perform brought. A transport fault is OUTCOME_RETRY (HTTP_REFUSED and HTTP_TOO_LARGE: OUTCOME_FAILED). */
-void api_read(const struct api *api, struct job *job, const struct http_response *resp, struct outcome *out);
+void api_read(const struct api *api, struct job *job, struct call *call, const struct http_response *resp,
+	      struct outcome *out);
 /* Takes our keys out of what a server said. */
 void api_mask_secrets(const struct settings *s, struct fault *f);
 /* The media type of audio by its first bytes; "application/octet-stream" when they are unknown. */

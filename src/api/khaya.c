@@ -7,22 +7,18 @@
  * bodies. Pure: bytes in, bytes out. Not repeated here: a redirect counts as an answer whose body is then not what it should be. */
 #include "api/khaya.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "api/answer.h"
 #include "audio/wav.h"
 #include "base/digest.h"
 #include "base/utf8.h"
 
-#define TRANSLATE_MAX_POINTS 1000	     /* in one request */
-#define SNIPPET_POINTS 200		     /* as in the SDK */
-#define TITLE_POINTS (FAULT_MESSAGE_MAX / 4) /* whole, as in the SDK, while a message holds it */
-#define RETRY_AFTER_MAX_S 3600.0
-#define DETAILS_MAX 100 /* of an error's details; a server that sends more is not read further */
+#define TRANSLATE_MAX_POINTS 1000 /* in one request */
+#define DETAILS_MAX 100		  /* of an error's details; a server that sends more is not read further */
 
 #define VERSIONS_MAX 3
 
@@ -39,7 +35,7 @@ static const struct service {
 	size_t own_key;		 /* setting with the service's own key */
 	size_t version;		 /* setting that names one of the versions */
 	struct version versions[VERSIONS_MAX];
-} services[JOB_KINDS] = {
+} services[KHAYA_KINDS] = {
 	[JOB_TRANSLATE] = {"TranslationError",
 			   offsetof(struct settings, khaya_translation_api_key),
 			   offsetof(struct settings, khaya_translation_version),
@@ -61,8 +57,8 @@ static const int retried_statuses[] = {429, 500, 502, 503, 504};
 
 struct khaya {
 	const struct settings *settings;
-	const struct version *versions[JOB_KINDS];
-	struct http_target *targets[JOB_KINDS]; /* NULL: no key for that service */
+	const struct version *versions[KHAYA_KINDS];
+	struct http_target *targets[KHAYA_KINDS]; /* NULL: no key for that service */
 };
 
 static const char *text_setting(const struct settings *s, size_t where)
@@ -129,7 +125,7 @@ struct khaya *khaya_new(const struct settings *settings, struct error *err)
 		return NULL;
 	}
 	k->settings = settings;
-	for (enum job_kind i = 0; i < JOB_KINDS; i++) {
+	for (enum job_kind i = 0; i < KHAYA_KINDS; i++) {
 		k->versions[i] = service_version(settings, i);
 		if (!service_key(settings, i))
 			continue;
@@ -146,7 +142,7 @@ void khaya_free(struct khaya *k)
 {
 	if (!k)
 		return;
-	for (size_t i = 0; i < JOB_KINDS; i++)
+	for (size_t i = 0; i < KHAYA_KINDS; i++)
 		http_target_free(k->targets[i]);
 	free(k);
 }
@@ -254,7 +250,7 @@ static int build_synthesize(const struct version *v, struct job *job, struct cal
 	return 0;
 }
 
-static int (*const build[JOB_KINDS])(const struct version *, struct job *, struct call *, struct outcome *) = {
+static int (*const build[KHAYA_KINDS])(const struct version *, struct job *, struct call *, struct outcome *) = {
 	[JOB_TRANSLATE] = build_translate, [JOB_TRANSCRIBE] = build_transcribe, [JOB_SYNTHESIZE] = build_synthesize};
 
 static int finish_request(const struct khaya *k, enum job_kind kind, struct call *call, struct outcome *out)
@@ -350,37 +346,6 @@ void khaya_piece_name(const struct khaya *k, struct job *job, struct call *call,
 
 /* --- Errors. ------------------------------------------------------------------------------------------------------------ */
 
-static struct span trimmed(const struct buf *b)
-{
-	struct span s = {buf_cstr(b), b->len};
-
-	if (s.len >= 3 && memcmp(s.ptr, "\xef\xbb\xbf", 3) == 0)
-		s = (struct span){s.ptr + 3, s.len - 3};
-	while (s.len > 0 && memchr(" \t\r\n", s.ptr[0], 4))
-		s = (struct span){s.ptr + 1, s.len - 1};
-	while (s.len > 0 && memchr(" \t\r\n", s.ptr[s.len - 1], 4))
-		s.len--;
-	return s;
-}
-
-/* What a server says is cut to what an error may hold, never refused for its length. */
-static void add_cut(struct buf *to, const char *s, size_t n)
-{
-	buf_add(to, s, utf8_cut(s, n, FAULT_MESSAGE_MAX));
-}
-
-static void set_text(struct buf *to, const struct json *j)
-{
-	const char *s = json_text(j);
-	double n;
-
-	buf_clear(to);
-	if (s)
-		add_cut(to, s, strlen(s));
-	else if (json_double(j, &n))
-		buf_printf(to, "%.15g", n);
-}
-
 /* Members that are no object are skipped; known members are kept as text. */
 static void set_details(struct fault *f, const struct json *details)
 {
@@ -405,7 +370,7 @@ static void set_details(struct fault *f, const struct json *details)
 /* One that is missing or empty says nothing: then the status does. */
 static void set_message(struct fault *f, const struct json *message)
 {
-	set_text(&f->message, message);
+	answer_set_text(&f->message, message);
 	if (f->message.len == 0)
 		buf_printf(&f->message, "HTTP %d", f->status_code);
 }
@@ -417,63 +382,25 @@ static void read_envelope(struct fault *f, const struct json *body)
 	const struct json *source = service ? error : body, *id = json_get(body, "activityId");
 
 	set_message(f, json_get(source, "message"));
-	set_text(&f->code, json_get(source, "code"));
+	answer_set_text(&f->code, json_get(source, "code"));
 	if (service && json_type(json_get(error, "details")) == JSON_ARRAY)
 		set_details(f, json_get(error, "details"));
-	set_text(&f->activity_id, json_type(id) != JSON_NULL ? id : json_get(error, "activityId"));
-}
-
-static const char *find_nocase(const char *s, size_t n, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (size_t i = 0; i + len <= n; i++)
-		if (strncasecmp(s + i, word, len) == 0)
-			return s + i;
-	return NULL;
-}
-
-static bool page_title(const struct buf *body, struct buf *title)
-{
-	const char *s = buf_cstr(body), *end = s + body->len, *open = find_nocase(s, body->len, "<title"), *close;
-
-	if (open)
-		open = memchr(open, '>', (size_t)(end - open));
-	close = open ? find_nocase(open, (size_t)(end - open), "</title>") : NULL;
-	if (close)
-		utf8_snippet(title, open + 1, (size_t)(close - open - 1), TITLE_POINTS);
-	return title->len > 0;
-}
-
-static void read_page(struct fault *f, const struct http_response *resp)
-{
-	struct buf text = BUF_INIT(TITLE_POINTS * 4);
-
-	buf_clear(&f->message);
-	buf_printf(&f->message, "HTTP %ld", resp->status);
-	if (page_title(&resp->body, &text)) {
-		buf_printf(&f->message, ": %s (non-JSON response from the API gateway)", text.ptr);
-	} else {
-		utf8_snippet(&text, buf_cstr(&resp->body), resp->body.len, SNIPPET_POINTS);
-		if (text.len > 0)
-			buf_printf(&f->message, ": %s", text.ptr);
-	}
-	buf_release(&text);
+	answer_set_text(&f->activity_id, json_type(id) != JSON_NULL ? id : json_get(error, "activityId"));
 }
 
 static void read_error_body(struct fault *f, const struct http_response *resp)
 {
 	struct json *body = json_parse(buf_cstr(&resp->body), resp->body.len);
-	struct span text = trimmed(&resp->body);
+	struct span text = answer_trimmed(&resp->body);
 
 	if (!body)
-		read_page(f, resp);
+		answer_say_page(f, resp);
 	else if (json_type(body) == JSON_OBJECT)
 		read_envelope(f, body);
 	else if (json_text(body))
 		set_message(f, body);
 	else
-		add_cut(&f->message, text.ptr, text.len);
+		answer_add_cut(&f->message, text.ptr, text.len);
 	json_free(body);
 }
 
@@ -483,26 +410,6 @@ static bool is_retried(long status)
 		if (retried_statuses[i] == status)
 			return true;
 	return false;
-}
-
-/* A decimal number of seconds; a date, text or nan is no wish we can follow. */
-static int64_t retry_after_ms(const char *header)
-{
-	char *end;
-	double s;
-
-	while (isspace((unsigned char)*header))
-		header++;
-	if (!isdigit((unsigned char)*header) && !strchr("+-.iI", *header))
-		return RETRY_AFTER_NONE;
-	if (!*header || strpbrk(header, "xX"))
-		return RETRY_AFTER_NONE;
-	s = strtod(header, &end);
-	while (isspace((unsigned char)*end))
-		end++;
-	if (*end || isnan(s))
-		return RETRY_AFTER_NONE;
-	return (int64_t)(fmin(fmax(s, 0.0), RETRY_AFTER_MAX_S) * 1000.0);
 }
 
 /* A quota comes back by itself; other reasons for a 403 (stopped app, challenge) do not. */
@@ -527,7 +434,8 @@ static void read_failure(const struct http_response *resp, struct outcome *out)
 		buf_printf(&f->message, " (Retry-After: %ss)", resp->retry_after);
 	f->retryable = again || is_quota(f);
 	out->kind = again ? OUTCOME_RETRY : OUTCOME_FAILED;
-	out->retry_after_ms = again ? retry_after_ms(resp->retry_after) : RETRY_AFTER_NONE;
+	out->retry_after_ms = again ? answer_retry_after_ms(resp->retry_after) : RETRY_AFTER_NONE;
+	out->nothing_done = resp->status == 429 || resp->status == 423 || strstr(buf_cstr(&f->message), "is locked");
 }
 
 static void read_transport(const struct http_response *resp, struct outcome *out)
@@ -537,6 +445,7 @@ static void read_transport(const struct http_response *resp, struct outcome *out
 	fault_set(&out->fault, "APIError", 0, "Transport error: %s", resp->fault);
 	out->fault.retryable = again;
 	out->kind = again ? OUTCOME_RETRY : OUTCOME_FAILED;
+	out->unclear = resp->sent;
 }
 
 /* An answer with success status that is not what it should be: never tried again, as in the SDK. */
@@ -633,7 +542,7 @@ static void add_text(struct buf *out, struct span text)
 static void read_translation(struct job *job, const struct http_response *resp, struct outcome *out)
 {
 	struct buf repaired = BUF_INIT(resp->body.len * 3 + 1);
-	struct span text = trimmed(&resp->body);
+	struct span text = answer_trimmed(&resp->body);
 	enum json_type type = JSON_NULL;
 	enum json_verdict verdict = json_scan(text.ptr, text.len, &type, NULL, NULL);
 
@@ -747,7 +656,7 @@ static void read_transcription(struct job *job, const struct http_response *resp
 
 static bool looks_like_page(const struct buf *b)
 {
-	struct span s = trimmed(b);
+	struct span s = answer_trimmed(b);
 
 	return s.len > 0 && (s.ptr[0] == '<' || s.ptr[0] == '{');
 }
@@ -833,10 +742,10 @@ static void join_translation(struct job *job, const struct call *call, const str
 
 void khaya_read(const struct khaya *k, struct job *job, const struct http_response *resp, struct outcome *out)
 {
-	static void (*const read[JOB_KINDS])(struct job *, const struct http_response *,
-					     struct outcome *) = {[JOB_TRANSLATE] = read_translation,
-								  [JOB_TRANSCRIBE] = read_transcription,
-								  [JOB_SYNTHESIZE] = read_speech};
+	static void (*const read[KHAYA_KINDS])(struct job *, const struct http_response *,
+					       struct outcome *) = {[JOB_TRANSLATE] = read_translation,
+								    [JOB_TRANSCRIBE] = read_transcription,
+								    [JOB_SYNTHESIZE] = read_speech};
 
 	(void)k;
 	if (!read_refusal(resp, out))

@@ -6,6 +6,8 @@
 
 #include "api/api.h"
 
+#define KHAYA_KINDS JOB_TASKINGAI /* the kinds of jobs before it */
+
 struct khaya;
 
 struct khaya *khaya_new(const struct settings *settings, struct error *err);

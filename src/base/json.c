@@ -22,6 +22,7 @@ struct scan {
 	struct span own_key;   /* of the last member at depth 1, */
 	const char *own_value; /* and where its value begins */
 	bool not_utf8, too_deep;
+	bool elements; /* member is called for those of an array, not for members */
 	size_t depth, values;
 	bool in_object[JSON_DEPTH_MAX + 1]; /* by depth, from 1 */
 };
@@ -214,7 +215,7 @@ static bool scan_value(struct scan *s, bool *complete)
 static bool scan_after(struct scan *s)
 {
 	while (s->depth > 0) {
-		if (s->depth == 1 && s->in_object[1] && s->member)
+		if (s->depth == 1 && s->in_object[1] == !s->elements && s->member)
 			s->member(s->ctx, s->own_key, (struct span){s->own_value, (size_t)(s->p - s->own_value)});
 		skip_ws(s);
 		if (s->p == s->end)
@@ -275,6 +276,13 @@ enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, 
 	struct scan s = {.p = text, .end = text + len, .member = member, .ctx = ctx};
 
 	return scan_whole(&s, type);
+}
+
+enum json_verdict json_elements(struct span array, json_member_fn *element, void *ctx)
+{
+	struct scan s = {.p = array.ptr, .end = array.ptr + array.len, .member = element, .ctx = ctx, .elements = true};
+
+	return scan_whole(&s, NULL);
 }
 
 /* --- Spans. ------------------------------------------------------------------------------------------------------------- */
@@ -400,22 +408,63 @@ static void add_point(struct buf *out, unsigned c)
 	buf_add(out, s, n);
 }
 
-/* At "\uXXXX" with left bytes to the end; returns the bytes used, 0 for a lone surrogate. */
-static size_t add_unicode(struct buf *out, const char *s, size_t left)
+/* At "\uXXXX" with left bytes to the end: the code point that stands there, in *n bytes; false for a lone surrogate (of 6 bytes). */
+static bool read_unicode(const char *s, size_t left, unsigned *point, size_t *n)
 {
-	unsigned c = hex4(s + 2), low;
+	unsigned low;
 
-	if (c < 0xd800 || c > 0xdfff) {
-		add_point(out, c);
-		return 6;
-	}
-	if (c > 0xdbff || left < 12 || s[6] != '\\' || s[7] != 'u')
-		return 0;
+	*point = hex4(s + 2);
+	*n = 6;
+	if (*point < 0xd800 || *point > 0xdfff)
+		return true;
+	if (*point > 0xdbff || left < 12 || s[6] != '\\' || s[7] != 'u')
+		return false;
 	low = hex4(s + 8);
 	if (low < 0xdc00 || low > 0xdfff)
+		return false;
+	*point = 0x10000 + ((*point - 0xd800) << 10) + (low - 0xdc00);
+	*n = 12;
+	return true;
+}
+
+/* Returns the bytes used, 0 for a lone surrogate. */
+static size_t add_unicode(struct buf *out, const char *s, size_t left)
+{
+	unsigned point;
+	size_t n;
+
+	if (!read_unicode(s, left, &point, &n))
 		return 0;
-	add_point(out, 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
-	return 12;
+	add_point(out, point);
+	return n;
+}
+
+void json_add_clean(struct buf *out, struct span v)
+{
+	size_t from = 0, n;
+
+	for (size_t i = 0; i < v.len; i += n) {
+		const char *s = v.ptr + i, *instead = NULL;
+		size_t left = v.len - i;
+		unsigned point;
+
+		n = 1;
+		if (*s == '\\' && left >= 6 && s[1] == 'u') {
+			instead = read_unicode(s, left, &point, &n) ? NULL : "\\ufffd";
+		} else if (*s == '\\') {
+			n = 2;
+		} else if ((unsigned char)*s >= 0x80) {
+			n = utf8_step(s, left);
+			instead = n > 0 ? NULL : UTF8_REPLACEMENT;
+			n = n > 0 ? n : utf8_bad(s, left);
+		}
+		if (instead) {
+			buf_add(out, v.ptr + from, i - from);
+			buf_str_add(out, instead);
+			from = i + n;
+		}
+	}
+	buf_add(out, v.ptr + from, v.len - from);
 }
 
 static bool unescape(struct buf *out, const char *s, size_t n)

@@ -41,6 +41,9 @@ typedef void json_member_fn(void *ctx, struct span key, struct span value);
  * is TOO_DEEP or NOT_UTF8 (and, before the fault is found, when it is BROKEN). *type may be NULL. White space around is allowed. */
 enum json_verdict json_scan(const char *text, size_t len, enum json_type *type, json_member_fn *member, void *ctx);
 
+/* Likewise for each element of an array, in order, with an absent key; not for those of anything else. */
+enum json_verdict json_elements(struct span array, json_member_fn *element, void *ctx);
+
 /* Of a span that a scan has passed. */
 enum json_type json_span_type(struct span v);
 bool json_span_int(struct span v, int64_t *out); /* a JSON integer in int64 range; 1.0 and 1e3 count when whole */
@@ -48,6 +51,9 @@ bool json_span_is_true(struct span v);
 bool json_span_has_nul(struct span v); /* a string with an escaped U+0000 */
 bool json_span_string(struct span v,
 		      struct buf *out); /* unescapes; appends; false: lone surrogate (nothing appended) */
+/* Appends the text as it stands, but for what is no Unicode (lone surrogates, bytes that are no UTF-8), which becomes U+FFFD. The scan may have
+ * said JSON_NOT_UTF8. */
+void json_add_clean(struct buf *out, struct span v);
 size_t json_points(
 	struct
 	span string); /* code points of the value of a valid JSON string, quotes and all; an escape counts as what it stands for */

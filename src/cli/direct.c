@@ -24,6 +24,8 @@ struct direct {
 	uint64_t random;
 	int64_t deadline_ms; /* mono */
 	bool answered;	     /* the last call of the job at hand was, for better or worse */
+	direct_piece_fn *piece;
+	void *piece_ctx;
 };
 
 struct direct *direct_open(const struct settings *settings, struct error *err)
@@ -65,6 +67,12 @@ void direct_close(struct direct *d)
 	free(d);
 }
 
+void direct_on_piece(struct direct *d, direct_piece_fn *piece, void *ctx)
+{
+	d->piece = piece;
+	d->piece_ctx = ctx;
+}
+
 void direct_outcome_release(struct direct_outcome *o)
 {
 	buf_release(&o->result);
@@ -80,6 +88,9 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 	if (left_ms <= 0) /* what nobody waits for any more must not be paid for */
 		return ATTEMPT_CANCELLED;
 	call->request.timeout_ms = limit_ms < left_ms ? limit_ms : left_ms;
+	call->stream.piece = d->piece;
+	call->stream.ctx = d->piece_ctx;
+	call->repeated = d->facts.billed.n[UNIT_REQUEST] > 0;
 	http_perform(d->http, &call->request, resp);
 	d->answered = resp->end == HTTP_ANSWERED || resp->end == HTTP_TOO_LARGE;
 	if (resp->sent)
@@ -130,6 +141,7 @@ static void try_once(struct direct *d, const struct attempt_host *host)
 		out->fault.retryable = true;
 		break;
 	case ATTEMPT_JUDGED:
+		d->facts.billed.n[UNIT_TOKEN] += out->tokens;
 		break;
 	}
 	if (audio)
@@ -144,6 +156,8 @@ static bool try_until_settled(struct direct *d, const struct attempt_host *host)
 
 	for (;;) {
 		try_once(d, host);
+		if (out->tries_max > 0 && out->tries_max < allowed)
+			allowed = out->tries_max;
 		if (out->kind != OUTCOME_RETRY || (d->attempt.kept_pieces == 0 && d->facts.attempts >= allowed))
 			return out->kind != OUTCOME_RETRY || clock_mono_ms() < d->deadline_ms;
 		if (d->attempt.kept_pieces > 0) /* worth something: it does not count */
@@ -153,6 +167,8 @@ static bool try_until_settled(struct direct *d, const struct attempt_host *host)
 		wait_ms = wait_ms < SLEEP_MAX_MS ? wait_ms : SLEEP_MAX_MS;
 		if (clock_mono_ms() + wait_ms >= d->deadline_ms)
 			return false;
+		if (d->piece)
+			d->piece(d->piece_ctx, NULL, 0);
 		sleep_ms(wait_ms);
 	}
 }

@@ -26,6 +26,11 @@ struct direct_outcome {
 };
 void direct_outcome_release(struct direct_outcome *o);
 
+/* Where pieces of a stream go while they come: the API's event object, borrowed. NULL: an attempt broke off, and what came before is void. */
+typedef void direct_piece_fn(void *ctx, const char *json, size_t n);
+/* For the jobs that are done from now on; NULL: nowhere. */
+void direct_on_piece(struct direct *d, direct_piece_fn *piece, void *ctx);
+
 /* Does one job of that type: json is what would be submitted. Takes as long as its tries and the pauses between them take, at most until
  * deadline_ms (clock_mono_ms()). Fills *out, which the caller releases. */
 void direct_run(struct direct *d, const char *type, const char *json, size_t len, int64_t deadline_ms,

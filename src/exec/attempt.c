@@ -24,18 +24,21 @@ void attempt_release(struct attempt *a)
 
 int64_t attempt_timeout_ms(const struct job *job, const struct settings *s, const struct queue_settings *queue)
 {
+	int64_t set_s;
+
 	if (job_has(job, JOB_TIMEOUT_MS))
 		return job->number[JOB_TIMEOUT_MS];
 	if (queue && queue->timeout_ms > 0)
 		return queue->timeout_ms;
-	return s->khaya_timeout > 0 ? s->khaya_timeout * 1000 : job->type->timeout_ms;
+	set_s = job->type->kind == JOB_TASKINGAI ? s->taskingai_timeout : s->khaya_timeout;
+	return set_s > 0 ? set_s * 1000 : job->type->timeout_ms;
 }
 
 int64_t attempts_allowed(const struct job *job, const struct settings *s, const struct queue_settings *queue)
 {
 	if (job_has(job, JOB_MAX_ATTEMPTS))
 		return job->number[JOB_MAX_ATTEMPTS];
-	if (s->khaya_retry_attempts > 0)
+	if (s->khaya_retry_attempts > 0 && job->type->kind != JOB_TASKINGAI)
 		return s->khaya_retry_attempts;
 	return queue && queue->max_attempts > 0 ? queue->max_attempts : s->max_attempts;
 }
@@ -43,28 +46,37 @@ int64_t attempts_allowed(const struct job *job, const struct settings *s, const 
 /* Under hold a request that went out is not sent again, unless the answer says that nothing was done. */
 static void apply_hold(struct outcome *out, struct job *job, const struct http_response *resp)
 {
-	bool nothing_done = resp->end == HTTP_BODY_FAILED || /* it was never sent whole */
-			    (resp->end == HTTP_ANSWERED && (resp->status == 429 || resp->status == 423 ||
-							    strstr(buf_cstr(&out->fault.message), "is locked")));
+	bool never_whole = resp->end == HTTP_BODY_FAILED;
+	struct buf why = BUF_INIT(FAULT_MESSAGE_MAX), code = BUF_INIT(FAULT_MESSAGE_MAX);
 
-	if (!job_holds(job) || !resp->sent || out->kind == OUTCOME_SUCCEEDED || nothing_done)
+	if (!job_holds(job) || !resp->sent || out->kind == OUTCOME_SUCCEEDED || never_whole || out->nothing_done)
 		return;
 	out->kind = OUTCOME_FAILED;
-	if (resp->end == HTTP_ANSWERED)
+	if (!out->unclear)
 		return;
-	fault_set(&out->fault, "UnknownOutcomeError", 0,
-		  "no answer came (%s); whether the request was carried out is unknown, and the job says hold",
-		  resp->fault);
+	buf_str_add(&why, resp->end == HTTP_ANSWERED ? buf_cstr(&out->fault.message) : resp->fault);
+	buf_str_add(&code, buf_cstr(&out->fault.code));
+	fault_set(
+		&out->fault, "UnknownOutcomeError", job->type->kind == JOB_TASKINGAI ? (int)resp->status : 0,
+		"no %sanswer came (%s); whether the request was carried out is unknown, and it must not be sent twice "
+		"(if_unsure hold)",
+		resp->status > 0 ? "whole " : "", buf_cstr(&why));
+	buf_add(&out->fault.code, buf_cstr(&code), code.len);
+	buf_release(&why);
+	buf_release(&code);
 }
 
 static enum attempt_end one_call(struct attempt *a, struct job *job, const struct attempt_host *host)
 {
 	struct http_response resp;
-	enum attempt_end end = host->call(host->ctx, &a->call, &resp);
+	enum attempt_end end;
 
+	/* A kept connection may die under a request that nobody may send again. */
+	a->call.request.fresh_connection = job_holds(job);
+	end = host->call(host->ctx, &a->call, &resp);
 	if (end != ATTEMPT_JUDGED)
 		return end;
-	api_read(a->api, job, &resp, &a->out);
+	api_read(a->api, job, &a->call, &resp, &a->out);
 	apply_hold(&a->out, job, &resp);
 	return end;
 }

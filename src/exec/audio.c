@@ -15,6 +15,7 @@
 #include "base/fault_point.h"
 #include "exec/beneath.h"
 #include "http/fetch.h"
+#include "job/operation.h"
 
 #define PIECE_BYTES (256 * 1024)
 #define HEAD_BYTES API_AUDIO_HEAD_BYTES
@@ -155,12 +156,13 @@ static const char *why_not_opened(int error)
 
 static enum audio_opened open_path(struct audio *a, struct job *job, struct call *call, struct outcome *out)
 {
-	const char *root = a->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""), *inside = path;
+	const char *root = a->settings->audio_root, *path = job_string(job, JOB_AUDIO_PATH, ""), *inside = path,
+		   *name = job_field_name(job, JOB_AUDIO_PATH);
 	size_t n = root ? strlen(root) : 0;
 	struct stat st;
 
 	if (!root) {
-		api_audio_fault(job, out, "audio_path is refused: this worker has no audio_root");
+		api_audio_fault(job, out, "%s is refused: this worker has no audio_root", name);
 		return AUDIO_FAULT;
 	}
 	/* The whole name of a file under the root is as good as the name within it. */
@@ -168,19 +170,19 @@ static enum audio_opened open_path(struct audio *a, struct job *job, struct call
 		inside = path + n + strspn(path + n, "/");
 	a->fd = open_beneath(root, inside, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (a->fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
-		api_audio_fault(job, out, "Audio file not found: %s", path);
+		api_audio_fault(job, out, "%s not found: %s", operation_of(job) ? "File" : "Audio file", path);
 		return AUDIO_FAULT;
 	}
 	if (a->fd < 0) {
-		api_audio_fault(job, out, "audio_path %s: %s", why_not_opened(errno), path);
+		api_audio_fault(job, out, "%s %s: %s", name, why_not_opened(errno), path);
 		return AUDIO_FAULT;
 	}
 	if (fstat(a->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-		api_audio_fault(job, out, "audio_path is no regular file: %s", path);
+		api_audio_fault(job, out, "%s is no regular file: %s", name, path);
 		return AUDIO_FAULT;
 	}
 	a->size = st.st_size;
-	return use_file(a, job, call, out, "the audio file");
+	return use_file(a, job, call, out, operation_of(job) ? "the file" : "the audio file");
 }
 
 /* A file that nobody else can see, and that goes with its descriptor. */
@@ -228,19 +230,18 @@ enum audio_opened audio_fetch(struct audio *a, struct http *http, int64_t timeou
 static enum audio_opened open_key(struct audio *a, const struct keys *keys, struct job *job, struct call *call,
 				  struct outcome *out, struct error *err)
 {
-	const char *key = job_string(job, JOB_AUDIO_KEY, "");
+	const char *key = job_string(job, JOB_AUDIO_KEY, ""), *name = job_field_name(job, JOB_AUDIO_KEY);
 	struct reply *reply = NULL;
 	const char *head;
 	size_t len = 0;
 
 	if (!a->side) {
-		api_audio_fault(job, out, "audio_key is refused: there is no Redis here");
+		api_audio_fault(job, out, "%s is refused: there is no Redis here", name);
 		return AUDIO_FAULT;
 	}
 	if (strlen(key) >= KEY_MAX || !key_is_audio(keys, key)) {
-		api_audio_fault(job, out,
-				"audio_key must be the whole name of an audio key, like %saudio:NAME, got '%.100s'",
-				keys->stem, key);
+		api_audio_fault(job, out, "%s must be the whole name of an audio key, like %saudio:NAME, got '%.100s'",
+				name, keys->stem, key);
 		return AUDIO_FAULT;
 	}
 	memcpy(a->key, key, strlen(key) + 1);
@@ -249,7 +250,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 		return AUDIO_NO_REDIS;
 	if (redis_call(a->side->r, &reply, err, "STRLEN %s", key)) {
 		if (err->code == ERR_REFUSED) {
-			api_audio_fault(job, out, "audio_key '%s' holds no string", key);
+			api_audio_fault(job, out, "%s '%s' holds no string", name, key);
 			return AUDIO_FAULT;
 		}
 		side_close(a->side);
@@ -259,10 +260,10 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 	reply_free(reply);
 	reply = NULL;
 	if (a->size == 0) {
-		api_audio_fault(job, out, "audio_key '%s' is empty, or does not exist (any more)", key);
+		api_audio_fault(job, out, "%s '%s' is empty, or does not exist (any more)", name, key);
 		return AUDIO_FAULT;
 	}
-	if (check_size(a, job, out, "the audio") != AUDIO_READY)
+	if (check_size(a, job, out, operation_of(job) ? "the file" : "the audio") != AUDIO_READY)
 		return AUDIO_FAULT;
 	if (redis_call(a->side->r, &reply, err, "GETRANGE %s 0 %d", key, HEAD_BYTES - 1)) {
 		side_close(a->side);
@@ -279,7 +280,7 @@ static enum audio_opened open_key(struct audio *a, const struct keys *keys, stru
 static enum audio_opened open_base64(struct audio *a, struct job *job, struct call *call, struct outcome *out)
 {
 	struct span v = job->field[JOB_AUDIO_BASE64];
-	const char *text = v.ptr + 1;
+	const char *text = v.ptr + 1, *name = job_field_name(job, JOB_AUDIO_BASE64);
 	size_t n = v.len - 2;
 
 	if (memchr(text, '\\', n)) { /* "\/" is legal JSON for "/" */
@@ -287,11 +288,11 @@ static enum audio_opened open_base64(struct audio *a, struct job *job, struct ca
 		n = strlen(text);
 	}
 	if (!base64_decode(&a->bytes, text, n)) {
-		api_audio_fault(job, out, "audio_base64 is no base64 (RFC 4648, with padding, without line breaks)");
+		api_audio_fault(job, out, "%s is no base64 (RFC 4648, with padding, without line breaks)", name);
 		return AUDIO_FAULT;
 	}
 	a->size = (int64_t)a->bytes.len;
-	if (check_size(a, job, out, "audio_base64") != AUDIO_READY)
+	if (check_size(a, job, out, name) != AUDIO_READY)
 		return AUDIO_FAULT;
 	api_set_audio_head(call, a->bytes.ptr, a->bytes.len, a->size);
 	call->request.body = a->bytes.ptr;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "http/ca.h"
@@ -19,6 +20,7 @@
 #define BUFFER_AUDIO_BYTES (64 * 1024)
 #define KEEP_BYTES (64UL * 1024)
 #define POLL_MAX_MS 1000 /* an abort is seen at the latest then */
+#define DRAIN_MAX_MS 500 /* how long a stream may take to end after its last event; else its connection is not kept */
 #define SHARED_KINDS 8	 /* more than CURL_LOCK_DATA_LAST */
 
 struct http_target {
@@ -31,10 +33,10 @@ struct http_target {
 struct http {
 	CURL *easy;
 	_Atomic(CURLM *) multi;		  /* another thread wakes it to abort */
-	const struct http_target *target; /* that easy is set up for, with the next two */
-	const char *method;
-	bool plain; /* without query, headers, source and large answer */
+	const struct http_target *target; /* that easy is set up for */
+	bool plain;			  /* to POST bodies from memory to it, and nothing else */
 	struct curl_slist *own_headers;
+	curl_mime *form;
 	struct buf body;
 	_Atomic bool aborted;
 	/* Of the running transfer: */
@@ -44,6 +46,12 @@ struct http {
 	bool head_whole; /* the blank line behind the answer's headers came */
 	bool too_large;
 	bool source_failed;
+	const struct http_sink *sink;
+	size_t sunk, sink_max; /* bytes */
+	int64_t silence_ms;    /* longest that is borne, while there is a sink */
+	int64_t heard_ms;      /* mono; when something last came */
+	bool streams;	       /* the answer is an event stream */
+	enum http_sink_says said;
 	char fault[CURL_ERROR_SIZE];
 };
 
@@ -192,10 +200,37 @@ void http_target_free(struct http_target *t)
 
 /* --- Callbacks of one transfer. ----------------------------------------------------------------------------------------- */
 
+static bool is_event_stream(struct http *h)
+{
+	static const char wanted[] = "text/event-stream";
+	const char *type = NULL;
+	long status = 0;
+
+	curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(h->easy, CURLINFO_CONTENT_TYPE, &type);
+	return status == 200 && type && strncasecmp(type, wanted, sizeof wanted - 1) == 0;
+}
+
+static size_t sink(struct http *h, const char *data, size_t n)
+{
+	h->sunk += n;
+	h->too_large = h->sunk > h->sink_max;
+	if (!h->too_large && h->said == HTTP_SINK_MORE)
+		h->said = h->sink->write(h->sink->ctx, data, n);
+	if (h->said == HTTP_SINK_MORE)
+		h->heard_ms = clock_mono_ms();
+	return h->too_large || h->said == HTTP_SINK_STOP ? 0 : n;
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *user)
 {
 	struct http *h = user;
 
+	if (h->sink && h->sunk == 0 && h->body.len == 0)
+		h->streams = is_event_stream(h);
+	if (h->streams)
+		return sink(h, data, size * n);
+	h->heard_ms = h->sink ? clock_mono_ms() : 0;
 	buf_add(&h->body, data, size * n);
 	h->too_large = h->body.failed;
 	return h->body.failed ? 0 : size * n;
@@ -210,6 +245,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *user)
 		h->head_whole = false;
 	else if (size * n <= 2)
 		h->head_whole = true;
+	if (h->sink)
+		h->heard_ms = clock_mono_ms();
 	return size * n;
 }
 
@@ -276,6 +313,7 @@ void http_free(struct http *h)
 	curl_easy_cleanup(h->easy);
 	curl_multi_cleanup(h->multi);
 	curl_slist_free_all(h->own_headers);
+	curl_mime_free(h->form);
 	buf_release(&h->body);
 	free(h);
 }
@@ -352,32 +390,34 @@ static void set_url(struct http *h, const struct http_request *req)
 {
 	struct buf url = BUF_INIT(64 * 1024);
 
-	if (!req->query) {
+	if (!req->query && !req->path) {
 		curl_easy_setopt(h->easy, CURLOPT_URL, NULL);
 		curl_easy_setopt(h->easy, CURLOPT_CURLU, req->target->url);
 		return;
 	}
-	buf_printf(&url, "%s?%s", req->target->text, req->query);
+	buf_printf(&url, "%s%s%s%s", req->target->text, req->path ? req->path : "", req->query ? "?" : "",
+		   req->query ? req->query : "");
 	curl_easy_setopt(h->easy, CURLOPT_CURLU, NULL);
 	curl_easy_setopt(h->easy, CURLOPT_URL, buf_cstr(&url)); /* copies */
 	buf_release(&url);
 }
 
-static bool is_get(const struct http_request *req)
+/* A POST always has one, empty though it may be; a GET never. */
+static bool has_body(const struct http_request *req)
 {
-	return strcmp(req->method, "GET") == 0;
+	return strcmp(req->method, "POST") == 0 || (strcmp(req->method, "GET") != 0 && (req->body || req->source));
 }
 
 static bool is_plain(const struct http_request *req)
 {
-	return !req->query && !req->headers && !req->source && !req->large_response;
+	return !req->query && !req->path && !req->headers && !req->source && !req->form && !req->large_response &&
+	       strcmp(req->method, "POST") == 0;
 }
 
 /* What depends on the target and on the shape of the request, but not on its body. */
 static int set_shape(struct http *h, const struct http_request *req)
 {
 	h->target = req->target;
-	h->method = req->method;
 	h->plain = is_plain(req);
 	set_url(h, req);
 	curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, req->target->https_only ? "https" : "http,https");
@@ -385,48 +425,108 @@ static int set_shape(struct http *h, const struct http_request *req)
 	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, req->target->headers);
 	if (req->headers && merge_headers(h, req))
 		return -1;
-	if (is_get(req))
-		curl_easy_setopt(h->easy, CURLOPT_HTTPGET, 1L);
-	else
-		curl_easy_setopt(h->easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(h->easy, has_body(req) ? CURLOPT_POST : CURLOPT_HTTPGET, 1L);
 	curl_easy_setopt(h->easy, CURLOPT_CUSTOMREQUEST, strcmp(req->method, "POST") == 0 ? NULL : req->method);
+	return 0;
+}
+
+static void drop_form(struct http *h)
+{
+	if (!h->form)
+		return;
+	curl_easy_setopt(h->easy, CURLOPT_MIMEPOST, NULL);
+	curl_mime_free(h->form);
+	h->form = NULL;
+}
+
+static int set_form(struct http *h, const struct http_request *req)
+{
+	const struct http_form *form = req->form;
+	curl_mimepart *file, *more;
+	CURLcode code;
+
+	h->form = curl_mime_init(h->easy);
+	file = h->form ? curl_mime_addpart(h->form) : NULL;
+	more = h->form ? curl_mime_addpart(h->form) : NULL;
+	if (!file || !more)
+		return -1;
+	code = req->source ? curl_mime_data_cb(file, req->source->size, on_read, on_seek, NULL, h)
+			   : curl_mime_data(file, req->body ? req->body : "", req->body_len);
+	if (code || curl_mime_name(file, form->file_field) || curl_mime_filename(file, form->file_name) ||
+	    curl_mime_type(file, "application/octet-stream") || curl_mime_name(more, form->field) ||
+	    curl_mime_data(more, form->value, CURL_ZERO_TERMINATED))
+		return -1;
+	return curl_easy_setopt(h->easy, CURLOPT_MIMEPOST, h->form) == CURLE_OK ? 0 : -1;
+}
+
+static int set_body(struct http *h, const struct http_request *req)
+{
+	h->source = req->source;
+	h->source_left = req->source ? req->source->size : 0;
+	if (req->form)
+		return set_form(h, req);
+	if (req->source) {
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, NULL);
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->source->size);
+	} else if (has_body(req)) {
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, req->body ? req->body : "");
+		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
+	}
 	return 0;
 }
 
 /* Nothing but the body is to be set anew. */
 static bool shape_stands(const struct http *h, const struct http_request *req)
 {
-	return h->target == req->target && h->plain && is_plain(req) && strcmp(h->method, req->method) == 0;
+	return h->target == req->target && h->plain && is_plain(req);
 }
 
 static int prepare(struct http *h, const struct http_request *req)
 {
 	if (!h->easy && make_handle(h))
 		return -1;
+	drop_form(h);
 	if (!shape_stands(h, req) && set_shape(h, req))
 		return -1;
-	h->source = req->source;
-	h->source_left = req->source ? req->source->size : 0;
-	if (req->source) {
-		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, NULL);
-		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->source->size);
-	} else if (!is_get(req)) {
-		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, req->body ? req->body : "");
-		curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
-	}
-	curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
+	if (set_body(h, req))
+		return -1;
+	curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, req->sink ? 0L : (long)req->timeout_ms);
 	curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)(req->timeout_ms < CONNECT_MAX_MS ? req->timeout_ms : CONNECT_MAX_MS));
 	curl_easy_setopt(h->easy, CURLOPT_FRESH_CONNECT, req->fresh_connection ? 1L : 0L);
 	buf_trim(&h->body, KEEP_BYTES);
 	h->body.max = req->max_response_bytes;
 	h->sends = 0;
-	h->head_whole = h->too_large = h->source_failed = false;
+	h->head_whole = h->too_large = h->source_failed = h->streams = false;
+	h->sink = req->sink;
+	h->sunk = 0;
+	h->sink_max = req->max_response_bytes;
+	h->said = HTTP_SINK_MORE;
+	h->silence_ms = req->timeout_ms;
+	h->heard_ms = req->sink ? clock_mono_ms() : 0;
 	h->fault[0] = '\0';
 	return 0;
 }
 
 /* --- A call. ------------------------------------------------------------------------------------------------------------ */
+
+/* How long may still be waited before the call is looked at, and with a sink: before nothing has come for too long. */
+static int left_ms(const struct http *h)
+{
+	int64_t left = POLL_MAX_MS;
+
+	if (h->sink)
+		left = h->heard_ms + (h->said == HTTP_SINK_ENOUGH ? DRAIN_MAX_MS : h->silence_ms) - clock_mono_ms();
+	return left > POLL_MAX_MS ? POLL_MAX_MS : left > 0 ? (int)left : 0;
+}
+
+static CURLcode say_silent(struct http *h)
+{
+	if (h->said == HTTP_SINK_ENOUGH)
+		return CURLE_OK;
+	snprintf(h->fault, sizeof h->fault, "nothing came for %lld ms", (long long)h->silence_ms);
+	return CURLE_OPERATION_TIMEDOUT;
+}
 
 CURLcode drive(struct http *h, CURL *easy)
 {
@@ -438,17 +538,19 @@ CURLcode drive(struct http *h, CURL *easy)
 		return code;
 	if (curl_multi_add_handle(h->multi, easy) != CURLM_OK)
 		return code;
-	while (running && !h->aborted) {
+	while (running && !h->aborted && left_ms(h) > 0) {
 		if (curl_multi_perform(h->multi, &running) != CURLM_OK)
 			break;
 		if (running && !h->aborted)
-			curl_multi_poll(h->multi, NULL, 0, POLL_MAX_MS, NULL);
+			curl_multi_poll(h->multi, NULL, 0, left_ms(h), NULL);
 	}
 	while ((msg = curl_multi_info_read(h->multi, &left)))
 		if (msg->msg == CURLMSG_DONE)
 			code = msg->data.result;
 	if (running && h->aborted)
 		code = CURLE_ABORTED_BY_CALLBACK;
+	else if (running && left_ms(h) == 0)
+		code = say_silent(h);
 	curl_multi_remove_handle(h->multi, easy);
 	return code;
 }
@@ -459,6 +561,8 @@ static enum http_end judge(const struct http *h, CURLcode code)
 		return h->head_whole ? HTTP_ANSWERED : HTTP_TRANSPORT;
 	if (h->too_large)
 		return HTTP_TOO_LARGE;
+	if (h->said == HTTP_SINK_STOP)
+		return HTTP_STOPPED;
 	if (h->source_failed)
 		return HTTP_BODY_FAILED;
 	if (h->sends > 1)
@@ -500,6 +604,8 @@ static const char *explain(const struct http *h, CURLcode code, enum http_end en
 		return "the request's body could not be read to its end";
 	if (end == HTTP_ABORTED)
 		return "aborted";
+	if (end == HTTP_STOPPED)
+		return "the rest of the stream was not wanted";
 	if (h->sends > 1)
 		return "the connection was closed before an answer came";
 	if (code == CURLE_OK)
@@ -540,6 +646,7 @@ void http_perform(struct http *h, const struct http_request *req, struct http_re
 	}
 	code = drive(h, h->easy);
 	out->end = judge(h, code);
+	out->streamed = h->streams;
 	if (out->end != HTTP_ANSWERED)
 		describe(h, code, out);
 	curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);
@@ -552,6 +659,7 @@ void http_perform(struct http *h, const struct http_request *req, struct http_re
 		if (out->status >= 400)
 			copy_retry_after(h, out);
 	}
+	h->sink = NULL;
 	out->elapsed_ms = (double)(clock_mono_us() - began_us) / 1000.0;
 }
 

@@ -46,15 +46,36 @@ struct http_body_source {
 	int64_t size; /* exact, in bytes */
 };
 
+/* Where the body of an event stream goes while it comes: an answer of status 200 whose type is text/event-stream. Any other answer is collected
+ * as ever. Runs on the thread that called http_perform. */
+enum http_sink_says {
+	HTTP_SINK_MORE,
+	HTTP_SINK_ENOUGH, /* nothing more is needed: a server that does not end its answer soon is left */
+	HTTP_SINK_STOP,	  /* the call ends as HTTP_STOPPED */
+};
+struct http_sink {
+	enum http_sink_says (*write)(void *ctx, const char *bytes, size_t n);
+	void *ctx;
+};
+
+/* The file of a multipart/form-data body; its bytes are the request's body or source. */
+struct http_form {
+	const char *file_field, *file_name;
+	const char *field, *value; /* one more part */
+};
+
 struct http_request {
 	const struct http_target *target;
 	const char *method;	    /* "GET", "POST", … static */
+	const char *path;	    /* NULL, or an encoded path that follows the target's URL; borrowed */
 	const char *query;	    /* NULL, or an encoded query string without '?'; borrowed */
 	const char *const *headers; /* NULL, or further "Name: value" strings ended by NULL; borrowed */
 	const char *body;	    /* borrowed; NULL with body_len 0: none */
 	size_t body_len;
 	const struct http_body_source *source; /* NULL, or used instead of body; borrowed */
-	int64_t timeout_ms;		       /* for the whole call, 1–3,600,000 */
+	const struct http_form *form;	       /* NULL, or body and source are its file; borrowed */
+	const struct http_sink *sink;	       /* NULL, or an event stream may come; borrowed */
+	int64_t timeout_ms; /* for the whole call, with a sink for each silence in it; 1–3,600,000 */
 	size_t max_response_bytes;
 	bool large_response;   /* audio is expected: it is read in larger pieces */
 	bool fresh_connection; /* do not reuse a kept connection */
@@ -67,6 +88,7 @@ enum http_end {
 	HTTP_TOO_LARGE,	  /* the answer is larger than max_response_bytes */
 	HTTP_BODY_FAILED, /* the request's body source failed, or was shorter than its size */
 	HTTP_ABORTED,	  /* http_abort() */
+	HTTP_STOPPED,	  /* the sink said so */
 	HTTP_REFUSED,	  /* not tried: bad URL, unsupported protocol: cannot get better by itself */
 };
 
@@ -78,6 +100,7 @@ struct http_response {
 	char retry_after[128];	/* raw header value, several joined by ", "; "" when absent */
 	char fault[256];	/* when end is not HTTP_ANSWERED: libcurl's text, no secrets, no URL query */
 	bool sent;		/* bytes of the request went out: it may have been done and billed */
+	bool streamed;		/* the answer was an event stream: its body went to the sink */
 	double elapsed_ms;
 };
 

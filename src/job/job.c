@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "job/operation.h"
 
 #define QUOTE_MAX 60		     /* bytes of the producer's value in a message */
 #define NAME_MAX_BYTES 32	     /* longer keys are none of ours */
@@ -68,7 +69,7 @@ static const struct field_rule rules[JOB_FIELDS] = {
 #define COMMON_FIELDS (BIT(JOB_TEXT) - 1) /* all before the first of single types */
 #define AUDIO_SOURCES (BIT(JOB_AUDIO_PATH) | BIT(JOB_AUDIO_KEY) | BIT(JOB_AUDIO_URL) | BIT(JOB_AUDIO_BASE64))
 
-static const struct job_type types[JOB_KINDS] = {
+static const struct job_type types[JOB_TASKINGAI] = {
 	[JOB_TRANSLATE] = {JOB_TRANSLATE, "translate", "khaya", BIT(JOB_TEXT) | BIT(JOB_LANGUAGE_PAIR), 30000},
 	[JOB_TRANSCRIBE] = {JOB_TRANSCRIBE, "transcribe", "khaya",
 			    AUDIO_SOURCES | BIT(JOB_LANGUAGE) | BIT(JOB_TIMESTAMPS), 600000},
@@ -78,17 +79,20 @@ static const struct job_type types[JOB_KINDS] = {
 			    600000},
 };
 
-const struct job_type *job_type_of(enum job_kind kind)
+const char *job_kind_service(enum job_kind kind)
 {
-	return &types[kind];
+	return kind == JOB_TASKINGAI ? "taskingai" : types[kind].service;
 }
 
 const struct job_type *job_type_find(const char *name, size_t len)
 {
-	for (size_t i = 0; i < JOB_KINDS; i++)
+	const struct operation *op;
+
+	for (size_t i = 0; i < JOB_TASKINGAI; i++)
 		if (strlen(types[i].name) == len && memcmp(types[i].name, name, len) == 0)
 			return &types[i];
-	return NULL;
+	op = operation_find(name, len);
+	return op ? &op->type : NULL;
 }
 
 /* --- Collecting the spans. ---------------------------------------------------------------------------------------------- */
@@ -337,9 +341,11 @@ static int find_type(struct job *job, const char *default_type, struct fault *fa
 	job->type = job_type_find(job_string(job, JOB_TYPE, ""), strlen(job_string(job, JOB_TYPE, "")));
 	if (job->type)
 		return 0;
-	fault_set(fault, "InvalidJobError", 0,
-		  "type %.*s is unknown to this version; it knows translate, transcribe and synthesize", shown(v),
-		  v.ptr);
+	fault_set(
+		fault, "InvalidJobError", 0,
+		"type %.*s is unknown to this version; it knows translate, transcribe, synthesize and taskingai.OPERATION, "
+		"whose names `adwuma operations` lists",
+		shown(v), v.ptr);
 	return -1;
 }
 
@@ -398,6 +404,29 @@ static int check_whole(struct job *job, enum json_verdict verdict, enum json_typ
 	return -1;
 }
 
+/* A file to upload is opened as audio is; fields of those names beside params are none of this type's. */
+static const struct {
+	enum job_field field;
+	const char *param;
+} files[] = {{JOB_AUDIO_PATH, "params.file_path"},
+	     {JOB_AUDIO_KEY, "params.file_key"},
+	     {JOB_AUDIO_BASE64, "params.file_base64"}};
+
+static void find_file(struct job *job)
+{
+	job->field[JOB_AUDIO_URL] = (struct span){0};
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+		job->field[files[i].field] = operation_value(job, files[i].param + sizeof "params." - 1);
+}
+
+const char *job_field_name(const struct job *job, enum job_field f)
+{
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+		if (operation_of(job) && files[i].field == f)
+			return files[i].param;
+	return rules[f].name;
+}
+
 int job_parse(struct job *job, const char *payload, size_t len, const char *default_type, size_t max_bytes,
 	      struct fault *fault)
 {
@@ -412,9 +441,13 @@ int job_parse(struct job *job, const char *payload, size_t len, const char *defa
 	if (check_whole(job, verdict, type, max_bytes, fault) || find_type(job, default_type, fault))
 		return -1;
 	fault->service = job->type->service; /* now sure */
+	if (operation_of(job))
+		find_file(job);
 	for (int f = 0; f < JOB_FIELDS && rc == 0; f++)
 		if (((COMMON_FIELDS | job->type->fields) & BIT(f)) && f != JOB_TYPE && job->field[f].ptr)
 			rc = check_field(job, (enum job_field)f, fault);
+	if (rc == 0 && operation_of(job))
+		rc = operation_check(job, fault);
 	return rc ? rc : check_together(job, fault);
 }
 
@@ -445,7 +478,15 @@ int64_t job_number(const struct job *job, enum job_field f, int64_t otherwise)
 
 bool job_holds(struct job *job)
 {
-	return strcmp(job_string(job, JOB_IF_UNSURE, "rerun"), "hold") == 0;
+	return strcmp(job_string(job, JOB_IF_UNSURE, operation_holds(job) ? "hold" : "rerun"), "hold") == 0;
+}
+
+bool job_streams(const struct job *job)
+{
+	const struct operation *op = operation_of(job);
+
+	return op && op->streams &&
+	       (json_span_is_true(operation_value(job, "stream")) || json_span_is_true(operation_value(job, "debug")));
 }
 
 /* --- The way back. ------------------------------------------------------------------------------------------------------ */

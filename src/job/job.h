@@ -53,8 +53,9 @@ enum job_field {
 	JOB_FIELDS
 };
 
-/* A row of the table of types. The rows are in job.c; api/ attaches what a type does. */
-enum job_kind { JOB_TRANSLATE, JOB_TRANSCRIBE, JOB_SYNTHESIZE, JOB_KINDS };
+/* A row of the tables of types: those of Khaya are in job.c, those of TaskingAI, one for each operation, in operation.c. api/ attaches what a
+ * type does. */
+enum job_kind { JOB_TRANSLATE, JOB_TRANSCRIBE, JOB_SYNTHESIZE, JOB_TASKINGAI, JOB_KINDS };
 struct job_type {
 	enum job_kind kind;
 	const char *name;    /* "translate" */
@@ -62,7 +63,7 @@ struct job_type {
 	uint64_t fields;     /* bit 1 << JOB_… for each field of its own that it reads */
 	int64_t timeout_ms;  /* default for one call */
 };
-const struct job_type *job_type_of(enum job_kind kind);
+const char *job_kind_service(enum job_kind kind);
 const struct job_type *job_type_find(const char *name, size_t len); /* NULL: unknown */
 
 struct job {
@@ -91,8 +92,12 @@ bool job_has(const struct job *job, enum job_field f);
  * audio_base64 and params, which are decoded here at the first call. */
 const char *job_string(struct job *job, enum job_field f, const char *otherwise);
 int64_t job_number(const struct job *job, enum job_field f, int64_t otherwise);
-/* if_unsure: a request that went out is not sent again. */
+/* if_unsure, or what the type does where the job says nothing: a request that went out is not sent again. */
 bool job_holds(struct job *job);
+/* It asks for partial output in stream:<id>. */
+bool job_streams(const struct job *job);
+/* What its producer calls a field: that of a file to upload stands within params. */
+const char *job_field_name(const struct job *job, enum job_field f);
 
 /* What was sent for the job in earlier tries. */
 void job_billed(const struct job *job, struct units *out);

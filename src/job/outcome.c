@@ -34,6 +34,8 @@ void outcome_clear(struct outcome *o)
 {
 	o->kind = OUTCOME_FAILED;
 	o->retry_after_ms = RETRY_AFTER_NONE;
+	o->tries_max = o->tokens = 0;
+	o->nothing_done = o->unclear = false;
 	o->audio_type[0] = '\0';
 	buf_trim(&o->result, KEEP_BYTES);
 	buf_trim(&o->audio, KEEP_BYTES);
@@ -75,9 +77,11 @@ static void add_type(const struct job *job, struct buf *out)
 		buf_lit(out, "null");
 }
 
-void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts,
-			 struct buf *out)
+struct outcome_value outcome_result_json(const struct job *job, const struct outcome *o,
+					 const struct outcome_facts *facts, struct buf *out)
 {
+	size_t began = out->len;
+	struct outcome_value value;
 	int64_t enqueued = job_number(job, JOB_ENQUEUED_AT_MS, -1);
 
 	buf_lit(out, "{\"id\":\"");
@@ -88,11 +92,14 @@ void outcome_result_json(const struct job *job, const struct outcome *o, const s
 	add_type(job, out);
 	if (o->kind == OUTCOME_SUCCEEDED) {
 		buf_lit(out, ",\"status\":\"succeeded\",\"result\":");
+		value.from = out->len - began;
 		buf_add(out, o->result.ptr, o->result.len);
 	} else {
 		buf_lit(out, ",\"status\":\"failed\",\"error\":");
+		value.from = out->len - began;
 		fault_json(&o->fault, out);
 	}
+	value.to = out->len - began;
 	buf_lit(out, ",\"attempts\":");
 	buf_int(out, facts->attempts);
 	buf_lit(out, ",\"enqueued_at_ms\":");
@@ -109,6 +116,7 @@ void outcome_result_json(const struct job *job, const struct outcome *o, const s
 	units_json(&facts->billed, out);
 	add_own(out, ",\"traceparent\":", job->field[JOB_TRACEPARENT]);
 	buf_char(out, '}');
+	return value;
 }
 
 static void count(void *ctx, struct span key, struct span value)

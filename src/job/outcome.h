@@ -23,6 +23,10 @@ struct outcome {
 	struct buf result; /* JSON text */
 	struct fault fault;
 	int64_t retry_after_ms; /* what the server asked for, else RETRY_AFTER_NONE */
+	int64_t tries_max;	/* OUTCOME_RETRY: so often in all, whatever else allows more; 0: no bound of its own */
+	int64_t tokens;		/* what the service says that it used */
+	bool nothing_done;	/* the answer says that the request was not carried out */
+	bool unclear;		/* no whole answer came: the request may have been carried out */
 	struct buf audio;	/* synthesize: the bytes, to be delivered as job field "output" says */
 	char audio_type[256];	/* their content type */
 };
@@ -42,9 +46,13 @@ struct outcome_facts {
 	struct units billed; /* what was sent for it, in all tries */
 };
 
+/* Where in the result object the value of its member result or error stands: counted from its first byte, to behind the value's last. */
+struct outcome_value {
+	size_t from, to;
+};
 /* The whole result object. Appends to out. */
-void outcome_result_json(const struct job *job, const struct outcome *o, const struct outcome_facts *facts,
-			 struct buf *out);
+struct outcome_value outcome_result_json(const struct job *job, const struct outcome *o,
+					 const struct outcome_facts *facts, struct buf *out);
 /* {"job":…,"error":…,"died_at_ms":…}: job is the payload itself, or a string, or job_base64; null where the payload alone is over max_bytes,
  * which no dead list could keep (and Redis itself refuses values of 512 MiB). Appends to out. */
 void outcome_dead_json(const struct job *job, const struct fault *fault, int64_t died_at_ms, size_t max_bytes,

@@ -4,13 +4,16 @@
 -- counters is one step, and so is leaving ready and entering a slot.
 --
 -- KEYS  1 stats  2 workers  3 ready  4 paused  5 delayed  6 dead  7 dead_bytes  8 cancelled  9 billed
---       then for each settlement: slot; result where how has R or D; reply where p; stage and audio where a; pieces where f; crashes where c
+--       then for each settlement: slot; result where how has R or D; reply where p; stage and audio where a; pieces where f; stream and cursor where s;
+--       crashes where c
 --       then the n slots to fill
 -- ARGV  1 worker that claims  2 worker being reaped, or ''  3 '1' when this turn may have been carried out before  4 m  5 n
 --       6 bytes to claim at most  7 dead_max_jobs  8 dead_max_bytes  9-12 what was sent for these jobs: requests, characters,
 --       audio seconds, tokens
 --       then for each settlement six: how, identity, outcome, body, number, dead entry
---         how       R result (p: also to its reply list, a: its audio is staged, f: its finished pieces are forgotten, d: also to dead), L to delayed in `number` ms, at once if it is cancelled,
+--         how       R result (p: also to its reply list, a: its audio is staged, f: its finished pieces are forgotten, d: also to dead,
+--                   s<from>,<to>: its stream ends with done or error, and these bytes of the body), L to delayed in `number` ms, at once if it is cancelled
+--                   (s<attempt>,<ttl>: its stream goes on with restart),
 --                   U to delayed until `number`, D dropped because its id has a result already, B back to ready (c: count a crash for `number` ms), X to dead alone
 --         identity  the payload that the slot must hold, or '#' and its SHA-1 where it is large
 --         outcome   the counter, or ''
@@ -64,6 +67,7 @@ for i = 1, m do
 	if find(how, 'p', 2, true) then k = k + 1 end
 	if find(how, 'a', 2, true) then k = k + 2 end
 	if find(how, 'f', 2, true) then k = k + 1 end
+	if find(how, 's', 2, true) then k = k + 2 end
 	if find(how, 'c', 2, true) then k = k + 1 end
 end
 local claim_at = k
@@ -141,6 +145,12 @@ local function type_is(key, wanted)
 	return t == 'none' or t == wanted
 end
 
+local function tell(stream, cursor, event, data, ttl)
+	call('XADD', stream, 'MAXLEN', '~', 20000, '*', 'event', event, 'data', data)
+	call('PEXPIRE', stream, ttl)
+	call('DEL', cursor)
+end
+
 local counts, letters = {}, {}
 local took = false -- whether a slot held its job: then this turn was not carried out before
 
@@ -148,7 +158,7 @@ local function settle(i)
 	local a, key = head - 5 + i * 6, first[i]
 	local how, identity, outcome, body, number = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
 	local slot, kind, plain = KEYS[key], byte(how), #how == 1
-	local result, reply, stage, audio, pieces
+	local result, reply, stage, audio, pieces, stream, cursor, from, to
 	if kind == 82 then
 		key = key + 1
 		result = KEYS[key]
@@ -161,11 +171,19 @@ local function settle(i)
 				stage, audio = KEYS[key + 1], KEYS[key + 2]
 				key = key + 2
 			end
-			if find(how, 'f', 2, true) then pieces = KEYS[key + 1] end
+			if find(how, 'f', 2, true) then
+				key = key + 1
+				pieces = KEYS[key]
+			end
 		end
 		if any_result and not type_is(result, 'list') then return 'w' end
 		if reply and not type_is(reply, 'list') then return 'y' end
 		if stage and call('EXISTS', stage) == 0 and call('LLEN', slot) > 0 and call('EXISTS', result) == 0 then return 's' end
+	end
+	if not plain and (kind == 82 or kind == 76) and find(how, 's', 2, true) then
+		stream, cursor = KEYS[key + 1], KEYS[key + 2]
+		from, to = string.match(how, 's(%d+),(%d+)')
+		if not type_is(stream, 'stream') then return 'w' end
 	end
 	if kind == 68 and call('TYPE', KEYS[key + 1]).ok ~= 'list' then return 'n' end
 	local job = take(slot, identity)
@@ -194,6 +212,7 @@ local function settle(i)
 			call('PEXPIRE', audio, number)
 		end
 		if pieces then call('UNLINK', pieces) end
+		if stream then tell(stream, cursor, outcome == 'succeeded' and 'done' or 'error', sub(body, from, to), number) end
 		if find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
 	elseif kind == 68 then
 		counts.fenced = (counts.fenced or 0) + 1
@@ -201,6 +220,7 @@ local function settle(i)
 	elseif kind == 76 then
 		if any_cancelled and call('ZSCORE', cancelled, ARGV[a + 5]) then number = 0 end
 		call('ZADD', delayed, time_ms() + tonumber(number), body)
+		if stream then tell(stream, cursor, 'restart', '{"attempt":' .. from .. '}', to) end
 	elseif kind == 85 then
 		call('ZADD', delayed, number, body)
 	elseif kind == 66 then

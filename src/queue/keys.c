@@ -97,6 +97,16 @@ size_t key_pieces(const struct keys *k, const char *id, char out[KEY_MAX])
 	return join(k, "pieces:", id, out);
 }
 
+size_t key_stream(const struct keys *k, const char *id, char out[KEY_MAX])
+{
+	return join(k, "stream:", id, out);
+}
+
+size_t key_cursor(const struct keys *k, const char *id, char out[KEY_MAX])
+{
+	return join(k, "cursor:", id, out);
+}
+
 size_t key_crashes(const struct keys *k, const char *hash, char out[KEY_MAX])
 {
 	return join(k, "crashes:", hash, out);

@@ -3,6 +3,7 @@
  * Writing the arguments of turn.lua in the order its header fixes, and reading its answer. */
 #include "queue/turn.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/digest.h"
@@ -16,6 +17,11 @@ static void add_slot(struct redis_args *args, const struct keys *k, const char *
 	char name[KEY_MAX];
 
 	redis_arg(args, name, key_slot(k, worker, slot, name));
+}
+
+static bool tells_stream(const struct settlement *s)
+{
+	return s->streams && (s->how == SETTLE_RESULT || s->how == SETTLE_LATER);
 }
 
 static void add_settlement_keys(struct redis_args *args, const struct keys *k, const struct settlement *s)
@@ -35,6 +41,10 @@ static void add_settlement_keys(struct redis_args *args, const struct keys *k, c
 	}
 	if (s->how == SETTLE_RESULT && s->forget_pieces)
 		redis_arg(args, name, key_pieces(k, s->id, name));
+	if (tells_stream(s)) {
+		redis_arg(args, name, key_stream(k, s->id, name));
+		redis_arg(args, name, key_cursor(k, s->id, name));
+	}
 	if (s->how == SETTLE_BACK && s->crash_hash)
 		redis_arg(args, name, key_crashes(k, s->crash_hash, name));
 }
@@ -43,7 +53,7 @@ static void add_how(struct redis_args *args, const struct settlement *s)
 {
 	static const char letters[] = {[SETTLE_RESULT] = 'R', [SETTLE_LATER] = 'L',	[SETTLE_UNTIL] = 'U',
 				       [SETTLE_BACK] = 'B',   [SETTLE_DUPLICATE] = 'D', [SETTLE_DEAD] = 'X'};
-	char how[8];
+	char how[64];
 	size_t n = 0;
 
 	how[n++] = letters[s->how];
@@ -59,25 +69,30 @@ static void add_how(struct redis_args *args, const struct settlement *s)
 	}
 	if (s->how == SETTLE_BACK && s->crash_hash)
 		how[n++] = 'c';
+	if (tells_stream(s))
+		n += (size_t)snprintf(how + n, sizeof how - n, "s%lld,%lld",
+				      s->how == SETTLE_LATER ? (long long)s->next_attempt
+							     : (long long)s->value_from + 1,
+				      s->how == SETTLE_LATER ? (long long)s->stream_ttl_ms : (long long)s->value_to);
 	redis_arg(args, how, n);
 }
 
-static void add_identity(struct redis_args *args, const struct settlement *s)
+void turn_add_identity(struct redis_args *args, const char *payload, size_t len)
 {
 	char hash[1 + SHA1_HEX_LEN + 1] = "#";
 
-	if (s->payload_len <= IDENTITY_BYTES_MAX && (s->payload_len == 0 || s->payload[0] != '#')) {
-		redis_arg(args, s->payload, s->payload_len);
+	if (len <= IDENTITY_BYTES_MAX && (len == 0 || payload[0] != '#')) {
+		redis_arg(args, payload, len);
 		return;
 	}
-	sha1_hex(s->payload, s->payload_len, hash + 1);
+	sha1_hex(payload, len, hash + 1);
 	redis_arg(args, hash, sizeof hash - 1);
 }
 
 static void add_settlement(struct redis_args *args, const struct settlement *s)
 {
 	add_how(args, s);
-	add_identity(args, s);
+	turn_add_identity(args, s->payload, s->payload_len);
 	redis_arg_str(args, s->outcome);
 	redis_arg(args, s->body, s->body ? s->body_len : 0);
 	redis_arg_int(args, s->number);
@@ -96,7 +111,7 @@ static size_t count_keys(const struct turn_request *q)
 		bool result = s->how == SETTLE_RESULT;
 
 		n += 1U + (result || s->how == SETTLE_DUPLICATE) + (result && *s->reply) +
-		     (result && s->audio ? 2U : 0U) + (result && s->forget_pieces) +
+		     (result && s->audio ? 2U : 0U) + (result && s->forget_pieces) + (tells_stream(s) ? 2U : 0U) +
 		     (s->how == SETTLE_BACK && s->crash_hash);
 	}
 	return n;

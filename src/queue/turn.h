@@ -40,6 +40,10 @@ struct settlement {
 	const char *reply;   /* "" for none */
 	bool audio;	     /* staged under (worker, slot); becomes audio:<id> */
 	bool forget_pieces;  /* SETTLE_RESULT: pieces:<id> is deleted */
+	bool streams; /* SETTLE_RESULT: stream:<id> ends with the value; SETTLE_LATER: it goes on with a restart */
+	size_t value_from,
+		value_to; /* SETTLE_RESULT: the value of result or error in body, from its first byte to behind its last */
+	int64_t next_attempt, stream_ttl_ms; /* SETTLE_LATER */
 	const char *body;
 	size_t body_len;
 	int64_t number;	  /* result's time to live, delay, due time, or how long a crash is remembered, in ms */
@@ -60,6 +64,8 @@ struct turn_request {
 	struct units billed; /* what was sent for the jobs that are settled */
 };
 
+/* How a script is told which job a slot must hold: the payload, or its SHA-1 where it is large. */
+void turn_add_identity(struct redis_args *args, const char *payload, size_t len);
 /* Writes the command, ready for redis_append. */
 void turn_write(struct redis_args *args, const struct redis *r, const struct keys *k, const struct turn_request *q);
 

@@ -87,7 +87,16 @@ size_t reply_count(const struct reply *p);		     /* of an array, else 0 */
 struct reply *reply_at(const struct reply *p, size_t i);     /* borrowed; NULL beyond the end */
 
 /* The embedded scripts (src/lua). */
-enum redis_script { SCRIPT_TURN, SCRIPT_TICK, SCRIPT_LEAVE, SCRIPT_STAGE, SCRIPT_PIECE, SCRIPT_EXHUME, SCRIPTS };
+enum redis_script {
+	SCRIPT_TURN,
+	SCRIPT_TICK,
+	SCRIPT_LEAVE,
+	SCRIPT_STAGE,
+	SCRIPT_PIECE,
+	SCRIPT_STREAM,
+	SCRIPT_EXHUME,
+	SCRIPTS
+};
 /* Starts an EVALSHA: the caller adds the number of keys, keys and arguments. */
 void redis_args_script(struct redis_args *a, const struct redis *r, enum redis_script s);
 

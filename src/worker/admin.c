@@ -145,7 +145,7 @@ static void metric(struct buf *out, const char *name, const char *type, const ch
 
 static void billed_metrics(const struct context *ctx, struct buf *out)
 {
-	static const char *const services[] = {"khaya"};
+	static const char *const services[] = {"khaya", "taskingai"};
 
 	metric(out, "adwuma_billed_units_total", "counter", "What was sent to the services, whatever came of it.");
 	for (size_t s = 0; s < sizeof services / sizeof *services; s++)
@@ -153,7 +153,7 @@ static void billed_metrics(const struct context *ctx, struct buf *out)
 			int64_t sum = 0;
 
 			for (int kind = 0; kind < JOB_KINDS; kind++)
-				if (strcmp(job_type_of((enum job_kind)kind)->service, services[s]) == 0)
+				if (strcmp(job_kind_service((enum job_kind)kind), services[s]) == 0)
 					sum += ctx->billed[kind][unit];
 			buf_printf(out, "adwuma_billed_units_total{service=\"%s\",unit=\"%s\"} %lld\n", services[s],
 				   unit_names[unit], (long long)sum);

@@ -481,7 +481,7 @@ struct task *line_begin_task(struct line *l, unsigned slot, unsigned generation,
 	t->lease = lease;
 	t->next = NULL;
 	t->payload = reply_steal(payload, &t->payload_len);
-	t->audio = t->has_dead = t->forget_pieces = false;
+	t->audio = t->has_dead = t->forget_pieces = t->streams = false;
 	t->billed = (struct units){0};
 	t->number = 0;
 	t->cancelled = false;

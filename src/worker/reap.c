@@ -152,6 +152,7 @@ static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_
 	struct outcome_facts facts = {.queue = p->queue, .worker = p->worker, .finished_at_ms = clock_real_ms()};
 	struct buf body = BUF_INIT(SIZE_MAX / 4), dead = BUF_INIT(SIZE_MAX / 4);
 	char hash[SHA1_HEX_LEN + 1];
+	struct outcome_value value;
 	struct outcome out;
 	struct job job;
 	bool give_up, readable;
@@ -175,7 +176,10 @@ static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_
 		s.id = job.id;
 		s.reply = job.reply;
 		s.number = 1000 * job_number(&job, JOB_RESULT_TTL_S, p->s->result_ttl_s);
-		outcome_result_json(&job, &out, &facts, &body);
+		value = outcome_result_json(&job, &out, &facts, &body);
+		s.streams = *job.id && job_streams(&job);
+		s.value_from = value.from;
+		s.value_to = value.to;
 		s.body = body.ptr;
 		s.body_len = body.len;
 		s.dead = dead.ptr;

@@ -16,6 +16,8 @@
 #include "exec/attempt.h"
 #include "exec/audio.h"
 #include "exec/deliver.h"
+#include "exec/partial.h"
+#include "job/operation.h"
 
 #define STAGE_TTL_MS (24LL * 3600 * 1000)     /* far longer than any commit can be late */
 #define SENT_TTL_MS (30LL * 24 * 3600 * 1000) /* far longer than all workers are away */
@@ -30,6 +32,7 @@ struct runner {
 	struct audio audio;
 	struct deliver deliver;
 	struct side side;
+	struct partial partial;
 	struct task *task;	    /* at hand */
 	struct outcome_facts facts; /* of it */
 	uint64_t random;
@@ -63,6 +66,7 @@ struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *er
 		attempt_init(&r->attempt, ctx->api);
 		audio_init(&r->audio, ctx->settings, &r->side);
 		deliver_init(&r->deliver, ctx->settings);
+		partial_init(&r->partial, &r->side);
 		pthread_mutex_init(&r->lock, NULL);
 		r->random = (uint64_t)clock_mono_us() * 2654435761u + c->n;
 		r->http = http_new(err);
@@ -83,6 +87,7 @@ void crew_free(struct crew *c)
 
 		http_free(r->http);
 		attempt_release(&r->attempt);
+		partial_release(&r->partial);
 		side_close(&r->side);
 		pthread_mutex_destroy(&r->lock);
 	}
@@ -176,7 +181,8 @@ static void finish(struct task *t, const struct outcome *out, const struct outco
 	buf_clear(&t->body);
 	buf_clear(&t->dead);
 	if (*t->job.id)
-		outcome_result_json(&t->job, out, &facts, &t->body);
+		t->value = outcome_result_json(&t->job, out, &facts, &t->body);
+	t->streams = *t->job.id && job_streams(&t->job);
 	t->has_dead = keep_dead;
 	if (keep_dead)
 		outcome_dead_json(&t->job, &out->fault, facts.finished_at_ms,
@@ -223,6 +229,8 @@ static bool may_try_again(const struct runner *r, const struct task *t)
 	struct units billed;
 
 	sent_so_far(t, &billed);
+	if (r->attempt.out.tries_max > 0 && r->facts.attempts >= r->attempt.out.tries_max)
+		return false;
 	return r->facts.attempts < tries_allowed(r, t) || is_free(r, t, &billed);
 }
 
@@ -236,6 +244,8 @@ static void retry(struct runner *r, struct task *t)
 		attempts--;
 	t->how = SETTLE_LATER;
 	t->outcome = "retried";
+	t->streams = job_streams(&t->job);
+	t->next_attempt = attempts + 1;
 	t->number = outcome_retry_delay_ms(attempts > 0 ? attempts : 1, r->attempt.out.retry_after_ms, random01(r));
 	t->body.max = SIZE_MAX / 4;
 	buf_clear(&t->body);
@@ -388,6 +398,94 @@ static void count_billed(struct runner *r, struct task *t, const struct units *s
 			r->ctx->billed[t->job.type->kind][i] += sent->n[i];
 }
 
+static void write_piece(void *runner, const char *json, size_t n)
+{
+	struct runner *r = runner;
+
+	partial_add(&r->partial, json, n);
+}
+
+static void flush_pieces(void *runner)
+{
+	struct runner *r = runner;
+
+	partial_flush(&r->partial);
+}
+
+/* 0, or -1: the call must not be made now. */
+static int begin_stream(struct runner *r, struct task *t, struct call *call)
+{
+	char worker[WORKER_ID_MAX + 1];
+	struct partial_job job = {.keys = line_keys(t->line),
+				  .id = t->job.id,
+				  .worker = worker,
+				  .slot = t->slot,
+				  .payload = t->payload,
+				  .payload_len = t->payload_len,
+				  .attempt = job_number(&t->job, JOB_ATTEMPT, 0) + 1,
+				  .ttl_ms =
+					  1000 * job_number(&t->job, JOB_RESULT_TTL_S, r->ctx->settings->result_ttl_s)};
+	struct error err = {0};
+
+	line_worker_id(t->line, t->generation, worker);
+	switch (partial_begin(&r->partial, &job, &err)) {
+	case PARTIAL_READY:
+		break;
+	case PARTIAL_REFUSED: /* its result will be held, and tells of it again */
+		log_event(LOG_WARN, "stream not written", "queue", line_queue(t->line), "job", t->job.id, "reason",
+			  err.msg, NULL);
+		break;
+	case PARTIAL_NO_REDIS:
+		nap();
+		return -1;
+	case PARTIAL_TAKEN:
+		return -1;
+	}
+	call->stream.piece = write_piece;
+	call->stream.flush = flush_pieces;
+	call->stream.ctx = r;
+	return 0;
+}
+
+/* What was paid for is told, however long Redis takes; unless the service ends, for the result has it all. */
+static void end_stream(struct runner *r, const struct task *t, struct call *call, const struct http_response *resp)
+{
+	if (resp->streamed && resp->end == HTTP_ANSWERED)
+		stream_end(&call->stream);
+	while (!partial_finish(&r->partial) && r->ctx->phase < PHASE_ABORT && !t->cancelled)
+		nap();
+}
+
+/* Whether somebody died with this very job in hand, so that its request may have gone out before. */
+static bool was_crashed(struct runner *r, const struct task *t)
+{
+	struct reply *reply = NULL;
+	struct error err = {0};
+	char key[KEY_MAX], hash[SHA1_HEX_LEN + 1];
+	bool crashed = false;
+
+	sha1_hex(t->payload, t->payload_len, hash);
+	key_crashes(line_keys(t->line), hash, key);
+	if (side_open(&r->side, &err) == 0 && redis_call(r->side.r, &reply, &err, "EXISTS %s", key) == 0)
+		crashed = reply_int(reply, 0) > 0;
+	else if (err.code != ERR_REFUSED)
+		side_close(&r->side);
+	reply_free(reply);
+	return crashed;
+}
+
+/* A delete that finds nothing may have been done by an earlier request of this very job. */
+static bool was_sent_before(struct runner *r, struct task *t, const struct http_response *resp)
+{
+	const struct operation *op = operation_of(&t->job);
+	struct units billed;
+
+	if (!op || op->repeat != REPEAT_DELETE || resp->status != 404)
+		return false;
+	job_billed(&t->job, &billed);
+	return billed.n[UNIT_REQUEST] > 0 || was_crashed(r, t);
+}
+
 static enum attempt_end make_call(void *ctx, struct call *call, struct http_response *resp)
 {
 	struct runner *r = ctx;
@@ -399,12 +497,11 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 	if (r->ctx->phase >= PHASE_DRAIN)
 		return ATTEMPT_BACK;
 	call->request.timeout_ms = attempt_timeout_ms(&t->job, r->ctx->settings, line_queue_settings(t->line));
-	if (holds) {
-		call->request.fresh_connection = true;
-		if (mark_sent(r, t)) {
-			nap();
-			return ATTEMPT_BACK;
-		}
+	if (call->stream.wanted && *t->job.id && begin_stream(r, t, call))
+		return ATTEMPT_BACK;
+	if (holds && mark_sent(r, t)) {
+		nap();
+		return ATTEMPT_BACK;
 	}
 	/* Where the lease may have run out the job may be running elsewhere, and a mark made after that was not seen by whoever took it. The phase
 	 * is looked at after the handle was made fit again, so that an abort of all calls is not missed. */
@@ -419,8 +516,11 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 	fault_point("call:before");
 	http_perform(r->http, &call->request, resp);
 	fault_point("call:after");
+	call->repeated = was_sent_before(r, t, resp);
 	if (resp->sent)
 		count_billed(r, t, &call->units);
+	if (call->stream.wanted)
+		end_stream(r, t, call, resp);
 	/* Redis was lost in the middle of the audio: the request never went out whole, and that is no try of the job's. */
 	audio_lost = resp->end == HTTP_BODY_FAILED && r->audio.lost;
 	if (holds && (!resp->sent || audio_lost))
@@ -518,6 +618,8 @@ static void settle_judged(struct runner *r, struct task *t)
 {
 	struct outcome *out = &r->attempt.out;
 
+	if (out->tokens > 0)
+		count_billed(r, t, &(const struct units){.n = {[UNIT_TOKEN] = out->tokens}});
 	if (out->kind == OUTCOME_RETRY && t->cancelled)
 		finish_cancelled(r, t, &r->facts);
 	else if (out->kind == OUTCOME_RETRY && may_try_again(r, t))

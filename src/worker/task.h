@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/units.h"
 #include "job/job.h"
+#include "job/outcome.h"
 #include "queue/turn.h"
 
 #define TASK_KEEP_BYTES 2048
@@ -43,6 +44,9 @@ struct task {
 	bool audio;
 	bool has_dead;
 	bool forget_pieces;
+	bool streams;		    /* its stream must be told */
+	struct outcome_value value; /* of result or error, in body */
+	int64_t next_attempt;
 	struct units billed; /* what was sent in this run, until it is counted */
 	struct buf body;
 	struct buf dead;

@@ -84,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				     .status = statuses[how / COUNT(jobs) % COUNT(statuses)],
 				     .sent = true,
 				     .body = BUF_INIT(SIZE_MAX / 4)};
+	struct call spoken = {0};
 	struct job job = {0};
 	struct fault fault;
 	struct outcome out;
@@ -98,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	snprintf(resp.content_type, sizeof resp.content_type, "%s",
 		 types[how / COUNT(jobs) / COUNT(statuses) % COUNT(types)]);
 	buf_add(&resp.body, data + (size ? 1 : 0), size ? size - 1 : 0);
-	api_read(api, &job, &resp, &out);
+	api_read(api, &job, &spoken, &resp, &out);
 	must(out.kind != OUTCOME_SUCCEEDED || resp.status < 400);
 	must(out.kind != OUTCOME_RETRY || resp.status >= 429);
 	if (out.kind != OUTCOME_SUCCEEDED)

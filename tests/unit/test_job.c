@@ -107,8 +107,10 @@ static const struct {
 	{"translate", "{\"id\":\"a\",\"type\":\"translate\\u0000\"}", "a",
 	 "field 'type' must not contain the character U+0000"},
 	{"translate", "{\"id\":\"a\",\"type\":{},\"timeout_ms\":0}", "a", "field 'type' must be a string, got {}"},
+	{"taskingai", "{\"id\":\"a\",\"type\":\"taskingai.chat\"}", "a",
+	 "type \"taskingai.chat\" is unknown to this version"},
 	{"taskingai", "{\"id\":\"a\",\"type\":\"taskingai.chat_completion\"}", "a",
-	 "type \"taskingai.chat_completion\" is unknown to this version"},
+	 "params.model_id is missing: taskingai.chat_completion needs it, non-empty string"},
 	/* Fields of all types. */
 	{"translate", "{\"id\":\"a\",\"reply\":\"\"}", "a",
 	 "field 'reply' must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, got \"\""},
@@ -182,12 +184,12 @@ START_TEST(each_job_is_taken_or_refused_with_the_reason)
 	int rc;
 
 	fault_set(&fault, "APIError", 500, "untouched");
-	fault.service = "taskingai";
+	fault.service = "another";
 	rc = job_parse(&job, jobs[_i].payload, strlen(jobs[_i].payload), jobs[_i].queue, 100000, &fault);
 	ck_assert_str_eq(job.id, jobs[_i].id);
 	ck_assert_int_eq(rc, jobs[_i].part ? -1 : 0);
-	ck_assert_msg(!fault.service || strcmp(fault.service, "khaya") == 0, "%s", fault.service);
 	ck_assert_int_eq(!fault.service, !job.type);
+	ck_assert_msg(!job.type || strcmp(fault.service, job.type->service) == 0, "%s", fault.service);
 	if (!jobs[_i].part)
 		return;
 	ck_assert_str_eq(fault.type, "InvalidJobError");

@@ -223,6 +223,7 @@ static const struct row {
 
 static struct settings settings;
 static struct api *api;
+static struct call spoken; /* what an answer is read for */
 
 static void setup(void)
 {
@@ -258,7 +259,7 @@ START_TEST(each_answer_has_its_outcome)
 	resp.body = BUF_INIT(10000);
 	buf_str_add(&resp.body, row->body);
 	ck_assert_int_eq(job_parse(&job, row->job, strlen(row->job), "translate", 10000, &fault), 0);
-	api_read(api, &job, &resp, &out);
+	api_read(api, &job, &spoken, &resp, &out);
 	ck_assert_int_eq(out.kind, row->kind);
 	if (!row->error)
 		ck_assert_str_eq(buf_cstr(&out.result), row->wanted);
@@ -312,7 +313,7 @@ START_TEST(retry_after_is_read_as_seconds)
 	outcome_init(&out);
 	snprintf(resp.retry_after, sizeof resp.retry_after, "%s", waits[_i].header);
 	ck_assert_int_eq(job_parse(&job, T, strlen(T), "translate", 10000, &fault), 0);
-	api_read(api, &job, &resp, &out);
+	api_read(api, &job, &spoken, &resp, &out);
 	ck_assert_int_eq(out.retry_after_ms, waits[_i].ms);
 	outcome_release(&out);
 	fault_release(&fault);
@@ -473,7 +474,7 @@ static struct buf error_json(long status, const char *body)
 	outcome_init(&out);
 	buf_str_add(&resp.body, body);
 	ck_assert_int_eq(job_parse(&job, T, strlen(T), "translate", 10000, &fault), 0);
-	api_read(api, &job, &resp, &out);
+	api_read(api, &job, &spoken, &resp, &out);
 	fault_json(&out.fault, &json);
 	buf_release(&resp.body);
 	outcome_release(&out);
