@@ -151,6 +151,13 @@ enum http_sink_says stream_write(void *ctx, const char *bytes, size_t n)
 	return s->done || s->error.len > 0 ? HTTP_SINK_ENOUGH : HTTP_SINK_MORE;
 }
 
+int64_t stream_idle(void *ctx)
+{
+	struct call_stream *s = ctx;
+
+	return s->flush ? s->flush(s->ctx) : -1;
+}
+
 void stream_end(struct call_stream *s)
 {
 	s->ending = true;

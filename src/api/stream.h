@@ -17,7 +17,7 @@ struct call_stream {
 	bool wanted; /* the request asks for one */
 	/* The host's, both or neither: a piece is the API's event object (borrowed); flush comes after as many as came at once. */
 	void (*piece)(void *ctx, const char *json, size_t n);
-	void (*flush)(void *ctx);
+	int64_t (*flush)(void *ctx); /* in how many ms it wants to be called again, -1: no need */
 	void *ctx;
 	/* What came so far. */
 	struct sse sse;
@@ -34,6 +34,7 @@ void stream_release(struct call_stream *s);
 void stream_restart(struct call_stream *s, size_t max_bytes);
 /* http_sink: ctx is the struct call_stream. */
 enum http_sink_says stream_write(void *ctx, const char *bytes, size_t n);
+int64_t stream_idle(void *ctx);
 /* After the call, where the body ended as it should: an event without its blank line counts where it is whole. */
 void stream_end(struct call_stream *s);
 

@@ -198,7 +198,7 @@ int taskingai_build(const struct taskingai *t, struct job *job, struct call *cal
 	}
 	if (job_streams(job)) {
 		call->stream.wanted = true;
-		call->sink = (struct http_sink){.write = stream_write, .ctx = &call->stream};
+		call->sink = (struct http_sink){.write = stream_write, .idle = stream_idle, .ctx = &call->stream};
 		call->request.sink = &call->sink;
 	}
 	if (call->path.failed || call->query.failed) {

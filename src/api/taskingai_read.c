@@ -162,7 +162,7 @@ static void set_words(struct buf *to, struct span v)
 /* {"code","message"}, where the message may be such an object in its turn (3.4): the innermost words count, and the first code. */
 static void read_error(struct span error, struct fault *f)
 {
-	struct error_spans e;
+	struct error_spans e = {0};
 
 	buf_clear(&f->code);
 	for (int depth = 0; depth < ERROR_DEPTH_MAX && is(error, JSON_OBJECT); depth++) {

@@ -138,29 +138,42 @@ static size_t send_some(struct partial *p, size_t from)
 	return i - from;
 }
 
-void partial_flush(struct partial *p)
+/* What is done need not be kept; what is not, moves to the front. */
+static void drop_sent(struct partial *p, size_t sent)
 {
-	size_t count = p->lengths.len / sizeof(size_t), sent = 0, some = 1;
-
-	if (p->next == 0 || count == 0 || clock_mono_ms() < p->retry_at_ms)
-		return;
-	while (sent < count && some > 0 && p->next > 0)
-		sent += some = send_some(p, sent);
-	if (sent == count || p->next == 0) {
-		forget_waiting(p);
-		return;
-	}
-	/* What is done need not be kept; what is not, moves to the front. */
 	memmove(p->waiting.ptr, p->waiting.ptr + p->done, p->waiting.len - p->done);
 	buf_cut(&p->waiting, p->waiting.len - p->done);
 	memmove(p->lengths.ptr, p->lengths.ptr + sent * sizeof(size_t), p->lengths.len - sent * sizeof(size_t));
 	buf_cut(&p->lengths, p->lengths.len - sent * sizeof(size_t));
 	p->done = 0;
+}
+
+int64_t partial_flush(struct partial *p)
+{
+	size_t count = p->lengths.len / sizeof(size_t), sent = 0;
+	int64_t now_ms = count > 0 ? clock_mono_ms() : 0;
+
+	if (p->next == 0 || count == 0)
+		return -1;
+	if (now_ms < p->retry_at_ms)
+		return p->retry_at_ms - now_ms;
+	/* A connection that broke is made anew at once; one that cannot be made is not tried over and over. */
+	for (int failures = 0; sent < count && p->next > 0 && failures < 2;) {
+		size_t some = send_some(p, sent);
+
+		sent += some;
+		failures += some == 0;
+	}
+	if (sent == count || p->next == 0) {
+		forget_waiting(p);
+		return -1;
+	}
+	drop_sent(p, sent);
 	p->retry_at_ms = clock_mono_ms() + RETRY_MS;
+	return RETRY_MS;
 }
 
 bool partial_finish(struct partial *p)
 {
-	partial_flush(p);
-	return p->next == 0 || p->lengths.len == 0;
+	return partial_flush(p) < 0;
 }

@@ -46,8 +46,8 @@ enum partial_begun {
 enum partial_begun partial_begin(struct partial *p, const struct partial_job *job, struct error *err);
 /* Keeps a piece (copied). */
 void partial_add(struct partial *p, const char *json, size_t n);
-/* Writes what waits, where Redis can be used; else it waits on. */
-void partial_flush(struct partial *p);
+/* Writes what waits, where Redis can be used; else it waits on. In how many ms to try again; -1: nothing waits. */
+int64_t partial_flush(struct partial *p);
 /* After the call. True: all that came is written, or need not be. False: try again a little later. */
 bool partial_finish(struct partial *p);
 

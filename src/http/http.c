@@ -228,7 +228,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
 
 	if (h->sink && h->sunk == 0 && h->body.len == 0)
 		h->streams = is_event_stream(h);
-	if (h->streams)
+	if (h->sink && h->streams)
 		return sink(h, data, size * n);
 	h->heard_ms = h->sink ? clock_mono_ms() : 0;
 	buf_add(&h->body, data, size * n);
@@ -520,6 +520,14 @@ static int left_ms(const struct http *h)
 	return left > POLL_MAX_MS ? POLL_MAX_MS : left > 0 ? (int)left : 0;
 }
 
+static int wait_ms(const struct http *h)
+{
+	int64_t idle = h->sink && h->sink->idle ? h->sink->idle(h->sink->ctx) : -1;
+	int left = left_ms(h);
+
+	return idle >= 0 && idle < left ? (int)idle : left;
+}
+
 static CURLcode say_silent(struct http *h)
 {
 	if (h->said == HTTP_SINK_ENOUGH)
@@ -542,7 +550,7 @@ CURLcode drive(struct http *h, CURL *easy)
 		if (curl_multi_perform(h->multi, &running) != CURLM_OK)
 			break;
 		if (running && !h->aborted)
-			curl_multi_poll(h->multi, NULL, 0, left_ms(h), NULL);
+			curl_multi_poll(h->multi, NULL, 0, wait_ms(h), NULL);
 	}
 	while ((msg = curl_multi_info_read(h->multi, &left)))
 		if (msg->msg == CURLMSG_DONE)

@@ -55,6 +55,8 @@ enum http_sink_says {
 };
 struct http_sink {
 	enum http_sink_says (*write)(void *ctx, const char *bytes, size_t n);
+	/* NULL, or does what is due while nothing comes; in how many ms it wants to be called again, -1: no need. */
+	int64_t (*idle)(void *ctx);
 	void *ctx;
 };
 

@@ -405,11 +405,11 @@ static void write_piece(void *runner, const char *json, size_t n)
 	partial_add(&r->partial, json, n);
 }
 
-static void flush_pieces(void *runner)
+static int64_t flush_pieces(void *runner)
 {
 	struct runner *r = runner;
 
-	partial_flush(&r->partial);
+	return partial_flush(&r->partial);
 }
 
 /* 0, or -1: the call must not be made now. */
