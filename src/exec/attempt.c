@@ -60,7 +60,7 @@ static void apply_hold(struct outcome *out, struct job *job, const struct http_r
 		&out->fault, "UnknownOutcomeError", job->type->kind == JOB_TASKINGAI ? (int)resp->status : 0,
 		"no %sanswer came (%s); whether the request was carried out is unknown, and it must not be sent twice "
 		"(if_unsure hold)",
-		resp->status > 0 ? "whole " : "", buf_cstr(&why));
+		resp->streamed ? "whole " : "", buf_cstr(&why));
 	buf_add(&out->fault.code, buf_cstr(&code), code.len);
 	buf_release(&why);
 	buf_release(&code);
