@@ -32,6 +32,7 @@ struct httpd_request {
 	struct httpd_answer answer;
 	const struct link *link; /* NULL where there was no memory for one */
 	bool paused;		 /* in the middle of the body */
+	size_t npaused;		 /* pauses that are over or begun */
 	size_t dribbled;
 };
 
@@ -223,6 +224,50 @@ void httpd_add_header(struct httpd_answer *a, const char *name, const char *valu
 
 /* --- The answer. ------------------------------------------------------------------------------------------- */
 
+static int connection_fd(const struct httpd_request *r)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	return info ? info->connect_fd : -1;
+}
+
+/* Its end of the connection is open, whatever it has sent that nobody has read. */
+static bool client_is_there(const struct httpd_request *r)
+{
+	struct pollfd p = {.fd = connection_fd(r), .events = POLLRDHUP};
+
+	return poll(&p, 1, 0) <= 0;
+}
+
+static ssize_t end_body(struct httpd_request *r)
+{
+	switch (r->answer.manner) {
+	case HTTPD_CUT:
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	case HTTPD_STAY:
+		return client_is_there(r) && sleep_ms(r, HANG_LOOK_MS) ? 0 : MHD_CONTENT_READER_END_WITH_ERROR;
+	default:
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	}
+}
+
+/* How many of n bytes may go now; 0: a pause has begun. */
+static size_t until_pause(struct httpd_request *r, size_t at, size_t n)
+{
+	const struct httpd_answer *a = &r->answer;
+
+	while (r->npaused < a->npauses && a->pauses[r->npaused].at <= at) {
+		int64_t ms = a->pauses[r->npaused++].ms;
+
+		if (ms > 0 && sleep_ms(r, ms))
+			return 0;
+	}
+	if (r->npaused < a->npauses && a->pauses[r->npaused].at - at < n)
+		return a->pauses[r->npaused].at - at;
+	return n;
+}
+
 /* The body bit by bit, for answers that are slow or cut short. */
 static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 {
@@ -233,7 +278,7 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 	if (is_stopping(r->server))
 		return MHD_CONTENT_READER_END_WITH_ERROR; /* a pause that was cut short is no reason to send the rest */
 	if (a->manner != HTTPD_TRUNCATE && n == 0)
-		return MHD_CONTENT_READER_END_OF_STREAM; /* asked for where the length was not announced */
+		return end_body(r); /* asked for where the length was not announced */
 	if (n > max)
 		n = max;
 	if (a->manner == HTTPD_TRUNCATE) {
@@ -256,7 +301,10 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 		if (sleep_ms(r, a->body_delay_ms))
 			return 0;
 	}
+	n = until_pause(r, at, n);
 	memcpy(to, a->body.ptr + at, n);
+	if (a->touch)
+		a->touch(to, n);
 	return (ssize_t)n;
 }
 
@@ -282,27 +330,11 @@ static enum MHD_Result send_answer(struct httpd_request *r)
 	return rc;
 }
 
-static int connection_fd(const struct httpd_request *r)
-{
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-
-	return info ? info->connect_fd : -1;
-}
-
 /* Dissolving the association sends RST at once. SO_LINGER would not do: the library shuts down before it closes, and
  * the client would see an orderly end first. */
 static void reset(struct httpd_request *r)
 {
 	(void)connect(connection_fd(r), &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
-}
-
-/* Its end of the connection is open, whatever it has sent that nobody has read. */
-static bool client_is_there(const struct httpd_request *r)
-{
-	struct pollfd p = {.fd = connection_fd(r), .events = POLLRDHUP};
-
-	return poll(&p, 1, 0) <= 0;
 }
 
 /* The library calls again when the connection is woken. */
@@ -335,6 +367,8 @@ static enum MHD_Result answer(struct httpd_request *r)
 	case HTTPD_PLAIN:
 	case HTTPD_TRUNCATE:
 	case HTTPD_LEAVE:
+	case HTTPD_CUT:
+	case HTTPD_STAY:
 		break;
 	}
 	return send_answer(r);
@@ -413,6 +447,7 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **sl
 		r->answer.done(r->answer.done_ctx);
 	buf_release(&r->body);
 	buf_release(&r->answer.body);
+	free(r->answer.pauses);
 	free(r);
 	*slot = NULL;
 }

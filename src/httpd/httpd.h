@@ -41,6 +41,14 @@ enum httpd_manner {
 	HTTPD_CLOSE,	/* the connection is closed before the first byte of an answer */
 	HTTPD_TRUNCATE, /* half of the body that was announced, then closed */
 	HTTPD_LEAVE,	/* the whole answer, then closed without a word */
+	HTTPD_CUT,	/* the whole body, then closed, though its end was not told (chunked) */
+	HTTPD_STAY,	/* the whole body, then nothing, until the client goes or the server stops */
+};
+
+/* The body goes no further than `at` before so long has passed. */
+struct httpd_pause {
+	size_t at;
+	int64_t ms;
 };
 
 struct httpd_answer {
@@ -52,10 +60,13 @@ struct httpd_answer {
 	size_t nheaders;
 	struct buf body; /* the server takes it */
 	enum httpd_manner manner;
-	bool chunked;		 /* the body's length is not announced */
-	int64_t delay_ms;	 /* before the answer */
-	int64_t body_delay_ms;	 /* in the middle of the body */
-	int64_t dribble_ms;	 /* before each byte of the body */
+	bool chunked;		    /* the body's length is not announced */
+	int64_t delay_ms;	    /* before the answer */
+	int64_t body_delay_ms;	    /* in the middle of the body */
+	int64_t dribble_ms;	    /* before each byte of the body */
+	struct httpd_pause *pauses; /* NULL, or in order of `at`; the server frees them */
+	size_t npauses;
+	void (*touch)(char *bytes, size_t n); /* NULL, or changes bytes at the moment they are sent */
 	void (*done)(void *ctx); /* or NULL: on the server's thread, when the answer is out or its connection lost */
 	void *done_ctx;
 };

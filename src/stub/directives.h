@@ -56,6 +56,13 @@ struct directives {
 	struct words literal; /* of BODY_LITERAL: good base64 */
 	struct words detail;
 	int64_t wait_s; /* of BODY_QUOTA and those after it */
+	/* TaskingAI's: of an error, of an answer, of a stream. */
+	struct words code, message, say, end;
+	bool message_object, empty_message, call, locked, no_vectors;
+	int64_t target_status;
+	int64_t pieces, pace_ms, split, stream_error;
+	bool crlf, cr, comments, multiline, raw_utf8, after_done, not_json, bad_unicode, astral, empty_deltas,
+		unknown_object, stamp;
 	/* What is done to the answer, right or wrong. */
 	struct {
 		const char *name;

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "stub/languages.h"
 #include "stub/speech.h"
+#include "stub/wishes.h"
 #include "stub/wrong.h"
 
 #define TRANSLATE_POINTS_MAX 1000
@@ -426,101 +427,18 @@ static void read_input(struct asked *q)
 		buf_str_add(&q->language, language);
 }
 
-/* --- Who wishes what. -------------------------------------------------------------------------------------- */
-
-/* A list of directives, and where it was found. */
-struct wish {
-	const char *place, *list, *input;
-	size_t len;
-};
-
-static bool within(struct words w, const char *text)
-{
-	return !w.ptr || memmem(text, strlen(text), w.ptr, w.len);
-}
-
-/* Whether a rule is to be carried out for this call, which counts for it if all but its number is right. */
-static bool holds(struct stub *s, const struct asked *q, const struct wish *w, const struct directives *d, size_t rule)
-{
-	const char *text = buf_cstr(&q->text);
-	int64_t n;
-
-	if (!within(d->word, text) || !within(d->path, httpd_path(q->r)) || (d->reused && !httpd_reused(q->r)))
-		return false;
-	if (d->times == 0 && d->after == 0)
-		return true;
-	n = calls_seen(s->calls, (const char *const[]){w->place, w->list, d->each ? text : w->input}, 3, rule);
-	return n > d->after && (d->times == 0 || n - d->after <= d->times);
-}
-
-static void carry_out(struct stub *s, struct asked *q, const struct wish *w, const struct rules *rules)
-{
-	for (size_t i = 0; i < rules->n; i++) {
-		if (holds(s, q, w, &rules->rule[i], i)) {
-			q->d = rules->rule[i];
-			return;
-		}
-	}
-}
-
-/* Returns what is not understood, or NULL. */
-static const char *add_wish(struct stub *s, struct asked *q, struct wish w)
-{
-	struct rules rules;
-	const char *bad = NULL;
-
-	if (w.list && rules_parse(&rules, w.list, w.len, &bad))
-		carry_out(s, q, &w, &rules);
-	return bad;
-}
-
-/* The nearest wish counts: text, then language, then header, then everywhere; but one whose conditions do not hold
- * gives way. A header that is not understood is told; a text with something else in stub(...) is just a text. */
-static const char *wishes(struct stub *s, struct asked *q)
-{
-	const char *header = httpd_header(q->r, "X-Stub"), *bad = NULL;
-	struct wish language = {.place = "language", .input = buf_cstr(&q->language)};
-	struct wish text = {.place = "text", .input = buf_cstr(&q->text)};
-
-	if (s->everywhere.n > 0)
-		carry_out(s, q, &(struct wish){s->everywhere_name, s->everywhere_list, "", 0}, &s->everywhere);
-	if (header && *header)
-		bad = add_wish(s, q, (struct wish){"header", header, "", strlen(header)});
-	language.list = directives_find(language.input, &language.len);
-	(void)add_wish(s, q, language);
-	text.list = directives_find(text.input, &text.len);
-	(void)add_wish(s, q, text);
-	return bad;
-}
-
-bool khaya_everywhere(struct stub *s, const char *list, size_t len, const char **bad)
-{
-	char *own = strndup(list, len);
-	struct rules rules;
-
-	*bad = "out of memory";
-	if (!own)
-		return false;
-	if (!rules_parse(&rules, own, strlen(own), bad)) {
-		*bad = list + (*bad - own);
-		free(own);
-		return false;
-	}
-	free(s->everywhere_list);
-	s->everywhere_list = own;
-	s->everywhere = rules;
-	snprintf(s->everywhere_name, sizeof s->everywhere_name, "everywhere %u", ++s->everywhere_number);
-	return true;
-}
-
 /* --- From request to answer. ------------------------------------------------------------------------------- */
 
 static bool key_accepted(const struct stub *s, const char *key)
 {
-	for (size_t i = 0; i < s->nkeys; i++)
+	bool any = true; /* none of the given keys is Khaya's */
+
+	for (size_t i = 0; i < s->nkeys; i++) {
 		if (strcmp(s->keys[i], key) == 0)
 			return true;
-	return s->nkeys == 0 && strcmp(key, "00000000000000000000000000000000") != 0;
+		any = any && strncmp(s->keys[i], "tk", 2) == 0;
+	}
+	return any && strcmp(key, "00000000000000000000000000000000") != 0;
 }
 
 static void serve(struct stub *s, struct asked *q)
@@ -535,10 +453,9 @@ static void serve(struct stub *s, struct asked *q)
 		return;
 	}
 	read_input(q);
-	bad = wishes(s, q);
+	bad = wishes_read(s, q->r, buf_cstr(&q->text), buf_cstr(&q->language), &q->d);
 	if (bad) {
-		q->a->status = 400;
-		buf_printf(&q->a->body, "adwuma-stubapi: '%s' in X-Stub is not understood; see --help\n", bad);
+		wishes_refuse(q->a, bad);
 		return;
 	}
 	strip_marker(q);

@@ -9,6 +9,9 @@
 #include <sys/resource.h>
 
 #include "stub/khaya.h"
+#include "stub/store.h"
+#include "stub/taskingai.h"
+#include "stub/wishes.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:8089"
 #define BODY_MAX (128UL * 1024 * 1024)
@@ -16,13 +19,14 @@ enum { EXIT_USAGE = 2, EXIT_NO_SERVER = 69 };
 
 static int usage(FILE *to)
 {
-	fputs("adwuma-stubapi: plays the Khaya API, with faults on demand.\n\n"
+	fputs("adwuma-stubapi: plays the Khaya and the TaskingAI API, with faults on demand.\n\n"
 	      "usage: adwuma-stubapi [--listen HOST:PORT] [--key KEY]... [--delay MS]\n"
 	      "                      [--fault LIST] [--codes lenient|strict] [--tts-limit N]\n"
-	      "                      [--too-long e1|e3] [--tls-cert FILE --tls-key FILE] [--no-record]\n"
+	      "                      [--too-long e1|e3] [--edition community|hosted] [--tls-cert FILE --tls-key FILE] [--no-record]\n"
 	      "       adwuma-stubapi --version\n\n"
 	      "  --listen HOST:PORT   port 0 takes any [" LISTEN_DEFAULT "]; the address is printed\n"
-	      "  --key KEY            a key that is accepted [every key but 32 zeros]\n"
+	      "  --key KEY            a key that is accepted, for TaskingAI where it begins with tk [every\n"
+	      "                       key but 32 zeros]\n"
 	      "  --delay MS           answers so late, where the call's directives do not say how late\n"
 	      "  --fault LIST         does this to every call; also PUT /_stub/fault with the list as body\n"
 	      "  --codes MODE         lenient takes older codes (tw), v2 and v3 of recognition with a\n"
@@ -30,15 +34,18 @@ static int usage(FILE *to)
 	      "  --tts-limit N        letters in a text to speak [2000]\n"
 	      "  --too-long BODY      what a text to translate gets for more than 1000: e1, or the older\n"
 	      "                       e3 [e1]\n"
+	      "  --edition NAME       TaskingAI's: community, or hosted, which has clean_context [community]\n"
 	      "  --tls-cert FILE      HTTPS in place of HTTP, with this certificate (PEM) ...\n"
 	      "  --tls-key FILE       ... and its private key\n"
 	      "  --no-record          counts calls but does not keep them\n\n"
-	      "A call asks for a fault with stub(LIST) in its text or language, or with the header\n"
-	      "X-Stub: LIST. LIST is separated by commas:\n",
+	      "A call asks for a fault with stub(LIST) in its text or language (TaskingAI: anywhere in its\n"
+	      "body, or its path), or with the header X-Stub: LIST. LIST is separated by commas:\n",
 	      to);
 	directives_help(to);
 	fputs("\nControl: GET /_stub/calls[?since=N&limit=N], GET /_stub/stats, DELETE /_stub/calls,\n"
-	      "         PUT /_stub/fault\n",
+	      "         PUT /_stub/fault, DELETE /_stub/store\n\n"
+	      "TaskingAI's models are Tp and six letters: TpEmb... embed, TpRer... rank, TpNoS... cannot\n"
+	      "stream, TpNoF... cannot call functions, all others chat.\n",
 	      to);
 	return to == stdout ? 0 : EXIT_USAGE;
 }
@@ -55,7 +62,7 @@ static void set_fault(struct stub *s, const struct httpd_request *r, struct http
 	size_t len;
 	const char *body = httpd_body(r, &len), *bad;
 
-	if (khaya_everywhere(s, body, len, &bad)) {
+	if (wishes_everywhere(s, body, len, &bad)) {
 		buf_lit(&a->body, "{}");
 		return;
 	}
@@ -78,6 +85,9 @@ static void control(struct stub *s, const struct httpd_request *r, struct httpd_
 		buf_lit(&a->body, "{}");
 	} else if (strcmp(path, "/_stub/stats") == 0 && strcmp(method, "GET") == 0) {
 		calls_stats(s->calls, &a->body);
+	} else if (strcmp(path, "/_stub/store") == 0 && strcmp(method, "DELETE") == 0) {
+		store_clear(s->store);
+		buf_lit(&a->body, "{}");
 	} else if (strcmp(path, "/_stub/fault") == 0 && strcmp(method, "PUT") == 0) {
 		set_fault(s, r, a);
 	} else {
@@ -92,6 +102,8 @@ static void handle(void *ctx, const struct httpd_request *r, struct httpd_answer
 
 	if (strncmp(httpd_path(r), "/_stub/", 7) == 0)
 		control(s, r, a);
+	else if (taskingai_plays(httpd_path(r)))
+		taskingai_answer(s, r, a);
 	else
 		khaya_answer(s, r, a);
 }
@@ -117,7 +129,7 @@ static bool set_everywhere(struct options *o, const char *value)
 {
 	const char *bad;
 
-	return khaya_everywhere(&o->stub, value, strlen(value), &bad);
+	return wishes_everywhere(&o->stub, value, strlen(value), &bad);
 }
 
 static bool set_codes(struct options *o, const char *value)
@@ -138,6 +150,12 @@ static bool read_number(const char *value, int64_t max, int64_t *out)
 
 	*out = strtoll(value, &end, 10);
 	return end != value && !*end && *out >= 0 && *out <= max;
+}
+
+static bool set_edition(struct options *o, const char *value)
+{
+	o->stub.hosted = strcmp(value, "hosted") == 0;
+	return o->stub.hosted || strcmp(value, "community") == 0;
 }
 
 static bool set_delay(struct options *o, const char *value)
@@ -188,6 +206,7 @@ static const struct flag {
 	{"--codes", set_codes, "is lenient or strict", false},
 	{"--tts-limit", set_tts_limit, "is a number of letters, at most a million", false},
 	{"--too-long", set_too_long, "is e1 or e3", false},
+	{"--edition", set_edition, "is community or hosted", false},
 	{"--tls-cert", set_tls_cert, "", false},
 	{"--tls-key", set_tls_key, "", false},
 	{"--no-record", set_no_record, "", true},
@@ -255,10 +274,13 @@ static int run(struct options *o)
 	sigprocmask(SIG_BLOCK, &stop, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	stub->calls = calls_new(!o->no_record);
-	server = stub->calls ? httpd_start_tls(o->listen, tls, BODY_MAX, handle, stub, &port, &err) : NULL;
+	stub->store = store_new();
+	server = stub->calls && stub->store ? httpd_start_tls(o->listen, tls, BODY_MAX, handle, stub, &port, &err)
+					    : NULL;
 	if (!server) {
-		fprintf(stderr, "adwuma-stubapi: %s\n", stub->calls ? err.msg : "out of memory");
+		fprintf(stderr, "adwuma-stubapi: %s\n", stub->calls && stub->store ? err.msg : "out of memory");
 		calls_free(stub->calls);
+		store_free(stub->store);
 		return EXIT_NO_SERVER;
 	}
 	printf("listening on %s://%.*s:%u\n", tls ? "https" : "http", (int)(strrchr(o->listen, ':') - o->listen),
@@ -267,6 +289,7 @@ static int run(struct options *o)
 	sigwait(&stop, &sig);
 	httpd_stop(server);
 	calls_free(stub->calls);
+	store_free(stub->store);
 	return 0;
 }
 
