@@ -218,6 +218,8 @@ class Lab:
         env = clean_env()
         env.update(ADWUMA_REDIS_URL=redis.url, KHAYA_BASE_URL=api_url, KHAYA_API_KEY="bench", ADWUMA_ALLOW_HTTP_LOOPBACK="on",
                    ADWUMA_QUEUES="translate", ADWUMA_ADMIN_LISTEN="off", ADWUMA_LOG_LEVEL="warn")
+        if "taskingai" in settings:
+            env.update(TASKINGAI_HOST=settings.pop("taskingai"), TASKINGAI_API_KEY="tkbench000000000000000000000000x")
         env.update({f"ADWUMA_{name.upper()}": str(value) for name, value in settings.items()})
         return env
 
