@@ -49,6 +49,12 @@ enum cli_option {
 	OPT_WATCH,
 	OPT_JSON,
 	OPT_DIRECT,
+	OPT_MODEL,
+	OPT_SYSTEM,
+	OPT_NO_STREAM,
+	OPT_PARAMS,
+	OPT_FILE,
+	OPT_IF_UNSURE,
 	CLI_OPTIONS
 };
 #define TAKES(option) (1U << (option))
@@ -102,8 +108,11 @@ void commands_print(FILE *to); /* one line each */
 int cli_translate(const struct cli *cli);
 int cli_transcribe(const struct cli *cli);
 int cli_synthesize(const struct cli *cli);
+int cli_chat(const struct cli *cli);
+int cli_call(const struct cli *cli);
 int cli_submit(const struct cli *cli);
 int cli_result(const struct cli *cli);
+int cli_operations(const struct cli *cli);
 int cli_languages(const struct cli *cli);
 int cli_speakers(const struct cli *cli);
 int cli_stats(const struct cli *cli);

@@ -64,6 +64,30 @@ static const struct command jobs[] = {
 	 "  adwuma synthesize 'Maakye' -o maakye.wav\n"
 	 "  adwuma synthesize --language ewe 'Akpe' -o - | aplay\n"
 	 "  adwuma synthesize --speaker female -d texts 'Maakye' 'Maaha'"},
+	{"chat", "TEXT...", "ask a model of TaskingAI, and see its answer come",
+	 WAITING | TAKES(OPT_MODEL) | TAKES(OPT_SYSTEM) | TAKES(OPT_NO_STREAM), 1, SIZE_MAX, cli_chat,
+	 "Each TEXT is one job, a chat completion; - is all of standard input as one text. Answers are\n"
+	 "printed piece by piece as they come, in the order of the TEXTs; where an attempt breaks off and is\n"
+	 "made again, standard error says so, and the answer begins anew on a line of its own. An answer that\n"
+	 "calls functions is printed as JSON.\n\n"
+	 "Ctrl-C cancels what has not ended; standard error says which jobs. With --direct the API is called\n"
+	 "from here, with the TASKINGAI_API_KEY of this machine's settings: no Redis, no worker.\n\n"
+	 "Exit code: 0 all succeeded, 1 a job failed, 69 Redis, or with --direct the API, cannot be\n"
+	 "reached, 75 an answer did not come in time (the job goes on; see adwuma result).",
+	 "  adwuma chat --model TpAb12Cd 'What is waakye?'\n"
+	 "  adwuma chat -m TpAb12Cd --system 'Answer in Twi.' - < question.txt\n"
+	 "  adwuma chat -m TpAb12Cd --no-stream --json 'Maakye' > answer.json"},
+	{"call", "TYPE", "any operation of TaskingAI, with its parameters",
+	 WAITING | TAKES(OPT_PARAMS) | TAKES(OPT_FILE) | TAKES(OPT_IF_UNSURE), 1, 1, cli_call,
+	 "TYPE is taskingai.OPERATION; adwuma operations lists them with their parameters. The parameters\n"
+	 "are checked before anything is submitted. Prints the operation's result as one line of JSON, as\n"
+	 "the API gave it; with --json the whole result.\n\n"
+	 "With --direct the API is called from here, as adwuma help chat says. Exit code: 0 it succeeded,\n"
+	 "1 it failed, 2 TYPE or a parameter is wrong (then nothing was submitted), 75 no result came in\n"
+	 "time (the job goes on).",
+	 "  adwuma call taskingai.list_assistants --params '{\"limit\":5}'\n"
+	 "  adwuma call taskingai.upload_file --file notes.txt\n"
+	 "  adwuma call taskingai.create_record --params @record.json"},
 	{"submit", "[FILE]", "hand in jobs, one JSON object a line", TAKES(OPT_QUEUE), 0, 1, cli_submit,
 	 "Reads jobs from FILE, or from standard input without it or with -, one JSON object on each\n"
 	 "line; empty lines are skipped. Prints the id of each, in order; a job without \"id\" gets one.\n"
@@ -114,6 +138,16 @@ static const struct command views[] = {
 };
 
 static const struct command offers[] = {
+	{"operations", "[NAME]", "what operations TaskingAI has, and their parameters", ASKS_API | TAKES(OPT_JSON), 0,
+	 1, cli_operations,
+	 "Lists the operations that are job types, taskingai.NAME: method and path, whether one is held (not\n"
+	 "sent again where nobody knows if it was carried out), whether it can stream, and its parameters,\n"
+	 "those that are needed with a *. With NAME one operation, a parameter on each line with its kind and\n"
+	 "default. With --json each is one object. Asks nobody.\n\n"
+	 "Exit code: 0, or 2 where there is no operation of that name.",
+	 "  adwuma operations\n"
+	 "  adwuma operations create_record\n"
+	 "  adwuma operations --json"},
 	{"languages", "[SERVICE]", "what languages the API knows, and their codes", ASKS_API | TAKES(OPT_JSON), 0, 1,
 	 cli_languages,
 	 "Asks the API itself; no worker and no Redis is needed. SERVICE is translate, asr (recognition) or\n"

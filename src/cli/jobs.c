@@ -61,8 +61,7 @@ static void drop_last(struct buf *b, char c)
 		b->ptr[--b->len] = '\0';
 }
 
-/* A text, or standard input without its last line break. */
-static int read_text(struct work *w, const char *operand, struct buf *out)
+int jobs_read_text(struct work *w, const char *operand, struct buf *out)
 {
 	struct error err = {0};
 
@@ -92,7 +91,7 @@ void jobs_write_member(struct buf *out, const char *name, const char *value)
 int jobs_write_text(struct work *w, const char *operand, struct buf *out)
 {
 	struct buf text = BUF_INIT((size_t)w->cli->settings->max_job_bytes);
-	int rc = read_text(w, operand, &text);
+	int rc = jobs_read_text(w, operand, &text);
 
 	buf_lit(out, ",\"text\":");
 	buf_json_string(out, buf_cstr(&text), text.len);
@@ -250,8 +249,10 @@ static int collect_one(struct work *w, size_t i, int64_t deadline)
 	const char *flag = *queue ? " --queue " : "";
 	struct adwuma_error err = {0};
 	char *json = NULL;
-	int rc;
+	int rc = w->trade->watch ? w->trade->watch(w, i, deadline) : CLI_DONE;
 
+	if (rc)
+		return rc;
 	if (wait_for(w, id, deadline - clock_mono_ms(), &json, &err) == 0) {
 		rc = w->trade->finish(w, i, json);
 		adwuma_free(json);
@@ -270,12 +271,24 @@ static int collect_one(struct work *w, size_t i, int64_t deadline)
 	return CLI_TIMED_OUT;
 }
 
+/* What names the place and the key of a service. */
+static const struct advice {
+	const char *service, *place, *key;
+} advices[] = {{"khaya", "KHAYA_BASE_URL", "KHAYA_API_KEY"}, {"taskingai", "TASKINGAI_HOST", "TASKINGAI_API_KEY"}};
+
+static const struct advice *advice_for(const struct work *w)
+{
+	return &advices[strncmp(w->trade->type, "taskingai.", 10) == 0];
+}
+
 /* Whether the settings have a key for the service that does the jobs. */
 static bool has_key(const struct work *w)
 {
 	const struct settings *s = w->cli->settings;
 	const char *own = s->khaya_translation_api_key;
 
+	if (advice_for(w) != &advices[0])
+		return s->taskingai_api_key;
 	if (strcmp(w->trade->type, "transcribe") == 0)
 		own = s->khaya_asr_api_key;
 	else if (strcmp(w->trade->type, "synthesize") == 0)
@@ -288,6 +301,7 @@ static int do_directly(struct work *w, size_t i, int64_t deadline)
 {
 	int rc;
 
+	direct_on_piece(w->direct, w->form == SHOW_WHOLE ? NULL : w->trade->piece, w);
 	direct_run(w->direct, w->trade->type, w->jobs[i].json, w->jobs[i].len, deadline, &w->spoken);
 	if (w->spoken.result.failed) {
 		say("no memory for a result");
@@ -299,10 +313,10 @@ static int do_directly(struct work *w, size_t i, int64_t deadline)
 		say("it was not done within %g s (--timeout)", (double)w->timeout_ms / 1000);
 		rc = CLI_TIMED_OUT;
 	} else if (w->spoken.unreachable) {
-		say("  does KHAYA_BASE_URL name the right place, and does the network let us there?");
+		say("  does %s name the right place, and does the network let us there?", advice_for(w)->place);
 		rc = CLI_UNREACHABLE;
 	} else if (!w->spoken.succeeded && !has_key(w)) {
-		say("  KHAYA_API_KEY or KHAYA_API_KEY_FILE gives the key");
+		say("  %s or %s_FILE gives the key", advice_for(w)->key, advice_for(w)->key);
 	}
 	direct_outcome_release(&w->spoken);
 	return rc;
@@ -337,7 +351,7 @@ static void release(struct work *w)
 	direct_close(w->direct);
 }
 
-static enum show_form form_of(const struct cli *cli)
+static enum show_form form_of(const struct cli *cli, const struct trade *trade)
 {
 	const char *format = cli->option[OPT_FORMAT];
 
@@ -345,7 +359,9 @@ static enum show_form form_of(const struct cli *cli)
 		return SHOW_WHOLE;
 	if (cli->option[OPT_OUTPUT] || cli->option[OPT_OUTPUT_DIR])
 		return SHOW_NOTHING;
-	if (!format || strcmp(format, "text") == 0)
+	if (!format)
+		return trade->form;
+	if (strcmp(format, "text") == 0)
 		return SHOW_TEXT;
 	return strcmp(format, "json") == 0 ? SHOW_RESULT : SHOW_NOTHING;
 }
@@ -373,10 +389,13 @@ static int open_work(struct work *w)
 
 int jobs_run(const struct cli *cli, const struct trade *trade)
 {
-	struct work w = {.cli = cli, .trade = trade, .n = cli->noperands, .form = form_of(cli)};
+	struct work w = {.cli = cli, .trade = trade, .n = cli->noperands, .form = form_of(cli, trade)};
+	char queue[QUEUE_NAME_MAX + 1];
+
 	int rc = cli_time_ms(cli, OPT_TIMEOUT, TIMEOUT_MS, &w.timeout_ms);
 
-	w.queue = cli->option[OPT_QUEUE] ? cli->option[OPT_QUEUE] : trade->type;
+	snprintf(queue, sizeof queue, "%.*s", (int)strcspn(trade->type, "."), trade->type);
+	w.queue = cli->option[OPT_QUEUE] ? cli->option[OPT_QUEUE] : queue;
 	if (rc == CLI_DONE)
 		rc = check_operands(cli);
 	if (rc == CLI_DONE && trade->check)
@@ -390,7 +409,7 @@ int jobs_run(const struct cli *cli, const struct trade *trade)
 		print_ids(&w);
 		hint_at_workers(&w);
 	} else if (rc == CLI_DONE) {
-		if (w.client)
+		if (w.client && !trade->watch) /* what watches sees to that too */
 			tell_ids_when_interrupted(&w);
 		rc = collect(&w);
 	}
@@ -405,7 +424,7 @@ int jobs_show(struct work *w, size_t i, const char *json)
 
 int cli_translate(const struct cli *cli)
 {
-	static const struct trade translate = {"translate", NULL, write_translate, jobs_show};
+	static const struct trade translate = {.type = "translate", .write = write_translate, .finish = jobs_show};
 
 	return jobs_run(cli, &translate);
 }

@@ -30,6 +30,11 @@ struct trade {
 	int (*write)(struct work *w, const char *operand, const char *id, struct buf *out);
 	/* The result of job i is there. Returns an exit code, told. */
 	int (*finish)(struct work *w, size_t i, const char *json);
+	/* NULL, or watches job i before its result is waited for, until the deadline (clock_mono_ms()). Returns an exit code, told;
+	 * CLI_UNREACHABLE ends the collecting. */
+	int (*watch)(struct work *w, size_t i, int64_t deadline);
+	direct_piece_fn *piece; /* NULL, or what --direct does with pieces of a stream; ctx is the work */
+	enum show_form form;	/* without --json */
 };
 
 struct work {
@@ -56,6 +61,8 @@ int jobs_usage_failure(const struct cli *cli, const struct error *err);
 int jobs_path_in(const char *dir, const char *name, char *path, size_t bytes, struct error *err);
 /* ,"name":"value"; nothing where value is NULL. */
 void jobs_write_member(struct buf *out, const char *name, const char *value);
+/* A text, or standard input without its last line break. Returns an exit code, told. */
+int jobs_read_text(struct work *w, const char *operand, struct buf *out);
 /* ,"text":… of an operand. Returns an exit code, told. */
 int jobs_write_text(struct work *w, const char *operand, struct buf *out);
 const char *jobs_language(const struct cli *cli);

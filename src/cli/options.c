@@ -77,6 +77,18 @@ static const struct option_row rows[CLI_OPTIONS] = {
 		       .optional = true,
 		       .help = "again every S seconds [1], with rates, until Ctrl-C"},
 	[OPT_DIRECT] = {.name = "direct", .help = "call the API from here, without Redis and without a worker"},
+	[OPT_MODEL] = {.name = "model", .letter = 'm', .value = "M", .help = "a model's id, or an assistant's"},
+	[OPT_SYSTEM] = {.name = "system", .value = "TEXT", .help = "a system message before it"},
+	[OPT_NO_STREAM] = {.name = "no-stream", .help = "print the answer when it is whole"},
+	[OPT_PARAMS] = {.name = "params",
+			.letter = 'p',
+			.value = "JSON",
+			.help = "the arguments, an object; @FILE reads them from there, - from standard input [{}]"},
+	[OPT_FILE] = {.name = "file", .value = "FILE", .help = "what upload_file sends; it travels through Redis"},
+	[OPT_IF_UNSURE] = {.name = "if-unsure",
+			   .value = "DO",
+			   .choices = "rerun|hold",
+			   .help = "where nobody knows whether it was carried out [as the operation]"},
 	[OPT_JSON] = {.name = "json", .help = "print JSON: whole objects, one a line"},
 };
 

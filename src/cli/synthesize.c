@@ -131,7 +131,10 @@ static int finish(struct work *w, size_t i, const char *json)
 
 int cli_synthesize(const struct cli *cli)
 {
-	static const struct trade synthesize = {"synthesize", check, write_job, finish};
+	static const struct trade synthesize = {.type = "synthesize",
+						.check = check,
+						.write = write_job,
+						.finish = finish};
 
 	return jobs_run(cli, &synthesize);
 }

@@ -252,7 +252,10 @@ static int finish(struct work *w, size_t i, const char *json)
 
 int cli_transcribe(const struct cli *cli)
 {
-	static const struct trade transcribe = {"transcribe", check, write_job, finish};
+	static const struct trade transcribe = {.type = "transcribe",
+						.check = check,
+						.write = write_job,
+						.finish = finish};
 
 	return jobs_run(cli, &transcribe);
 }

@@ -94,8 +94,8 @@ void calls_reset(struct calls *c)
 
 static const char *redacted(const char *name, const char *value)
 {
-	bool secret = strcasecmp(name, "Ocp-Apim-Subscription-Key") == 0 ||
-		      strcasecmp(name, "subscription-key") == 0 || strcasecmp(name, "Authorization") == 0;
+	bool secret = strcasecmp(name, "Ocp-Apim-Subscription-Key") == 0 || strcasecmp(name, "subscription-key") == 0 ||
+		      strcasecmp(name, "Authorization") == 0;
 
 	return secret ? "***" : value;
 }

@@ -23,6 +23,7 @@ BUILD = os.path.join(ROOT, os.environ.get("ADWUMA_BUILD", "build"))
 SANITIZED = any(s in BUILD for s in ("address", "thread", "undefined"))
 SLOW = 6 if SANITIZED else 1  # sanitized programs get more time, never fewer checks
 KEY = "0123456789abcdef-a-secret-key"
+TASKING_KEY = "tk12345678abcdefghijklmnopqrstuv"
 
 
 def pytest_configure(config):
@@ -311,7 +312,7 @@ class Worker:
         log = self.log()
         assert "Sanitizer" not in log and "runtime error" not in log, log[-8000:]
         assert code == self.expected, f"exit code {code}, expected {self.expected}\n{log[-4000:]}"
-        assert KEY not in log
+        assert KEY not in log and TASKING_KEY not in log
 
 
 class System:
@@ -328,6 +329,7 @@ class System:
     def env(self, **settings):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ADWUMA_", "KHAYA_", "TASKINGAI_"))}
         env.update({"ADWUMA_REDIS_URL": "unix://" + self.server.socket, "KHAYA_BASE_URL": self.stub.url, "KHAYA_API_KEY": KEY,
+                    "TASKINGAI_HOST": self.stub.url, "TASKINGAI_API_KEY": TASKING_KEY,
                     "ADWUMA_ALLOW_HTTP_LOOPBACK": "on", "ADWUMA_ADMIN_LISTEN": "off", "ADWUMA_LEASE_MS": "2000", "ADWUMA_THREADS": "8",
                     "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=0:exitcode=66"})
         for name, value in settings.items():

@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import BUILD, SLOW, System, until
 
-TASKING_KEY = "tk12345678abcdefghijklmnopqrstuv"
 Q = "adwuma:{taskingai}:"
 FINAL = {"object": "ChatCompletion", "finish_reason": "stop", "message": {"role": "assistant", "content": "Yaa ɛna"}, "usage": {"input_tokens": 9, "output_tokens": 4}}
 DONE = b"data: [DONE]\n\n"
@@ -123,7 +122,7 @@ class Streams:
         self.system, self.redis, self.api = system, system.redis, api
 
     def worker(self, **settings):
-        return self.system.worker(**{"TASKINGAI_API_KEY": TASKING_KEY, "TASKINGAI_HOST": self.api.url, "queues": "taskingai", "lease_ms": 1000, "threads": 4, **settings})
+        return self.system.worker(**{"TASKINGAI_HOST": self.api.url, "queues": "taskingai", "lease_ms": 1000, "threads": 4, **settings})
 
     def push(self, job_id="s", operation="chat_completion", more=None, **fields):
         params = {"chat_completion": {"model_id": "TpAb12Cd", "messages": [{"role": "user", "content": "hi"}]},
