@@ -173,7 +173,7 @@ static void read_error(struct span error, struct fault *f)
 			break;
 		error = e.message;
 	}
-	if (is(error, JSON_OBJECT) && (is(e.message, JSON_STRING) || !e.message.ptr))
+	if (is(error, JSON_OBJECT) && (is(e.message, JSON_STRING) || is(e.message, JSON_NULL) || !e.message.ptr))
 		set_words(&f->message, e.message);
 	else
 		set_words(&f->message, error);

@@ -654,7 +654,7 @@ void http_perform(struct http *h, const struct http_request *req, struct http_re
 	}
 	code = drive(h, h->easy);
 	out->end = judge(h, code);
-	out->streamed = h->streams;
+	out->streamed = h->streams || (h->sink && h->sunk == 0 && h->body.len == 0 && is_event_stream(h));
 	if (out->end != HTTP_ANSWERED)
 		describe(h, code, out);
 	curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);

@@ -18,13 +18,15 @@ POINTS = {
     "tick:before": (1, 4), "tick:after": (1, 4), "call:before": (1, 20), "call:after": (1, 20), "mark:before": (1, 5), "mark:after": (1, 5),
     "audio:before": (1, 5), "audio:after": (1, 5), "stage:before": (1, 5), "stage:after": (1, 5), "reap:before": (1, 2), "reap:after": (1, 2),
     "leave:before": (1,), "leave:after": (1,), "audit:before": (1, 2), "cancel:before": (1,), "cancel:after": (1,), "unmark:before": (),
-    "piece:look": (1, 5), "piece:before": (1, 5), "piece:after": (1, 5),
+    "piece:look": (1, 5), "piece:before": (1, 5), "piece:after": (1, 5), "stream:before": (1, 9), "stream:after": (1, 9),
 }
-JOBS = 210
+JOBS = 160
 Q = "adwuma:{translate}:"
 LONG = "It is long. " * 100 + "again stub(status=500,retry_after=0,times=1)"
 SHAPES = [{"text": "plain"}, {"text": LONG}, {"text": ""}, {"type": "synthesize", "text": "say", "language": "twi"},
-          {"text": "careful", "if_unsure": "hold"}, {"text": "told", "reply": "all"}, {"type": "transcribe", "audio_key": Q + "audio:in"}]
+          {"text": "careful", "if_unsure": "hold"}, {"text": "told", "reply": "all"}, {"type": "transcribe", "audio_key": Q + "audio:in"},
+          {"type": "taskingai.chat_completion", "params": {"model_id": "TpAb12Cd", "stream": True, "messages": [{"role": "user", "content": "one two three stub(pace=2)"}]}}]
+KINDS = len(SHAPES)
 SLOW = ["slow0", "slow1", "slow2"]
 
 
@@ -54,31 +56,42 @@ def check(system):
     system.reconcile("translate", JOBS + len(SLOW) + 1)
     results = {i: system.result("translate", str(i)) for i in range(JOBS)}
     for i, r in results.items():
-        if i % 7 == 2:
+        if i % KINDS == 2:
             assert r["error"]["type"] == "TranslationError"
-        elif i % 7 == 4 and r["status"] == "failed":
+        elif i % KINDS == 4 and r["status"] == "failed":
             assert r["error"]["type"] == "UnknownOutcomeError"
         else:
             assert r["status"] == "succeeded", r
     assert all(system.result("translate", i)["status"] == "succeeded" for i in SLOW)
     assert system.result("translate", "unwanted")["error"]["type"] == "CancelledError"
     replies = [json.loads(x) for x in system.redis.lrange(Q + "reply:all", 0, -1)]
-    assert sorted(int(r["id"]) for r in replies) == [i for i in range(JOBS) if i % 7 == 5] and all(r == results[int(r["id"])] for r in replies)
-    for i in range(3, JOBS, 7):
+    assert sorted(int(r["id"]) for r in replies) == [i for i in range(JOBS) if i % KINDS == 5] and all(r == results[int(r["id"])] for r in replies)
+    for i in range(3, JOBS, KINDS):
         assert system.redis.strlen(results[i]["result"]["audio_key"]) == results[i]["result"]["bytes"]
-    for i in range(6, JOBS, 7):
+    for i in range(6, JOBS, KINDS):
         assert results[i]["result"]["text"] == "Me ho yɛ"
+    for i in range(7, JOBS, KINDS):
+        check_stream(system, i, results[i])
     assert {int(d["job"]["id"]) for d in system.dead("translate")} == {i for i, r in results.items() if r["status"] == "failed"}
     until(lambda: system.redis.zcard(Q + "workers") <= 1, 20, "only the living are listed")
+
+
+def check_stream(system, i, result):
+    """Whatever broke: what counts is whole, in order and there once, and the stream ends once."""
+    entries = [(e[b"event"].decode(), json.loads(e[b"data"])) for _, e in system.redis.xrange(f"{Q}stream:{i}")]
+    names = [name for name, _ in entries]
+    assert entries[-1] == ("done", result["result"]) and names.count("done") == 1 and "error" not in names, names
+    last = len(names) - names[::-1].index("restart") if "restart" in names else 0
+    assert [data["index"] for _, data in entries[last:-1]] == list(range(4)), entries
 
 
 def lead(system, victim, happened):
     """Jobs of every kind, one after the other and then together, a cancelled one among them, until it has happened or all is done."""
     jobs = mixed()
-    for job in jobs[:7]:
+    for job in jobs[:KINDS]:
         system.push("translate", job)
         until(lambda job=job: happened() or system.results("translate") > int(job["id"]), 20, "done, or broken")
-    system.push("translate", {"id": "unwanted", "text": "unwanted stub(hang)"}, *jobs[7:])
+    system.push("translate", {"id": "unwanted", "text": "unwanted stub(hang)"}, *jobs[KINDS:])
     until(lambda: happened() or any("unwanted" in c["text"] for c in system.stub.calls()), 20, "it runs, or broken")
     system.redis.zadd(Q + "cancelled", {"unwanted": int(time.time() * 1000)})
     until(lambda: happened() or system.results("translate") == JOBS + len(SLOW) + 1, 40, "all done, or broken")
