@@ -469,6 +469,12 @@ static bool is_plain(const struct param *p, struct span v)
 	return is;
 }
 
+/* In a path these would lead elsewhere, however they are encoded. */
+static bool is_dots(const struct param *p, struct span v)
+{
+	return p->place == PARAM_PATH && (is_text(v, ".") || is_text(v, ".."));
+}
+
 static int check_param(const struct operation *op, const struct param *p, struct span v, struct fault *fault)
 {
 	const char *kind = operation_kind_name(p->kind);
@@ -482,6 +488,8 @@ static int check_param(const struct operation *op, const struct param *p, struct
 	else if (v.ptr && !is_plain(p, v))
 		fault_set(fault, "InvalidJobError", 0,
 			  "params.%s must be Unicode text without lone surrogates and the character U+0000", p->name);
+	else if (v.ptr && is_dots(p, v))
+		fault_set(fault, "InvalidJobError", 0, "params.%s must not be . or ..", p->name);
 	else
 		return 0;
 	return -1;
