@@ -60,7 +60,7 @@ struct http_sink {
 	void *ctx;
 };
 
-/* The file of a multipart/form-data body; its bytes are the request's body or source. */
+/* The file of a multipart/form-data body; its bytes are the request's body or source. The target must have no Content-Type of its own. */
 struct http_form {
 	const char *file_field, *file_name;
 	const char *field, *value; /* one more part */

@@ -309,7 +309,7 @@ static struct http_request post(const char *body)
 	return (struct http_request){.target = target,
 				     .method = "POST",
 				     .body = body,
-				     .body_len = strlen(body),
+				     .body_len = body ? strlen(body) : 0,
 				     .timeout_ms = TIMEOUT_MS,
 				     .max_response_bytes = 1000};
 }
@@ -596,6 +596,110 @@ START_TEST(shapes_do_not_mix)
 		ck_assert_str_eq(strstr(request_text(), "\r\n\r\n") + 4, shapes[i].body);
 	}
 	ck_assert_uint_eq(seen(&server, &server.connections), 1);
+}
+END_TEST
+
+static enum http_sink_says sink_says;
+static struct buf sunk;
+
+static enum http_sink_says take(void *ctx, const char *bytes, size_t n)
+{
+	(void)ctx;
+	buf_add(&sunk, bytes, n);
+	return sink_says;
+}
+
+static const struct http_sink sink = {.write = take};
+
+#define EVENTS "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+
+/* Only an event stream goes to the sink; what follows on the handle is as ever. */
+static const struct {
+	struct step step;
+	enum http_sink_says says;
+	enum http_end end;
+	const char *sunk, *body;
+	bool streamed;
+} sinks[] = {
+	{{EVENTS "Content-Length: 4\r\n\r\nabcd", 0, KEEP}, HTTP_SINK_MORE, HTTP_ANSWERED, "abcd", "", true},
+	{{EVENTS "Content-Length: 0\r\n\r\n", 0, KEEP}, HTTP_SINK_MORE, HTTP_ANSWERED, "", "", true},
+	{{EVENTS "Content-Length: 9\r\n\r\nabcd", 0, SHUT}, HTTP_SINK_MORE, HTTP_TRANSPORT, "abcd", "", true},
+	{{EVENTS "Content-Length: 9\r\n\r\nabcd", 0, HOLD}, HTTP_SINK_MORE, HTTP_TIMED_OUT, "abcd", "", true},
+	{{EVENTS "\r\nabcd", 0, HOLD}, HTTP_SINK_ENOUGH, HTTP_ANSWERED, "abcd", "", true},
+	{{EVENTS "\r\nabcd", 0, HOLD}, HTTP_SINK_STOP, HTTP_STOPPED, "abcd", "", true},
+	{{EVENTS "Content-Length: 40\r\n\r\n0123456789012345678901234567890123456789", 0, KEEP},
+	 HTTP_SINK_MORE,
+	 HTTP_TOO_LARGE,
+	 "",
+	 "",
+	 true},
+	{{"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", 0, KEEP},
+	 HTTP_SINK_STOP,
+	 HTTP_ANSWERED,
+	 "",
+	 "{}",
+	 false},
+	{{"HTTP/1.1 500 No\r\nContent-Type: text/event-stream\r\nContent-Length: 2\r\n\r\n{}", 0, KEEP},
+	 HTTP_SINK_STOP,
+	 HTTP_ANSWERED,
+	 "",
+	 "{}",
+	 false},
+};
+
+START_TEST(a_stream_goes_to_its_sink)
+{
+	const struct step steps[] = {sinks[_i].step, {OK_ANSWER, 0, KEEP}};
+	struct http_request req;
+
+	begin(steps, 2);
+	sunk = BUF_INIT(1000);
+	sink_says = sinks[_i].says;
+	req = post("body");
+	req.sink = &sink;
+	req.timeout_ms = SHORT_TIMEOUT_MS;
+	req.max_response_bytes = 20;
+	call(req);
+	ck_assert_int_eq(resp.end, sinks[_i].end);
+	ck_assert_int_eq(resp.streamed, sinks[_i].streamed);
+	ck_assert_str_eq(buf_cstr(&sunk), sinks[_i].sunk);
+	ck_assert_str_eq(buf_cstr(&resp.body), sinks[_i].body);
+	call(post("body"));
+	assert_answered(200, "ok");
+	buf_release(&sunk);
+}
+END_TEST
+
+START_TEST(a_form_leaves_nothing_behind)
+{
+	const struct http_form form = {.file_field = "file", .file_name = "n.txt", .field = "purpose", .value = "p"};
+	struct http_target *bare;
+	struct http_request req;
+	struct error err;
+	char url[64];
+
+	begin(&(struct step){OK_ANSWER, 0, KEEP}, 1);
+	snprintf(url, sizeof url, "http://127.0.0.1:%u/path", server.port);
+	bare = http_target_new(url, NULL, false, &err); /* a target's Content-Type would be the form's */
+	for (int i = 0; i < 3; i++) {
+		req = post("the file");
+		req.target = bare;
+		req.form = &form;
+		req.path = "/below";
+		call(req);
+		assert_answered(200, "ok");
+		ck_assert(strncmp(request_text(), "POST /path/below HTTP/1.1\r\n", 27) == 0);
+		ck_assert(requested("multipart/form-data; boundary=") && requested("\r\n\r\nthe file\r\n--"));
+		ck_assert(requested("name=\"purpose\"\r\n\r\np\r\n--"));
+		req = post(NULL);
+		req.method = i == 0 ? "GET" : i == 1 ? "DELETE" : "POST";
+		call(req);
+		assert_answered(200, "ok");
+		ck_assert(!requested("multipart") && !requested("the file"));
+	}
+	http_free(http); /* before what it is set up for */
+	http = NULL;
+	http_target_free(bare);
 }
 END_TEST
 
@@ -961,6 +1065,8 @@ int main(void)
 	tcase_add_test(t, values_are_encoded);
 	tcase_add_loop_test(t, a_streamed_body_arrives_whole, 0, 3);
 	tcase_add_loop_test(t, a_broken_source_ends_the_call, 0, 2);
+	tcase_add_loop_test(t, a_stream_goes_to_its_sink, 0, sizeof sinks / sizeof *sinks);
+	tcase_add_test(t, a_form_leaves_nothing_behind);
 	tcase_add_test(t, another_thread_may_abort);
 	tcase_add_test(t, an_abort_before_the_first_call);
 	tcase_add_test(t, many_threads_share_a_target);

@@ -904,6 +904,74 @@ START_TEST(nothing_is_taken_for_null)
 }
 END_TEST
 
+static void note_element(void *ctx, struct span key, struct span value)
+{
+	struct buf *out = ctx;
+
+	ck_assert_ptr_null(key.ptr);
+	buf_char(out, '<');
+	buf_add(out, value.ptr, value.len);
+	buf_char(out, '>');
+}
+
+static const struct {
+	const char *text, *elements;
+	enum json_verdict verdict;
+} arrays[] = {
+	{"[]", "", JSON_OK},
+	{" [ ] ", "", JSON_OK},
+	{"[1]", "<1>", JSON_OK},
+	{"[ 1 , \"a,]\" ,{\"b\":[2,3]}, [4,[5]], null ]", "<1><\"a,]\"><{\"b\":[2,3]}><[4,[5]]><null>", JSON_OK},
+	{"{\"a\":[1]}", "", JSON_OK},
+	{"5", "", JSON_OK},
+	{"[1,", "<1>", JSON_BROKEN},
+	{"[1]x", "<1>", JSON_BROKEN},
+	{"[\"\xff\"]", "<\"\xff\">", JSON_NOT_UTF8},
+};
+
+START_TEST(elements_are_told)
+{
+	struct buf out = BUF_INIT(1000);
+
+	ck_assert_int_eq(json_elements((struct span){arrays[_i].text, strlen(arrays[_i].text)}, note_element, &out),
+			 arrays[_i].verdict);
+	ck_assert_str_eq(buf_cstr(&out), arrays[_i].elements);
+	buf_release(&out);
+}
+END_TEST
+
+static const struct {
+	const char *text, *clean;
+} dirty[] = {
+	{"", ""},
+	{"{\"a\":1e-7}", "{\"a\":1e-7}"},
+	{"\"\\ud83d\\ude00\"", "\"\\ud83d\\ude00\""},
+	{"\"\\ud83d\"", "\"\\ufffd\""},
+	{"\"\\ude00\"", "\"\\ufffd\""},
+	{"\"\\ud83dx\"", "\"\\ufffdx\""},
+	{"\"\\ud83d\\u0041\"", "\"\\ufffd\\u0041\""},
+	{"\"\\ud83d\\ud83d\\ude00\"", "\"\\ufffd\\ud83d\\ude00\""},
+	{"\"\\\\ud83d\"", "\"\\\\ud83d\""},
+	{"\"\\u0000\"", "\"\\u0000\""},
+	{"\"\\\"\\u00e9\xc3\xa9\"", "\"\\\"\\u00e9\xc3\xa9\""},
+	{"\"a\xff"
+	 "b\"",
+	 "\"a\xef\xbf\xbd"
+	 "b\""},
+	{"\"\xed\xa0\x80\"", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
+	{"\"\xf0\x9f\x98\"", "\"\xef\xbf\xbd\""},
+};
+
+START_TEST(what_is_no_unicode_is_replaced)
+{
+	struct buf out = BUF_INIT(1000);
+
+	json_add_clean(&out, (struct span){dirty[_i].text, strlen(dirty[_i].text)});
+	ck_assert_str_eq(buf_cstr(&out), dirty[_i].clean);
+	buf_release(&out);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("json");
@@ -930,6 +998,8 @@ int main(void)
 	tcase_add_loop_test(t, integers_are_exact, 0, sizeof ints / sizeof *ints);
 	tcase_add_loop_test(t, strings_are_unescaped, 0, sizeof strings / sizeof *strings);
 	tcase_add_test(t, an_escaped_nul_is_found);
+	tcase_add_loop_test(t, elements_are_told, 0, sizeof arrays / sizeof *arrays);
+	tcase_add_loop_test(t, what_is_no_unicode_is_replaced, 0, sizeof dirty / sizeof *dirty);
 	tcase_add_test(t, keys_are_compared_unescaped);
 	tcase_add_test(t, tree_softens_what_cjson_cannot_hold);
 	tcase_add_test(t, tree_refuses_what_the_scan_refuses);
