@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(out.kind != OUTCOME_SUCCEEDED || resp.status == 200 || (resp.status == 404 && call.repeated));
 	must(out.kind == OUTCOME_SUCCEEDED ||
 	     (out.fault.service && out.fault.type[0] && out.fault.message.len > 0 && out.fault.code.len > 0));
-	must(!strstr(buf_cstr(&out.fault.message), "a-secret-key"));
+	must(out.kind == OUTCOME_SUCCEEDED || !strstr(buf_cstr(&out.fault.message), "a-secret-key"));
 	check_whole(&job, &out);
 	buf_release(&resp.body);
 	call_release(&call);
