@@ -89,21 +89,21 @@ static bool is_below(const struct object *o, const struct object *root)
 
 void store_delete(struct store *s, struct object *root)
 {
-	struct object **gone = calloc(s->n, sizeof *gone);
-	size_t kept = 0, ngone = 0;
+	bool *goes = calloc(s->n, sizeof *goes); /* known of all before the first is freed */
+	size_t kept = 0;
 
-	if (!gone)
+	if (!goes)
 		return;
+	for (size_t i = 0; i < s->n; i++)
+		goes[i] = is_below(s->objects[i], root);
 	for (size_t i = 0; i < s->n; i++) {
-		if (is_below(s->objects[i], root))
-			gone[ngone++] = s->objects[i];
+		if (goes[i])
+			free_object(s->objects[i]);
 		else
 			s->objects[kept++] = s->objects[i];
 	}
 	s->n = kept;
-	while (ngone > 0)
-		free_object(gone[--ngone]);
-	free(gone);
+	free(goes);
 }
 
 struct object *store_next(const struct store *s, enum kind kind, const struct object *parent, const struct object *o)

@@ -160,7 +160,7 @@ void tasking_rerank(struct tasking *t)
 			qsort(r.all, r.n, sizeof *r.all, by_relevance);
 		tasking_open(t);
 		buf_lit(&t->a->body, "{\"results\":[");
-		for (size_t i = 0; i < r.n && i < (size_t)top; i++) {
+		for (size_t i = 0; r.all && i < r.n && i < (size_t)top; i++) {
 			buf_printf(&t->a->body, "%s{\"index\":%zu,\"document\":{\"text\":", i ? "," : "",
 				   r.all[i].index);
 			buf_add(&t->a->body, r.all[i].text.ptr, r.all[i].text.len);

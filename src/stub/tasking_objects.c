@@ -198,6 +198,10 @@ void tasking_delete(struct tasking *t)
 
 /* --- Lists. ------------------------------------------------------------------------------------------------ */
 
+struct listed {
+	struct object *o;
+};
+
 struct page {
 	int64_t limit;
 	bool ascending;
@@ -239,16 +243,16 @@ static bool read_page(struct tasking *t, struct page *p)
 }
 
 /* All of them in the wanted order; then those between the cursors, of which the last `limit` count where there is only an end. */
-static void write_page(struct tasking *t, const struct page *p, struct object **all, size_t n)
+static void write_page(struct tasking *t, const struct page *p, const struct listed *all, size_t n)
 {
 	struct buf *out = &t->a->body;
 	size_t from = 0, to = n, limit = (size_t)p->limit;
 	bool more;
 
 	for (size_t i = 0; i < n; i++) {
-		if (all[i] == p->after)
+		if (all[i].o == p->after)
 			from = i + 1;
-		if (all[i] == p->before)
+		if (all[i].o == p->before)
 			to = i;
 	}
 	to = to < from ? from : to;
@@ -261,7 +265,7 @@ static void write_page(struct tasking *t, const struct page *p, struct object **
 	buf_char(out, '[');
 	for (size_t i = from; i < to; i++) {
 		buf_str_add(out, i > from ? "," : "");
-		tasking_write(out, all[i], NO_SCORE);
+		tasking_write(out, all[i].o, NO_SCORE);
 	}
 	buf_printf(out, "],\"fetched_count\":%zu,\"has_more\":%s", to - from, more ? "true" : "false");
 	tasking_close(t);
@@ -270,7 +274,8 @@ static void write_page(struct tasking *t, const struct page *p, struct object **
 void tasking_list(struct tasking *t)
 {
 	const struct store *s = t->stub->store;
-	struct object **all, *o = NULL;
+	struct object *o = NULL;
+	struct listed *all;
 	struct page page;
 	size_t n = 0, i = 0;
 
@@ -280,7 +285,7 @@ void tasking_list(struct tasking *t)
 		n++;
 	all = calloc(n + 1, sizeof *all);
 	while (all && (o = store_next(s, t->route->kind, t->up, o)))
-		all[page.ascending ? i++ : n - 1 - i++] = o;
+		all[page.ascending ? i++ : n - 1 - i++].o = o;
 	write_page(t, &page, all, all ? n : 0);
 	free(all);
 }

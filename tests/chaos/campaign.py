@@ -93,6 +93,7 @@ class Campaign:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ADWUMA_", "KHAYA_", "TASKINGAI_", "CHAOS_"))}
         env.update({
             "ADWUMA_REDIS_URL": self.wires.url(seat), "ADWUMA_REDIS_PASSWORD": PASSWORD, "KHAYA_API_KEY": KEY,
+            "TASKINGAI_HOST": f"http://{name}.localhost:{self.stub_port}", "TASKINGAI_API_KEY": KEY,
             # A name of its own for each worker, so that the stub's record tells who called: all of localhost is this machine.
             "KHAYA_BASE_URL": f"http://{name}.localhost:{self.stub_port}", "ADWUMA_ALLOW_HTTP_HOSTS": f"{name}.localhost",
             "ADWUMA_QUEUES": ",".join(plan.QUEUES), "ADWUMA_ADMIN_LISTEN": "off", "ADWUMA_THREADS": str(self.o.threads),

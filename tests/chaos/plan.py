@@ -30,6 +30,8 @@ STAYING = [
     ("reset", {"max_attempts": 1}, ("APIError", 0)),
     ("hang", {"timeout_ms": 500, "max_attempts": 1}, ("APIError", 0)),
 ]
+# Of streams, all of which pass: what the API does to the first of them.
+STREAM_FAULTS = ("end=cut", "end=midline", "end=nofinal", "stream_error=2,code=UNKNOWN_ERROR", "status=503", "status=429,retry_after=1", "reset", "close")
 LONG_FAULTS = ("status=500,retry_after=0", "status=429,retry_after=1", "reset", "close", "truncate")
 # Jobs that are bad: queue, job, the error. The API is not asked.
 BAD = [
@@ -78,7 +80,7 @@ class Job:
         return json.dumps(job, ensure_ascii=False).encode()
 
 
-PATHS = {"translate": "/v1/translate", "synthesize": "/tts/v1/tts", "transcribe": "/asr/v3/transcribe"}
+PATHS = {"chat": "/v1/inference/chat_completion", "translate": "/v1/translate", "synthesize": "/tts/v1/tts", "transcribe": "/asr/v3/transcribe"}
 
 
 def add_fault(rng, job, kind, may_stay):
@@ -150,9 +152,32 @@ def make_long(rng, number, at):
     return job
 
 
+def make_chat(rng, number, at):
+    """A stream of a few pieces; what its text is, is known, and so is how the API's record names the call."""
+    job = Job(number, "mixed", "chat", at)
+    marks = [f"pace={rng.randrange(0, 30)}"]
+    if rng.random() < 0.2:
+        what = rng.choice(STREAM_FAULTS)
+        marks += [what, f"times={1 if 'UNKNOWN' in what else rng.choice((1, 1, 2))}"]  # what is like a 500 is tried twice at most
+        job.faulty = True
+    said = f"number {number} has {'some ' * rng.randrange(1, 12)}words"
+    messages = [{"role": "user", "content": f"{said} stub({','.join(marks)})"}]
+    job.fields = {"type": "taskingai.chat_completion", "params": {"model_id": "TpChaos1", "messages": messages, "stream": True}}
+    if rng.random() < 0.3:
+        job.fields["reply"] = f"r{rng.randrange(REPLIES)}"
+    if not job.faulty and rng.random() < 0.05:
+        job.cancel_at = rng.randrange(0, 1000)
+        job.errors |= {("CancelledError", 0)}
+    job.call = (PATHS["chat"], f'{{"model_id":"TpChaos1","messages":{json.dumps(messages)},"stream":true}}')
+    job.want = ("content", f"Echo: {said}")
+    return job
+
+
 def make_good(rng, number, at, parents, transcribe_sources):
     if rng.random() < 0.05:
         return make_long(rng, number, at)
+    if rng.random() < 0.1:
+        return make_chat(rng, number, at)
     kind = rng.choices(("translate", "synthesize", "transcribe"), (70, 15, 15))[0]
     if kind == "transcribe" and not parents:
         kind = "translate"

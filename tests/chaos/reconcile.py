@@ -162,7 +162,7 @@ class Reconciliation:
         """Every key is of a kind that is meant to stay, and what a dead worker left goes by itself."""
         for key in self.r.scan_iter("adwuma:*", 1000):
             kind = key.decode().split("}:", 1)[1].split(":", 1)[0]
-            if kind in ("stage", "sent", "crashes", "gone", "audio", "pieces"):
+            if kind in ("stage", "sent", "crashes", "gone", "audio", "pieces", "stream", "cursor"):
                 if self.r.ttl(key) <= 0:
                     self.breach(f"{key.decode()} does not expire")
             elif kind not in ("result", "reply", "stats", "billed", "dead", "dead_bytes", "cancelled"):
@@ -185,8 +185,28 @@ class Reconciliation:
             excused = error == NO_ANSWER and job.hold and (job.lost_answer or explained or self.died_before_the_call(job, result))
             if error not in job.errors and not excused:
                 self.breach(f"{where}: failed with {error[0]} {error[1]}: {result['error']['message'][:160]}")
+        if job.kind == "chat":
+            self.check_stream(job, result, where)
         if job.after is not None and (result["started_at_ms"] or 1 << 60) < job.pushed_ms + job.after:
             self.breach(f"{where}: began before not_before_ms")
+
+    def check_stream(self, job, result, where):
+        """What counts of a stream is whole, in order, and ends once, whatever fell upon it."""
+        entries = [(e[b"event"].decode(), json.loads(e[b"data"])) for _, e in self.r.xrange(f"adwuma:{{{job.queue}}}:stream:{job.id}")]
+        names = [name for name, _ in entries]
+        ends = [i for i, name in enumerate(names) if name in ("done", "error")]
+        self.figures["streams"] += 1
+        self.figures["streams that restarted"] += "restart" in names
+        wanted = ("done", result["result"]) if result["status"] == "succeeded" else ("error", result["error"])
+        if ends != [len(names) - 1] or entries[-1] != wanted:
+            self.breach(f"{where}: its stream ends with {entries[-1:]} and has {len(ends)} ends")
+            return
+        last = len(names) - names[::-1].index("restart") if "restart" in names else 0
+        pieces = entries[last:-1]
+        if [p["index"] for _, p in pieces] != list(range(len(pieces))):
+            self.breach(f"{where}: its pieces are {[p['index'] for _, p in pieces]}")
+        elif wanted[0] == "done" and "".join(p["delta"] for _, p in pieces) != job.want[1]:
+            self.breach(f"{where}: its pieces make {''.join(p['delta'] for _, p in pieces)!r}")
 
     def died_before_the_call(self, job, result):
         """The mark of a hold job was made, and its worker died before the request went out."""
@@ -211,6 +231,8 @@ class Reconciliation:
         name, value = job.want
         if name == "text":
             return result.get("text") == value
+        if name == "content":
+            return result["data"]["message"]["content"] == value
         audio = self.audio_of(result)
         return audio is not None and len(audio) == result["bytes"] and hashlib.sha256(audio).hexdigest() == result["sha256"] and value.encode() in audio
 
