@@ -4,10 +4,12 @@ import email.parser
 import json
 import subprocess
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import BUILD, SLOW, TASKING_KEY, RedisServer, Stub, System
+from conftest import BUILD, SLOW, TASKING_KEY, RedisServer, Stub, System, until
+from test_admin import admin
 
 ID = "a/b c?é.~-_%\U0001f600"
 IDS = "a%2Fb%20c%3F%C3%A9.~-_%25%F0%9F%98%80"
@@ -325,4 +327,60 @@ def test_waits_and_tries_are_by_the_service(tmp_path, stub, server):
     r = s.do("taskingai", seconds=20, type="taskingai.list_actions", params={})
     assert r["error"]["code"] == "timeout" and r["attempts"] == 2
     stub.fault("")
+    s.finish()
+
+
+@pytest.mark.parametrize("kind,wanted", [("delete_assistant", "succeeded"), ("get_assistant", "failed")])
+def test_a_deletion_that_a_dead_worker_may_have_done(tmp_path, stub, server, kind, wanted):
+    """The first request is heard and never answered, its worker is killed; the second finds nothing."""
+    heard, release = threading.Event(), threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            if not heard.is_set():
+                heard.set()
+                release.wait(60)
+                return
+            out = b'{"status":"error","error":{"code":"OBJECT_NOT_FOUND","message":"assistant a not found"}}'
+            self.send_response(404)
+            self.send_header("Content-Length", str(len(out)))
+            self.end_headers()
+            self.wfile.write(out)
+
+        do_GET = do_DELETE = answer
+
+        def log_message(self, *_):
+            pass
+
+    api = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    api.daemon_threads = True
+    threading.Thread(target=api.serve_forever, daemon=True).start()
+    s = System(tmp_path, stub, server)
+    settings = {"TASKINGAI_HOST": f"http://127.0.0.1:{api.server_address[1]}", "queues": "taskingai", "lease_ms": 1000}
+    victim = s.worker(**settings)
+    s.push("taskingai", {"id": "d", "type": "taskingai." + kind, "params": {"assistant_id": "a"}})
+    assert heard.wait(20)
+    victim.kill()
+    s.worker(**settings)
+    r = s.result("taskingai", "d", 20)
+    assert r["status"] == wanted and (wanted == "failed" or r["result"] == {"data": None}), r
+    release.set()
+    s.finish()
+    api.shutdown()
+    api.server_close()
+
+
+def test_what_was_used_is_counted(tmp_path, stub, server):
+    s = System(tmp_path, stub, server)
+    w = s.worker(admin_listen="127.0.0.1:0")
+    r = by_queue(s, "chat_completion", {"model_id": "TpAb12Cd", "messages": [{"role": "user", "content": "hello there"}]})
+    tokens = sum(r["result"]["data"]["usage"].values())
+    assert r["billed"] == {"request": 1, "token": tokens}
+    until(lambda: s.redis.hget("adwuma:{taskingai}:billed", "token"), 10, "it is counted")
+    assert s.redis.hgetall("adwuma:{taskingai}:billed") == {b"request": b"1", b"token": str(tokens).encode()}
+    with urllib.request.urlopen(admin(w) + "/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    assert f'adwuma_billed_units_total{{service="taskingai",unit="token"}} {tokens}\n' in text and 'adwuma_billed_units_total{service="khaya",unit="request"} 0\n' in text
     s.finish()
