@@ -55,11 +55,13 @@ enum cli_option {
 	OPT_PARAMS,
 	OPT_FILE,
 	OPT_IF_UNSURE,
+	OPT_INTO,
+	OPT_RETRY_FAILED,
 	CLI_OPTIONS
 };
-#define TAKES(option) (1U << (option))
-#define ASKS_API (1U << 30) /* asks the API itself: no Redis, no workers */
-#define LOOKS (1U << 31)    /* --queue narrows down where it looks, rather than saying where jobs go */
+#define TAKES(option) (1ULL << (option))
+#define ASKS_API (1ULL << 62) /* asks the API itself: no Redis, no workers */
+#define LOOKS (1ULL << 63)    /* --queue narrows down where it looks, rather than saying where jobs go */
 
 struct command;
 
@@ -75,7 +77,7 @@ struct command {
 	const char *name;     /* one word, or two: "dead list" */
 	const char *operands; /* as in the usage line */
 	const char *summary;
-	unsigned options; /* TAKES() */
+	uint64_t options; /* TAKES() */
 	size_t min_operands, max_operands;
 	int (*run)(const struct cli *cli);
 	const char *about; /* paragraphs of its help */
@@ -111,6 +113,7 @@ int cli_synthesize(const struct cli *cli);
 int cli_chat(const struct cli *cli);
 int cli_call(const struct cli *cli);
 int cli_submit(const struct cli *cli);
+int cli_batch(const struct cli *cli);
 int cli_result(const struct cli *cli);
 int cli_operations(const struct cli *cli);
 int cli_languages(const struct cli *cli);

@@ -98,6 +98,19 @@ static const struct command jobs[] = {
 	 "far were accepted).",
 	 "  adwuma submit jobs.jsonl > ids\n"
 	 "  echo '{\"type\":\"translate\",\"text\":\"Good morning\"}' | adwuma submit"},
+	{"batch", "IN", "a file of jobs into a file of results, however often it is stopped",
+	 TAKES(OPT_QUEUE) | TAKES(OPT_INTO) | TAKES(OPT_RETRY_FAILED) | TAKES(OPT_TIMEOUT), 1, 1, cli_batch,
+	 "Reads jobs from IN, one JSON object a line (- is standard input), and writes their results to OUT, a\n"
+	 "line for each in the same order; empty lines are skipped, and a line that is no job gets a failed\n"
+	 "result. A few thousand jobs are under way at a time, whatever the size of IN.\n\n"
+	 "Stopped at any moment, also by kill -9, the same command goes on where OUT ends: what was done or\n"
+	 "submitted is neither sent nor paid again, as long as its result lives (result_ttl_s). Only one batch\n"
+	 "writes an OUT at a time. --retry-failed goes over a finished OUT, does its failed lines once more, and\n"
+	 "replaces OUT at the end; it goes on after a stop, too. --timeout is how long no result may come.\n\n"
+	 "Progress and a summary by kind of error are told on standard error. Exit code: 0 all succeeded, 1 some\n"
+	 "failed, 2 a file cannot be used, 69 Redis cannot be reached, 75 no result came for too long.",
+	 "  adwuma batch jobs.jsonl -o results.jsonl\n"
+	 "  adwuma batch --retry-failed jobs.jsonl -o results.jsonl"},
 };
 
 static const struct command views[] = {

@@ -37,7 +37,7 @@ static void print_overview(FILE *to)
 
 static bool comes_later(const char *name)
 {
-	static const char *const later[] = {"batch", "doctor", "dashboard"};
+	static const char *const later[] = {"doctor", "dashboard"};
 
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (strcmp(name, later[i]) == 0)

@@ -89,6 +89,11 @@ static const struct option_row rows[CLI_OPTIONS] = {
 			   .value = "DO",
 			   .choices = "rerun|hold",
 			   .help = "where nobody knows whether it was carried out [as the operation]"},
+	[OPT_INTO] = {.name = "output",
+		      .letter = 'o',
+		      .value = "OUT",
+		      .help = "the file of results; what is in it already says what is done"},
+	[OPT_RETRY_FAILED] = {.name = "retry-failed", .help = "do the lines of OUT that failed once more"},
 	[OPT_JSON] = {.name = "json", .help = "print JSON: whole objects, one a line"},
 };
 

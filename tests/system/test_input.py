@@ -8,7 +8,7 @@ import pytest
 BAD = [  # queue, job, type of error, status, part of the message
     ("translate", {"text": 5}, "InvalidJobError", 0, "'text' must be a string, got 5"),
     ("translate", {"text": "x", "type": "dance"}, "InvalidJobError", 0, "type \"dance\" is unknown"),
-    ("translate", {"text": "x", "type": "taskingai.chat_completion"}, "InvalidJobError", 0, "unknown"),
+    ("translate", {"text": "x", "type": "taskingai.chat"}, "InvalidJobError", 0, "unknown"),
     ("translate", {"text": "x", "type": 7}, "InvalidJobError", 0, "'type' must be a string"),
     ("translate", {"text": "x", "timeout_ms": "soon"}, "InvalidJobError", 0, "'timeout_ms' must be an integer from 1 to 3600000"),
     ("translate", {"text": "x", "timeout_ms": 0}, "InvalidJobError", 0, "timeout_ms"),

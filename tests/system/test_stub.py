@@ -1372,7 +1372,7 @@ def test_many_delayed_calls_at_once(api, n):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert hard >= n + 200, f"this machine allows {hard} open files"
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    delay_s = 0.5 if n <= 500 else 1.5 * SLOW  # long enough for the last to be sent before the first is answered
+    delay_s = 0.5 if n <= 500 else 3 * SLOW  # long enough for the last to be sent before the first is answered
     sockets, sent, came = [], {}, {}
     try:
         for i in range(n):
