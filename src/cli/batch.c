@@ -336,9 +336,11 @@ static int look_for(struct batch *b, const struct waiting *w, const char *queue,
 {
 	struct sought *sought = calloc(w->n, sizeof *sought);
 	size_t n = 0, k = 0;
-	int rc = sought ? 0 : error_set(err, ERR_MEMORY, "no memory");
+	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < w->n; i++)
+	if (!sought)
+		return error_set(err, ERR_MEMORY, "no memory");
+	for (size_t i = 0; i < w->n; i++)
 		if (!there[i] && strcmp(w->items[i]->queue, queue) == 0)
 			sought[n++].id = w->items[i]->id;
 	for (int look = 0; rc == 0 && look < 2; look++)
@@ -354,8 +356,11 @@ static int look_for(struct batch *b, const struct waiting *w, const char *queue,
 static int find_submitted(struct batch *b, const struct waiting *w, bool *there, struct error *err)
 {
 	bool *result = calloc(w->n + 1, sizeof *result);
-	int rc = result ? has_results(b, w, there, err) : error_set(err, ERR_MEMORY, "no memory");
+	int rc;
 
+	if (!result)
+		return error_set(err, ERR_MEMORY, "no memory");
+	rc = has_results(b, w, there, err);
 	for (size_t i = 0; rc == 0 && i < w->n; i++) {
 		bool first = !there[i];
 
@@ -620,7 +625,7 @@ static size_t count_lines(const struct batch *b, const char *path)
 /* The whole name of OUT: from another folder it is the same batch. */
 static int name_output(struct batch *b, struct error *err)
 {
-	const char *given = b->cli->option[OPT_INTO];
+	const char *given = b->cli->option[OPT_INTO] ? b->cli->option[OPT_INTO] : "";
 	const char *slash = strrchr(given, '/');
 	char folder[PATH_BYTES], whole[PATH_BYTES];
 
@@ -701,10 +706,10 @@ int cli_batch(const struct cli *cli)
 	int64_t stall_ms;
 	int rc = cli_time_ms(cli, OPT_TIMEOUT, STALL_MS, &stall_ms);
 
-	if (rc == CLI_DONE && !cli->option[OPT_INTO])
-		rc = cli_misused(cli->command, "-o OUT is needed: the file that the results go to");
 	if (rc)
 		return rc;
+	if (!cli->option[OPT_INTO])
+		return cli_misused(cli->command, "-o OUT is needed: the file that the results go to");
 	b.items = calloc(WINDOW, sizeof *b.items);
 	if (!b.items || open_all(&b, &err)) {
 		say("batch: %s", b.items ? err.msg : "no memory");
