@@ -51,7 +51,7 @@ struct batch {
 	struct look look;
 	struct lines in, old; /* old: with --retry-failed, the output that is gone over */
 	bool retries, at_end;
-	char path[PATH_BYTES], into[PATH_BYTES]; /* OUT, and what is written to */
+	char path[PATH_BYTES], into[PATH_BYTES + 8]; /* OUT, and what is written to */
 	int out;
 	size_t read, done, of, failed; /* lines */
 	struct item *items;	       /* a ring, from `done` on */
@@ -634,7 +634,7 @@ static int name_output(struct batch *b, struct error *err)
 		return error_set(err, ERR_USAGE, "-o must name a file: what is in it says what is done");
 	if (!realpath(folder, whole))
 		return error_set(err, ERR_USAGE, "%s: %s", folder, strerror(errno));
-	if ((size_t)snprintf(b->path, sizeof b->path, "%s/%s", whole, slash ? slash + 1 : given) >= sizeof b->path - 8)
+	if ((size_t)snprintf(b->path, sizeof b->path, "%s/%s", whole, slash ? slash + 1 : given) >= sizeof b->path)
 		return error_set(err, ERR_USAGE, "%.200s... is too long a name", given);
 	snprintf(b->into, sizeof b->into, "%s%s", b->path, b->retries ? ".new" : "");
 	return 0;

@@ -348,7 +348,10 @@ class Api:
             if part in (CUT, RESET):
                 connection.close()
                 return False
-            connection.sendall(part)
+            try:
+                connection.sendall(part)
+            except OSError:  # the worker wants no more of it
+                return False
             if len(parts) > 20:  # bytes by themselves
                 time.sleep(0.0005)
         return True
