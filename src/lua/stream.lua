@@ -13,7 +13,7 @@ local call, find = redis.call, string.find
 local stream, cursor, ttl, first = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
 
 local function add(event, data)
-	call('XADD', stream, 'MAXLEN', '~', 20000, '*', 'event', event, 'data', data)
+	call('XADD', stream, 'MAXLEN', '~', '20000', '*', 'event', event, 'data', data)
 end
 
 local function is_ours(identity)

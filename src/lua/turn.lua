@@ -27,6 +27,7 @@
 --   state    '' all n  e ready ran empty  b enough bytes  u worker not listed  p paused  o Redis refuses (out of memory)  a the worker
 --            to be reaped is alive: nothing was done at all
 local call, pcall, byte, sub, find = redis.call, redis.pcall, string.byte, string.sub, string.find
+local KEYS, ARGV = KEYS, ARGV -- looked up by name a dozen times a job otherwise
 local stats, workers, ready, delayed, dead, dead_bytes, cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local units = {'request', 'character', 'audio_second', 'token'}
 local head = 12 -- arguments before the first settlement's
@@ -64,11 +65,13 @@ for i = 1, m do
 		results[#results + 1] = KEYS[k]
 		k = k + 1
 	end
-	if find(how, 'p', 2, true) then k = k + 1 end
-	if find(how, 'a', 2, true) then k = k + 2 end
-	if find(how, 'f', 2, true) then k = k + 1 end
-	if find(how, 's', 2, true) then k = k + 2 end
-	if find(how, 'c', 2, true) then k = k + 1 end
+	if #how > 1 then
+		if find(how, 'p', 2, true) then k = k + 1 end
+		if find(how, 'a', 2, true) then k = k + 2 end
+		if find(how, 'f', 2, true) then k = k + 1 end
+		if find(how, 's', 2, true) then k = k + 2 end
+		if find(how, 'c', 2, true) then k = k + 1 end
+	end
 end
 local claim_at = k
 local any_result = #results > 0 and call('EXISTS', unpack(results)) > 0
@@ -114,11 +117,11 @@ end
 -- The slot's job when it is the one meant; the slot is empty then.
 local function take(slot, identity)
 	if byte(identity) ~= 35 then
-		return call('LREM', slot, 1, identity) == 1 and identity
+		return call('LREM', slot, '1', identity) == 1 and identity -- a number as such would be printed and read
 	end
 	for _, held in ipairs(call('LRANGE', slot, 0, -1)) do
 		if '#' .. redis.sha1hex(held) == identity then
-			call('LREM', slot, 1, held)
+			call('LREM', slot, '1', held)
 			return held
 		end
 	end
@@ -146,7 +149,7 @@ local function type_is(key, wanted)
 end
 
 local function tell(stream, cursor, event, data, ttl)
-	call('XADD', stream, 'MAXLEN', '~', 20000, '*', 'event', event, 'data', data)
+	call('XADD', stream, 'MAXLEN', '~', '20000', '*', 'event', event, 'data', data)
 	call('PEXPIRE', stream, ttl)
 	call('DEL', cursor)
 end
@@ -213,7 +216,7 @@ local function settle(i)
 		end
 		if pieces then call('UNLINK', pieces) end
 		if stream then tell(stream, cursor, outcome == 'succeeded' and 'done' or 'error', sub(body, from, to), number) end
-		if find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
+		if not plain and find(how, 'd', 2, true) then bury(ARGV[a + 5]) end
 	elseif kind == 68 then
 		counts.fenced = (counts.fenced or 0) + 1
 		return 'd'
