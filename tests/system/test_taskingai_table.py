@@ -2,7 +2,9 @@
 API that answers each exactly what its row says.
 
 A row's marker stands in the path or in a message. Its answers are given in order, the last again and again."""
+import fcntl
 import json
+import os
 import re
 import socket
 import struct
@@ -360,10 +362,8 @@ class Api:
         self.socket.close()
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """Every row's job has ended."""
-    folder = tmp_path_factory.mktemp("table")
+def play(folder):
+    """Every row's job has ended: its result, what was asked, and the entries of its stream."""
     server, stub, api = RedisServer(folder), Stub(), Api()
     system = System(folder, stub, server)
     try:
@@ -371,7 +371,8 @@ def done(tmp_path_factory):
         system.push("taskingai", *[{"id": f"r{i}", "type": "taskingai." + row.op, "params": make_params(row, i), **row.fields} for i, row in enumerate(ROWS)])
         until(lambda: system.results("taskingai") == len(ROWS), 60, "all rows have ended")
         assert worker.stop() == 0
-        yield system
+        return [{"text": system.redis.lindex(f"{Q}result:r{i}", 0).decode(), "calls": len(row.seen),
+                 "entries": [[e[b"event"].decode(), e[b"data"].decode()] for _, e in system.redis.xrange(f"{Q}stream:r{i}")]} for i, row in enumerate(ROWS)]
     finally:
         system.finish()
         api.stop()
@@ -379,15 +380,27 @@ def done(tmp_path_factory):
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def came(tmp_path_factory):
+    """Played once for all processes of a run: the first that has the lock plays."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "taskingai_table.json"
+    with open(f"{shared}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            shared.write_text(json.dumps(play(tmp_path_factory.mktemp("table"))), encoding="utf-8")
+        return json.loads(shared.read_text(encoding="utf-8"))
+
+
 def test_there_are_enough():
     assert len(ROWS) >= 150 and len({r.name + r.op for r in ROWS}) == len(ROWS)
 
 
 @pytest.mark.parametrize("i", range(len(ROWS)), ids=[re.sub(r"[^a-z0-9]+", "-", f"{r.op}-{r.name}".lower()) for r in ROWS])
-def test_row(done, i):
-    row, text = ROWS[i], done.redis.lindex(f"{Q}result:r{i}", 0).decode()
+def test_row(came, i):
+    row, text = ROWS[i], came[i]["text"]
     result = json.loads(text)
-    assert len(row.seen) == row.calls, (len(row.seen), result)
+    assert came[i]["calls"] == row.calls, (came[i]["calls"], result)
     if row.error:
         e = result["error"]
         assert (e["type"], e["code"], e["status_code"], e["retryable"]) == row.error and row.words in e["message"], e
@@ -397,7 +410,7 @@ def test_row(done, i):
     else:
         assert result["status"] == "succeeded" and result["result"] == row.result, result
     assert result["attempts"] == row.attempts and result["billed"]["request"] == row.calls
-    entries = [(e[b"event"].decode(), json.loads(e[b"data"])) for _, e in done.redis.xrange(f"{Q}stream:r{i}")]
+    entries = [(event, json.loads(data)) for event, data in came[i]["entries"]]
     if row.entries is None:
         assert entries == []
         return
