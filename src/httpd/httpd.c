@@ -32,13 +32,17 @@ struct httpd_request {
 	struct httpd_answer answer;
 	const struct link *link; /* NULL where there was no memory for one */
 	bool paused;		 /* in the middle of the body */
-	size_t npaused;		 /* pauses that are over or begun */
-	size_t dribbled;
+	size_t npaused;		 /* pauses that are over */
+	int64_t waited_ms;	 /* of the one at hand */
+	size_t dribbled, sent;
+	bool gone;   /* the client was seen to have left */
+	bool broken; /* we broke off ourselves */
 };
 
 /* A connection. */
 struct link {
 	int64_t number, requests;
+	char *target; /* of the request at hand, where it is not just its path; or NULL */
 };
 
 struct timer {
@@ -164,6 +168,11 @@ const char *httpd_path(const struct httpd_request *r)
 	return r->path;
 }
 
+const char *httpd_target(const struct httpd_request *r)
+{
+	return r->link && r->link->target ? r->link->target : r->path;
+}
+
 const char *httpd_query(const struct httpd_request *r, const char *name)
 {
 	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
@@ -240,28 +249,50 @@ static bool client_is_there(const struct httpd_request *r)
 	return poll(&p, 1, 0) <= 0;
 }
 
+static ssize_t break_off(struct httpd_request *r)
+{
+	r->broken = true;
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+/* Waits some more for a client that is still there. */
+static bool stay(struct httpd_request *r, int64_t ms)
+{
+	r->gone = r->gone || !client_is_there(r);
+	return !r->gone && sleep_ms(r, ms);
+}
+
 static ssize_t end_body(struct httpd_request *r)
 {
 	switch (r->answer.manner) {
 	case HTTPD_CUT:
-		return MHD_CONTENT_READER_END_WITH_ERROR;
+		return break_off(r);
 	case HTTPD_STAY:
-		return client_is_there(r) && sleep_ms(r, HANG_LOOK_MS) ? 0 : MHD_CONTENT_READER_END_WITH_ERROR;
+		return stay(r, HANG_LOOK_MS) ? 0 : MHD_CONTENT_READER_END_WITH_ERROR;
 	default:
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	}
 }
 
-/* How many of n bytes may go now; 0: a pause has begun. */
+/* How many of n bytes may go now; 0: a pause goes on, or its client has gone. A long one is slept in parts, between
+ * which it is looked whether the client is there. */
 static size_t until_pause(struct httpd_request *r, size_t at, size_t n)
 {
 	const struct httpd_answer *a = &r->answer;
 
 	while (r->npaused < a->npauses && a->pauses[r->npaused].at <= at) {
-		int64_t ms = a->pauses[r->npaused++].ms;
+		int64_t left = a->pauses[r->npaused].ms - r->waited_ms;
+		int64_t ms = left < HANG_LOOK_MS ? left : HANG_LOOK_MS;
 
-		if (ms > 0 && sleep_ms(r, ms))
+		r->gone = r->gone || (r->waited_ms > 0 && !client_is_there(r));
+		if (r->gone)
 			return 0;
+		if (ms > 0 && sleep_ms(r, ms)) {
+			r->waited_ms += ms;
+			return 0;
+		}
+		r->npaused++;
+		r->waited_ms = 0;
 	}
 	if (r->npaused < a->npauses && a->pauses[r->npaused].at - at < n)
 		return a->pauses[r->npaused].at - at;
@@ -276,14 +307,14 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 	size_t n = a->body.len - at, half = a->body.len / 2;
 
 	if (is_stopping(r->server))
-		return MHD_CONTENT_READER_END_WITH_ERROR; /* a pause that was cut short is no reason to send the rest */
+		return break_off(r); /* a pause that was cut short is no reason to send the rest */
 	if (a->manner != HTTPD_TRUNCATE && n == 0)
 		return end_body(r); /* asked for where the length was not announced */
 	if (n > max)
 		n = max;
 	if (a->manner == HTTPD_TRUNCATE) {
 		if (at >= half)
-			return MHD_CONTENT_READER_END_WITH_ERROR;
+			return break_off(r);
 		n = half - at < n ? half - at : n;
 	}
 	if (a->dribble_ms > 0) {
@@ -302,9 +333,12 @@ static ssize_t read_body(void *ctx, uint64_t at, char *to, size_t max)
 			return 0;
 	}
 	n = until_pause(r, at, n);
+	if (r->gone)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
 	memcpy(to, a->body.ptr + at, n);
 	if (a->touch)
 		a->touch(to, n);
+	r->sent = at + n;
 	return (ssize_t)n;
 }
 
@@ -354,15 +388,18 @@ static enum MHD_Result answer(struct httpd_request *r)
 		if (sleep_ms(r, a->delay_ms))
 			return MHD_YES;
 	}
-	if (is_stopping(r->server))
+	r->broken = is_stopping(r->server);
+	if (r->broken)
 		return MHD_NO;
 	switch (a->manner) {
 	case HTTPD_HANG:
-		return client_is_there(r) && sleep_ms(r, HANG_LOOK_MS) ? MHD_YES : MHD_NO;
+		return stay(r, HANG_LOOK_MS) ? MHD_YES : MHD_NO;
 	case HTTPD_RESET:
 		reset(r);
+		r->broken = true;
 		return MHD_NO;
 	case HTTPD_CLOSE:
+		r->broken = true;
 		return MHD_NO;
 	case HTTPD_PLAIN:
 	case HTTPD_TRUNCATE:
@@ -382,7 +419,10 @@ static void on_connection(void *ctx, struct MHD_Connection *connection, void **s
 
 	(void)connection;
 	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-		free(*slot);
+		link = *slot;
+		if (link)
+			free(link->target);
+		free(link);
 		*slot = NULL;
 		return;
 	}
@@ -390,6 +430,20 @@ static void on_connection(void *ctx, struct MHD_Connection *connection, void **s
 	h->links++;
 	if (link)
 		link->number = h->links;
+}
+
+/* The library decodes the target in place, so it is copied before where that changes it. */
+static void *on_target(void *ctx, const char *target, struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct link *link = info ? info->socket_context : NULL;
+
+	(void)ctx;
+	if (!link)
+		return NULL;
+	free(link->target);
+	link->target = strpbrk(target, "?%") ? strdup(target) : NULL;
+	return NULL;
 }
 
 static const struct link *count_request(struct MHD_Connection *connection)
@@ -436,15 +490,19 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **sl
 {
 	struct httpd_request *r = *slot;
 
+	struct httpd_end end;
+
 	(void)ctx;
 	(void)connection;
-	(void)why;
 	if (!r)
 		return;
+	end.sent = r->sent;
+	end.gone = r->gone || (!r->broken && why != MHD_REQUEST_TERMINATED_COMPLETED_OK &&
+			       why != MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN);
 	if (r->answer.manner == HTTPD_LEAVE) /* what was sent is sent; the library sees an end and closes */
 		(void)shutdown(connection_fd(r), SHUT_RDWR);
 	if (r->answer.done)
-		r->answer.done(r->answer.done_ctx);
+		r->answer.done(r->answer.done_ctx, &r->answer, &end);
 	buf_release(&r->body);
 	buf_release(&r->answer.body);
 	free(r->answer.pauses);
@@ -527,7 +585,8 @@ static int start_daemon(struct httpd *h, const char *listen, struct error *err)
 				 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
 				 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
 				 MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U,
-				 MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
+				 MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_ARRAY, tls ? secure : plain,
+				 MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
 	if (!info && tls && errno == 0) /* no system call failed, so it is what the files say */
 		return error_set(err, ERR_CONFIG, "the certificate and the key are damaged, or not of each other");

@@ -22,7 +22,8 @@ struct httpd_request;
 
 /* Of the request at hand; strings are borrowed until the handler returns. NULL: absent. */
 const char *httpd_method(const struct httpd_request *r);
-const char *httpd_path(const struct httpd_request *r);
+const char *httpd_path(const struct httpd_request *r);			  /* decoded */
+const char *httpd_target(const struct httpd_request *r);		  /* path and query as they came */
 const char *httpd_query(const struct httpd_request *r, const char *name); /* decoded */
 const char *httpd_header(const struct httpd_request *r, const char *name);
 int64_t httpd_connection(
@@ -51,6 +52,12 @@ struct httpd_pause {
 	int64_t ms;
 };
 
+/* How an answer went. */
+struct httpd_end {
+	size_t sent; /* bytes of the body that were on their way, where it went piece by piece; else 0 */
+	bool gone;   /* the client went before the end, which it was to have */
+};
+
 struct httpd_answer {
 	int status;
 	struct {
@@ -67,7 +74,9 @@ struct httpd_answer {
 	struct httpd_pause *pauses; /* NULL, or in order of `at`; the server frees them */
 	size_t npauses;
 	void (*touch)(char *bytes, size_t n); /* NULL, or changes bytes at the moment they are sent */
-	void (*done)(void *ctx); /* or NULL: on the server's thread, when the answer is out or its connection lost */
+	/* Or NULL: on the server's thread, when the answer is out or its connection lost. The body is there still if it went
+	 * piece by piece. */
+	void (*done)(void *ctx, const struct httpd_answer *a, const struct httpd_end *end);
 	void *done_ctx;
 };
 void httpd_add_header(struct httpd_answer *a, const char *name, const char *value);

@@ -16,7 +16,7 @@
 #define RING_BYTES_MAX (64UL * 1024 * 1024)
 #define RECORD_MAX (512UL * 1024) /* the server's 32 KiB of headers, each byte escaped, and more */
 #define TEXT_MAX 4096		  /* the 1,000 letters that one call may have */
-#define ROUTES_MAX 32
+#define ROUTES_MAX 96
 #define STATUSES 600
 #define SEEN_FIRST 1024U
 #define SEEN_MAX (1U << 21) /* a power of two; half of it is used */
@@ -38,7 +38,8 @@ struct calls {
 	} routes[ROUTES_MAX];
 	size_t nroutes;
 	int64_t statuses[STATUSES];
-	int64_t active, max_active;
+	int64_t active, max_active, gone;
+	unsigned era;
 	struct seen *seen; /* open addressing */
 	size_t nseen, seen_cap;
 };
@@ -87,6 +88,8 @@ void calls_reset(struct calls *c)
 	c->nroutes = 0;
 	memset(c->statuses, 0, sizeof c->statuses);
 	c->max_active = c->active;
+	c->gone = 0;
+	c->era++;
 	free(c->seen);
 	c->seen = NULL;
 	c->nseen = c->seen_cap = 0;
@@ -109,6 +112,24 @@ static void add_query(void *ctx, const char *name, const char *value)
 	buf_str_add(query, name);
 	buf_char(query, '=');
 	buf_str_add(query, redacted(name, value));
+}
+
+/* As it came, but for the value of a key in it. */
+static void add_target(struct buf *out, const struct httpd_request *r)
+{
+	static const char secret[] = "subscription-key=";
+	const char *target = httpd_target(r), *key = strcasestr(target, secret);
+	struct buf text = BUF_INIT(RECORD_MAX);
+
+	if (key) {
+		key += sizeof secret - 1;
+		buf_add(&text, target, (size_t)(key - target));
+		buf_lit(&text, "***");
+		buf_str_add(&text, key + strcspn(key, "&"));
+	}
+	buf_lit(out, ",\"target\":");
+	buf_json_cstr(out, key ? buf_cstr(&text) : target);
+	buf_release(&text);
 }
 
 static void add_header(void *ctx, const char *name, const char *value)
@@ -170,6 +191,8 @@ static void write_record(struct buf *out, int64_t seq, const struct httpd_reques
 	add_text(out, ",\"method\":", httpd_method(r));
 	add_text(out, ",\"path\":", httpd_path(r));
 	add_text(out, ",\"query\":", buf_cstr(&query));
+	if (httpd_target(r) != httpd_path(r))
+		add_target(out, r);
 	add_text(out, ",\"content_type\":", httpd_header(r, "Content-Type"));
 	add_text(out, ",\"traceparent\":", httpd_header(r, "traceparent"));
 	buf_lit(out, ",\"headers\":{");
@@ -184,6 +207,8 @@ static void write_record(struct buf *out, int64_t seq, const struct httpd_reques
 	buf_str_add(out, in->stream ? ",\"stream\":true" : "");
 	buf_lit(out, ",\"text\":");
 	buf_json_string(out, in->text, text_len(in->text));
+	if (in->more)
+		buf_str_add(out, in->more);
 	buf_char(out, '}');
 	buf_release(&query);
 }
@@ -238,21 +263,40 @@ static void count_route(struct calls *c, const char *path)
 	c->routes[i].n++;
 }
 
-static void call_over(void *ctx)
+static void call_over(void *ctx, const struct httpd_answer *a, const struct httpd_end *end)
 {
 	struct calls *c = ctx;
 
+	(void)a;
 	c->active--;
+	c->gone += end->gone;
 }
 
-void calls_add(struct calls *c, const struct httpd_request *r, const struct call_input *in, struct httpd_answer *a)
+void calls_note(struct calls *c, struct call_ref call, const char *members)
+{
+	struct buf *record;
+
+	if (!c->record || call.era != c->era || call.seq < c->first)
+		return;
+	record = &c->ring[call.seq % RING];
+	if (record->len == 0)
+		return;
+	c->ring_bytes -= record->cap;
+	buf_cut(record, record->len - 1);
+	buf_str_add(record, members);
+	buf_char(record, '}');
+	c->ring_bytes += record->cap;
+}
+
+struct call_ref calls_add(struct calls *c, const struct httpd_request *r, const struct call_input *in,
+			  struct httpd_answer *a)
 {
 	bool silent = a->manner == HTTPD_HANG || a->manner == HTTPD_RESET || a->manner == HTTPD_CLOSE;
 	int status = silent ? 0 : a->status;
 	struct buf record = BUF_INIT(RECORD_MAX);
 
 	c->n++;
-	count_route(c, httpd_path(r));
+	count_route(c, in->route ? in->route : httpd_path(r));
 	if (status >= 0 && status < STATUSES)
 		c->statuses[status]++;
 	c->active++;
@@ -260,10 +304,11 @@ void calls_add(struct calls *c, const struct httpd_request *r, const struct call
 		c->max_active = c->active;
 	a->done = call_over;
 	a->done_ctx = c;
-	if (!c->record)
-		return;
-	write_record(&record, c->n, r, in, status);
-	keep(c, record);
+	if (c->record) {
+		write_record(&record, c->n, r, in, status);
+		keep(c, record);
+	}
+	return (struct call_ref){c->n, c->era};
 }
 
 void calls_stats(const struct calls *c, struct buf *out)
@@ -283,7 +328,8 @@ void calls_stats(const struct calls *c, struct buf *out)
 		buf_printf(out, "%s\"%d\":%lld", comma, i, (long long)c->statuses[i]);
 		comma = ",";
 	}
-	buf_printf(out, "},\"active\":%lld,\"max_active\":%lld}", (long long)c->active, (long long)c->max_active);
+	buf_printf(out, "},\"active\":%lld,\"max_active\":%lld,\"gone\":%lld}", (long long)c->active,
+		   (long long)c->max_active, (long long)c->gone);
 }
 
 /* --- Inputs whose fault ends after some times. ------------------------------------------------------------- */

@@ -1209,7 +1209,7 @@ def test_part_of_the_calls(api):
     assert listed("?since=5") == listed("?since=9223372036854775807") == listed("?limit=0") == []
     assert listed("?since=-7") == listed("?since=") == list("01234")
     assert api.ask("DELETE", "/_stub/calls").status == 200
-    assert api.calls() == [] and api.stats() == {"calls": 0, "routes": {}, "statuses": {}, "active": 0, "max_active": 0}
+    assert api.calls() == [] and api.stats() == {"calls": 0, "routes": {}, "statuses": {}, "active": 0, "max_active": 0, "gone": 0}
     api.translate("anew")
     assert [(c["seq"], c["text"]) for c in api.calls()] == [(1, "anew")]
 
@@ -1262,7 +1262,7 @@ def test_stats(api):
     api.synthesize()
     api.ask("GET", "/nowhere")
     assert api.stats() == {"calls": 6, "routes": {TRANSLATE: 4, SYNTHESIZE: 1, "/nowhere": 1}, "statuses": {"200": 4, "404": 1, "503": 1},
-                           "active": 0, "max_active": 1}
+                           "active": 0, "max_active": 1, "gone": 0}
 
 
 def test_no_record(start):
@@ -1481,7 +1481,7 @@ def test_bad_flags(flags, words):
 
 def api_takes(directive):
     """Whether a directive of the help is one: with a value or without; the other flag is what is complained of."""
-    return any("--fault" not in run("--fault", directive + value, "--bad").stderr for value in ("", "=418", "=json", "=eA=="))
+    return any("--fault" not in run("--fault", directive + value, "--bad").stderr for value in ("", "=418", "=json", "=eA==", "=cut", "=text"))
 
 
 def test_help():
