@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * See store.h. */
+ * See store.h. The number in which an id ends rises with the object's place, so an id is found by halving. */
 #include "stub/store.h"
 
 #include <inttypes.h>
@@ -11,6 +11,8 @@
 #include "base/clock.h"
 
 #define OBJECTS_MAX 100000
+#define BYTES_MAX (512UL * 1024 * 1024) /* of all members' texts */
+#define NUMBER_LEN 20
 
 struct member {
 	char *name;
@@ -21,7 +23,7 @@ struct member {
 
 struct store {
 	struct object *objects[OBJECTS_MAX]; /* oldest first */
-	size_t n;
+	size_t n, bytes;
 	int64_t made; /* ever: ids are never used again */
 };
 
@@ -36,6 +38,7 @@ static void free_object(struct object *o)
 		struct member *m = o->members;
 
 		o->members = m->next;
+		o->store->bytes -= m->len;
 		free(m->name);
 		free(m->json);
 		free(m);
@@ -58,33 +61,53 @@ void store_free(struct store *s)
 	free(s);
 }
 
-struct object *store_add(struct store *s, enum kind kind, struct object *parent, const char *prefix)
+struct object *store_add(struct store *s, enum kind kind, struct object *parent, const char *stem)
 {
-	struct object *o = s->n < OBJECTS_MAX ? calloc(1, sizeof *o) : NULL;
+	struct object *o = s->n < OBJECTS_MAX && s->bytes < BYTES_MAX ? calloc(1, sizeof *o) : NULL;
 
 	if (!o)
 		return NULL;
+	o->store = s;
 	o->kind = kind;
 	o->parent = parent;
 	o->created_ms = o->updated_ms = clock_real_ms();
-	snprintf(o->id, sizeof o->id, "%s%020" PRId64, prefix, ++s->made);
+	o->number = ++s->made;
+	snprintf(o->id, sizeof o->id, "%s%0*" PRId64, stem, NUMBER_LEN, o->number);
+	o->at = s->n;
 	s->objects[s->n++] = o;
 	return o;
 }
 
-struct object *store_find(const struct store *s, enum kind kind, const char *id)
+struct object *store_find_pending(const struct store *s, enum kind kind, const char *id)
 {
-	for (size_t i = 0; i < s->n; i++)
-		if (s->objects[i]->kind == kind && strcmp(s->objects[i]->id, id) == 0)
-			return s->objects[i];
-	return NULL;
+	size_t len = strlen(id), low = 0, high = s->n;
+	int64_t number = len > NUMBER_LEN ? strtoll(id + len - NUMBER_LEN, NULL, 10) : 0;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (s->objects[middle]->number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == s->n || s->objects[low]->kind != kind || strcmp(s->objects[low]->id, id) != 0)
+		return NULL;
+	return s->objects[low];
 }
 
-static bool is_below(const struct object *o, const struct object *root)
+struct object *store_find(const struct store *s, enum kind kind, const char *id)
 {
-	while (o && o != root)
+	struct object *o = store_find_pending(s, kind, id);
+
+	return o && !o->pending ? o : NULL;
+}
+
+static bool goes_with(const struct object *o, const struct object *root)
+{
+	while (o && o != root && o->maker != root)
 		o = o->parent;
-	return o == root;
+	return o;
 }
 
 void store_delete(struct store *s, struct object *root)
@@ -94,13 +117,16 @@ void store_delete(struct store *s, struct object *root)
 
 	if (!goes)
 		return;
-	for (size_t i = 0; i < s->n; i++)
-		goes[i] = is_below(s->objects[i], root);
+	for (size_t i = root->at; i < s->n; i++)
+		goes[i] = goes_with(s->objects[i], root);
 	for (size_t i = 0; i < s->n; i++) {
-		if (goes[i])
+		if (goes[i]) {
 			free_object(s->objects[i]);
-		else
-			s->objects[kept++] = s->objects[i];
+			continue;
+		}
+		s->objects[kept] = s->objects[i];
+		s->objects[kept]->at = kept;
+		kept++;
 	}
 	s->n = kept;
 	free(goes);
@@ -108,13 +134,12 @@ void store_delete(struct store *s, struct object *root)
 
 struct object *store_next(const struct store *s, enum kind kind, const struct object *parent, const struct object *o)
 {
-	size_t i = 0;
+	for (size_t i = o ? o->at + 1 : 0; i < s->n; i++) {
+		struct object *next = s->objects[i];
 
-	while (o && i < s->n && s->objects[i++] != o)
-		;
-	for (; i < s->n; i++)
-		if (s->objects[i]->kind == kind && (!parent || s->objects[i]->parent == parent))
-			return s->objects[i];
+		if (next->kind == kind && (!parent || next->parent == parent) && !next->pending)
+			return next;
+	}
 	return NULL;
 }
 
@@ -126,21 +151,39 @@ struct span object_get(const struct object *o, const char *name)
 	return (struct span){0};
 }
 
+static struct member *add_member(struct object *o, const char *name)
+{
+	struct member *m = calloc(1, sizeof *m);
+
+	if (!m)
+		return NULL;
+	m->name = strdup(name);
+	if (!m->name) {
+		free(m);
+		return NULL;
+	}
+	m->next = o->members;
+	o->members = m;
+	return m;
+}
+
+/* Where there is no memory the member is null. */
 void object_set(struct object *o, const char *name, struct span json)
 {
 	struct member *m = o->members;
+	char *copy = strndup(json.ptr, json.len);
 
 	while (m && strcmp(m->name, name) != 0)
 		m = m->next;
+	if (!m)
+		m = add_member(o, name);
 	if (!m) {
-		m = calloc(1, sizeof *m);
-		if (!m)
-			return;
-		m->name = strdup(name);
-		m->next = o->members;
-		o->members = m;
+		free(copy);
+		return;
 	}
 	free(m->json);
-	m->json = strndup(json.ptr, json.len);
-	m->len = m->json ? json.len : 0;
+	o->store->bytes -= m->len;
+	m->json = copy;
+	m->len = copy ? json.len : 0;
+	o->store->bytes += m->len;
 }
