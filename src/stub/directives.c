@@ -20,7 +20,8 @@ static const struct row {
 	size_t where;	   /* NUMBER, WORDS, LINE, FLAG */
 	int64_t max;	   /* NUMBER, WAIT */
 	int value, status; /* MANNER: which; WAIT, PRESET: body and status */
-	const char *text;  /* HEADER: its name; SLIP: what */
+	const char *
+		text; /* HEADER: its name; SLIP: what; WORDS: all that they may be, with blanks around; NULL: anything */
 } rows[] = {
 #define AT(member) offsetof(struct directives, member)
 	{"status", "=N", "answers with this status", STATUS, 0, 0, 0, 0, NULL},
@@ -74,13 +75,18 @@ static const struct row {
 	{"call", "", "it calls a function", FLAG, AT(call), 0, 0, 0, NULL},
 	{"locked", "", "the chat is locked", FLAG, AT(locked), 0, 0, 0, NULL},
 	{"no_vectors", "", "embeddings are empty", FLAG, AT(no_vectors), 0, 0, 0, NULL},
+	{"embedding", "=HOW", "the first one is", WORDS, AT(embedding), 0, 0, 0,
+	 " missing null text short not_finite dropped "},
 	{"target_status", "=N", "what an action's target answers", NUMBER, AT(target_status), 599, 0, 0, NULL},
+	{"target", "=HOW", "or how that goes", WORDS, AT(target), 0, 0, 0, " text unreachable too_large "},
 	{"pieces", "=N", "a stream has so many; else one for each word", NUMBER, AT(pieces), 1000000, 0, 0, NULL},
 	{"pace", "=MS", "between two of them", NUMBER, AT(pace_ms), STUB_MS_MAX, 0, 0, NULL},
 	{"split", "=BYTES", "its bytes come in parts of so many", NUMBER, AT(split), 1000000, 0, 0, NULL},
 	{"stream_error", "=N", "an Error event in place of piece N, from 1", NUMBER, AT(stream_error), 1000000, 0, 0,
 	 NULL},
-	{"end", "=HOW", "it ends early: nofinal nodone cut midline hang", WORDS, AT(end), 0, 0, 0, NULL},
+	{"cut_after", "=N", "no more than N pieces; then it ends as end says, or with cut", NUMBER, AT(cut_after),
+	 1000000, 0, 0, NULL},
+	{"end", "=HOW", "it ends early", WORDS, AT(end), 0, 0, 0, " nofinal nodone cut midline hang "},
 	{"crlf", "", "lines end with CR LF", FLAG, AT(crlf), 0, 0, 0, NULL},
 	{"cr", "", "or with CR", FLAG, AT(cr), 0, 0, 0, NULL},
 	{"comments", "", "comments, id and retry lines in between", FLAG, AT(comments), 0, 0, 0, NULL},
@@ -119,20 +125,29 @@ void directives_help(FILE *to)
 		fprintf(to, "%*s%s", n < HELP_AT ? HELP_AT - n : 1, "", rows[i].help);
 		for (size_t j = BODY_E1; rows[i].sort == BODY && j < sizeof bodies / sizeof *bodies; j++)
 			fprintf(to, "%s%s", j == BODY_E1 ? ": " : " ", bodies[j]);
+		if (rows[i].sort == WORDS && rows[i].text)
+			fprintf(to, ":%.*s", (int)strlen(rows[i].text) - 1, rows[i].text);
 		fputc('\n', to);
 	}
 	fputs("  then               begins another rule; the first that fits is carried out\n", to);
 }
 
-static bool is(struct words w, const char *name)
+bool words_are(struct words w, const char *text)
 {
-	return strlen(name) == w.len && memcmp(name, w.ptr, w.len) == 0;
+	return w.ptr && strlen(text) == w.len && memcmp(text, w.ptr, w.len) == 0;
+}
+
+static bool is_among(struct words w, const char *words)
+{
+	const char *at = memmem(words, strlen(words), w.ptr, w.len);
+
+	return at && at[-1] == ' ' && at[w.len] == ' ' && !memchr(w.ptr, ' ', w.len);
 }
 
 static bool set_body(struct directives *d, struct words name)
 {
 	for (size_t i = BODY_E1; i < sizeof bodies / sizeof *bodies; i++) {
-		if (is(name, bodies[i])) {
+		if (words_are(name, bodies[i])) {
 			d->body = (enum wrong_body)i;
 			return true;
 		}
@@ -202,7 +217,7 @@ static bool apply(struct directives *d, const struct row *row, struct words valu
 		if (row->status)
 			preset(d, row);
 		memcpy(where, &value, sizeof value);
-		return value.len > 0;
+		return value.len > 0 && (!row->text || is_among(value, row->text));
 	case LINE:
 		memcpy(where, &value, sizeof value);
 		return value.len <= DIRECTIVES_LINE_MAX;
@@ -232,7 +247,7 @@ static bool parse_one(struct directives *d, const char *text, size_t len)
 	if (equals)
 		value = (struct words){equals + 1, len - name.len - 1};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-		if (is(name, rows[i].name))
+		if (words_are(name, rows[i].name))
 			return (rows[i].sort < FLAG) == (equals != NULL) && apply(d, &rows[i], value);
 	return false;
 }
@@ -263,9 +278,9 @@ bool rules_parse(struct rules *rules, const char *text, size_t len, const char *
 			i++;
 		while (i + n < len && !is_comma(text + i + n, len - i - n))
 			n++;
-		if (n > 0 && (rules->n == 0 || is((struct words){text + i, n}, "then")))
+		if (n > 0 && (rules->n == 0 || words_are((struct words){text + i, n}, "then")))
 			good = begin_rule(rules);
-		if (good && n > 0 && !is((struct words){text + i, n}, "then"))
+		if (good && n > 0 && !words_are((struct words){text + i, n}, "then"))
 			good = parse_one(&rules->rule[rules->n - 1], text + i, n);
 		if (!good) {
 			*bad = text + i;

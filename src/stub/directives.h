@@ -57,10 +57,10 @@ struct directives {
 	struct words detail;
 	int64_t wait_s; /* of BODY_QUOTA and those after it */
 	/* TaskingAI's: of an error, of an answer, of a stream. */
-	struct words code, message, say, end;
+	struct words code, message, say, end, embedding, target;
 	bool message_object, empty_message, call, locked, no_vectors;
 	int64_t target_status;
-	int64_t pieces, pace_ms, split, stream_error;
+	int64_t pieces, pace_ms, split, stream_error, cut_after;
 	bool crlf, cr, comments, multiline, raw_utf8, after_done, not_json, bad_unicode, astral, empty_deltas,
 		unknown_object, stamp;
 	/* What is done to the answer, right or wrong. */
@@ -87,6 +87,7 @@ struct rules {
 
 /* *rules then borrows from text, which must end with a NUL somewhere. False with *bad set to the part that is not understood (borrowed from text). */
 bool rules_parse(struct rules *rules, const char *text, size_t len, const char **bad);
+bool words_are(struct words w, const char *text); /* false where nothing was given */
 /* Finds stub(...) in text: the inside, or NULL. */
 const char *directives_find(const char *text, size_t *len);
 /* One line per directive, for --help. */

@@ -81,6 +81,15 @@ const char *wishes_read(struct stub *s, const struct httpd_request *r, const cha
 	return bad;
 }
 
+void wishes_in(struct stub *s, const struct httpd_request *r, const char *text, struct directives *d)
+{
+	struct asking q = {.r = r, .text = text, .d = d};
+	struct wish wish = {.place = "text", .input = text};
+
+	wish.list = directives_find(text, &wish.len);
+	(void)add_wish(s, &q, wish);
+}
+
 void wishes_refuse(struct httpd_answer *a, const char *bad)
 {
 	a->status = 400;

@@ -12,6 +12,8 @@ bool wishes_everywhere(struct stub *s, const char *list, size_t len, const char 
 /* *d: those whose conditions hold (borrowed from what they stand in); all zero: none. Returns what is not understood in the header, or NULL. */
 const char *wishes_read(struct stub *s, const struct httpd_request *r, const char *text, const char *language,
 			struct directives *d);
+/* Those in a text that the call is about without saying it; *d stays where it has none. */
+void wishes_in(struct stub *s, const struct httpd_request *r, const char *text, struct directives *d);
 void wishes_refuse(struct httpd_answer *a, const char *bad);
 
 #endif

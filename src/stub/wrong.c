@@ -343,6 +343,11 @@ void wrong_finish(struct httpd_answer *a, const struct directives *d)
 		change(a, gzip);
 		httpd_add_header(a, "Content-Encoding", "gzip");
 	}
+	wrong_head(a, d);
+}
+
+void wrong_head(struct httpd_answer *a, const struct directives *d)
+{
 	if (d->type.ptr)
 		drop_header(a, "Content-Type");
 	if (d->type.len > 0)
@@ -355,5 +360,6 @@ void wrong_finish(struct httpd_answer *a, const struct directives *d)
 	a->delay_ms = d->delay_ms;
 	a->body_delay_ms = d->body_delay_ms;
 	a->dribble_ms = d->dribble_ms;
-	a->manner = d->manner;
+	if (d->manner != HTTPD_PLAIN)
+		a->manner = d->manner;
 }

@@ -21,7 +21,9 @@ void wrong_path(struct httpd_answer *a);
 /* What the directives ask for in place of the right answer, if they do. */
 bool wrong_asked(const struct directives *d);
 void wrong_send(struct httpd_answer *a, const struct directives *d, const char *api);
-/* What they ask to be done to the answer, whichever it is. */
+/* What they ask to be done to the answer, whichever it is: to its body, to its head, and in how it is sent. */
 void wrong_finish(struct httpd_answer *a, const struct directives *d);
+/* The same without the body. */
+void wrong_head(struct httpd_answer *a, const struct directives *d);
 
 #endif
