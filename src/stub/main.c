@@ -39,13 +39,17 @@ static int usage(FILE *to)
 	      "  --tls-key FILE       ... and its private key\n"
 	      "  --no-record          counts calls but does not keep them\n\n"
 	      "A call asks for a fault with stub(LIST) in its text or language (TaskingAI: anywhere in its\n"
-	      "body, or its path), or with the header X-Stub: LIST. LIST is separated by commas:\n",
+	      "body, or its path or query; a generation's also in the last message of its chat), or with\n"
+	      "the header X-Stub: LIST. LIST is separated by commas:\n",
 	      to);
 	directives_help(to);
 	fputs("\nControl: GET /_stub/calls[?since=N&limit=N], GET /_stub/stats, DELETE /_stub/calls,\n"
 	      "         PUT /_stub/fault, DELETE /_stub/store\n\n"
-	      "TaskingAI's models are Tp and six letters: TpEmb... embed, TpRer... rank, TpNoS... cannot\n"
-	      "stream, TpNoF... cannot call functions, all others chat.\n",
+	      "TaskingAI is played with all its routes: assistants, chats, messages and their generation,\n"
+	      "collections, records, chunks, files, images, actions, chat completion, embedding, rerank.\n"
+	      "What is created is kept in memory. Its models are Tp and six letters or digits: TpEmb...\n"
+	      "embed, TpRer... rank, TpNoS... cannot stream, TpNoF... cannot call functions, all others\n"
+	      "chat.\n",
 	      to);
 	return to == stdout ? 0 : EXIT_USAGE;
 }
@@ -275,6 +279,7 @@ static int run(struct options *o)
 	signal(SIGPIPE, SIG_IGN);
 	stub->calls = calls_new(!o->no_record);
 	stub->store = store_new();
+	stub->tls = tls;
 	server = stub->calls && stub->store ? httpd_start_tls(o->listen, tls, BODY_MAX, handle, stub, &port, &err)
 					    : NULL;
 	if (!server) {

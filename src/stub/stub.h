@@ -27,6 +27,7 @@ struct stub {
 	unsigned everywhere_number;
 	struct calls *calls;
 	struct store *store; /* what TaskingAI's clients have created */
+	bool tls;	     /* what it is reached by */
 	bool hosted;	     /* plays TaskingAI's hosted edition */
 };
 

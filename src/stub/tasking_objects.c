@@ -2,51 +2,118 @@
  *
  * What TaskingAI's clients create: each kind's members are a table, by which bodies are checked, kept and shown. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/clock.h"
-#include "base/utf8.h"
 #include "stub/tasking.h"
-#include "stub/wrong.h"
 
+#define LIST_DEFAULT 20
 #define LIST_MAX 100
-#define QUERY_MAX 20
-#define FILE_MAX (15UL * 1024 * 1024)
-#define NO_SCORE (-2.0)
+#define CURSOR_MAX 50
+#define MEMORY_LETTERS_MAX 65535 /* of a chat */
+#define OBJECT_JSON_MAX (64UL * 1024 * 1024)
+#define CONTEXT_CLEANED "context_cleaned"
 
-enum member_type { TEXT, NUMBER, OBJECT, ARRAY, ANY };
+/* --- What bodies may say. ---------------------------------------------------------------------------------- */
 
-struct member_row {
-	const char *name;
-	enum member_type type;
-	bool required;	       /* to create it */
-	const char *otherwise; /* JSON, where it is not given; NULL: it is not kept */
-	double min, max;       /* of a number; of a text's letters, of an object's members */
-	bool hidden;	       /* taken, and not shown */
-	bool ours;	       /* shown, and not taken */
-};
-
-#define MEMBERS_MAX 14
-#define METADATA                                                                                                       \
-	{                                                                                                              \
-		"metadata", OBJECT, false, "{}", 0, 16, false, false                                                   \
-	}
 #define NAME                                                                                                           \
 	{                                                                                                              \
-		"name", TEXT, false, "\"\"", 0, 127, false, false                                                      \
+		"name", TEXT, OPTIONAL, 0, 127, NULL, NULL                                                             \
 	}
 #define DESCRIPTION                                                                                                    \
 	{                                                                                                              \
-		"description", TEXT, false, "\"\"", 0, 512, false, false                                               \
+		"description", TEXT, OPTIONAL, 0, 512, NULL, NULL                                                      \
+	}
+#define METADATA                                                                                                       \
+	{                                                                                                              \
+		"metadata", OBJECT, OPTIONAL, 0, 16, NULL, NULL                                                        \
+	}
+#define END                                                                                                            \
+	{                                                                                                              \
+		NULL, TEXT, OPTIONAL, 0, 0, NULL, NULL                                                                 \
 	}
 
+static const struct field one_text[] = {{"", TEXT, OPTIONAL, 0, 0, NULL, NULL}, END};
+static const struct field memory_fields[] = {{"type", TEXT, REQUIRED, 0, 0, "zero naive message_window", NULL},
+					     {"max_messages", INTEGER, OPTIONAL, 1, 1024, NULL, NULL},
+					     {"max_tokens", INTEGER, OPTIONAL, 1, 8192, NULL, NULL},
+					     END};
+static const struct field tool_fields[] = {{"type", TEXT, REQUIRED, 0, 0, "action plugin", NULL},
+					   {"id", TEXT, REQUIRED, 1, 256, NULL, NULL},
+					   END};
+static const struct field retrieval_fields[] = {{"type", TEXT, REQUIRED, 0, 0, "collection", NULL},
+						{"id", TEXT, REQUIRED, 1, 256, NULL, NULL},
+						END};
+static const struct field retrieval_config_fields[] = {{"top_k", INTEGER, OPTIONAL, 1, 20, NULL, NULL},
+						       {"method", TEXT, REQUIRED, 0, 0,
+							"function_call user_message memory", NULL},
+						       {"max_tokens", INTEGER, OPTIONAL, 1, 0, NULL, NULL},
+						       {"score_threshold", NUMBER, OPTIONAL, 0, 1, NULL, NULL},
+						       {"function_description", TEXT, OPTIONAL, 0, 1024, NULL, NULL},
+						       END};
+const struct field tasking_assistant_fields[] = {{"model_id", TEXT, REQUIRED, 8, 8, NULL, NULL},
+						 NAME,
+						 DESCRIPTION,
+						 {"system_prompt_template", ARRAY, OPTIONAL, 0, 0, NULL, one_text},
+						 {"memory", OBJECT, REQUIRED, 0, 0, NULL, memory_fields},
+						 {"tools", ARRAY, OPTIONAL, 0, 0, NULL, tool_fields},
+						 {"retrievals", ARRAY, OPTIONAL, 0, 0, NULL, retrieval_fields},
+						 {"retrieval_configs", OBJECT, REQUIRED_IN_COMMUNITY, 0, 0, NULL,
+						  retrieval_config_fields},
+						 METADATA,
+						 END};
+const struct field tasking_chat_fields[] = {NAME, METADATA, END};
+static const struct field content_fields[] = {{"text", TEXT, REQUIRED, 0, 0, NULL, NULL}, END};
+const struct field tasking_message_fields[] = {{"role", TEXT, REQUIRED, 0, 0, "user assistant", NULL},
+					       {"content", OBJECT, REQUIRED, 0, 0, NULL, content_fields},
+					       METADATA,
+					       END};
+const struct field tasking_message_update_fields[] = {METADATA, END};
+const struct field tasking_collection_fields[] = {NAME,
+						  DESCRIPTION,
+						  {"embedding_model_id", TEXT, REQUIRED, 8, 8, NULL, NULL},
+						  {"capacity", INTEGER, REQUIRED, 1000, 1000, NULL, NULL},
+						  {"type", TEXT, OPTIONAL, 0, 0, "text qa", NULL},
+						  METADATA,
+						  END};
+const struct field tasking_collection_update_fields[] = {NAME, DESCRIPTION, METADATA, END};
+static const struct field splitter_fields[] = {{"type", TEXT, REQUIRED, 0, 0, "token separator", NULL},
+					       {"chunk_size", INTEGER, OPTIONAL, 50, 1000, NULL, NULL},
+					       {"chunk_overlap", INTEGER, OPTIONAL, 0, 200, NULL, NULL},
+					       {"separators", ARRAY, OPTIONAL, 1, 16, NULL, one_text},
+					       END};
+const struct field tasking_record_fields[] = {{"type", TEXT, REQUIRED, 0, 0, "text file web qa_sheet", NULL},
+					      {"file_id", TEXT, OPTIONAL, 1, 256, NULL, NULL},
+					      {"url", TEXT, OPTIONAL, 1, 2048, NULL, NULL},
+					      {"title", TEXT, OPTIONAL, 0, 256, NULL, NULL},
+					      {"content", TEXT, OPTIONAL, 0, 32768, NULL, NULL},
+					      {"text_splitter", OBJECT, REQUIRED, 0, 0, NULL, splitter_fields},
+					      METADATA,
+					      END};
+const struct field tasking_chunk_fields[] = {{"content", TEXT, REQUIRED, 1, 32768, NULL, NULL}, METADATA, END};
+
+/* --- What is kept and shown. ------------------------------------------------------------------------------- */
+
+typedef void compute_fn(struct tasking *t, struct buf *out, const struct object *o);
+static compute_fn chat_memory, message_tokens, chunk_tokens, collection_records, collection_chunks, record_chunks;
+
+enum source { TAKEN, OURS, COMMUNITY_ONLY, HOSTED_ONLY };
+
+struct member_row {
+	const char *name;
+	enum source source;    /* TAKEN and HOSTED_ONLY come from bodies */
+	const char *otherwise; /* JSON, where it is not given; NULL: it is not shown then */
+	compute_fn *compute;   /* NULL: it is kept */
+};
+
+#define MEMBERS_MAX 14
+
 static const struct kind_row {
-	const char *name, *object, *prefix;
+	const char *name, *object, *stem;
 	enum kind parent;
+	bool own_id_first, created_first;
 	bool needs_change; /* an update that changes nothing is a 500 (2.4) */
 	struct member_row members[MEMBERS_MAX];
 } kinds[KINDS] = {
@@ -55,81 +122,99 @@ static const struct kind_row {
 		       "X5lM",
 		       KINDS,
 		       false,
-		       {{"model_id", TEXT, true, NULL, 8, 8, false, false},
-			NAME,
-			DESCRIPTION,
-			{"system_prompt_template", ARRAY, false, "[]", 0, 0, false, false},
-			{"memory", OBJECT, true, NULL, 0, 16, false, false},
-			{"tools", ARRAY, false, "[]", 0, 0, false, false},
-			{"retrievals", ARRAY, false, "[]", 0, 0, false, false},
-			{"retrieval_configs", OBJECT, true, NULL, 0, 16, false, false},
-			METADATA}},
+		       true,
+		       false,
+		       {{"model_id", TAKEN, NULL, NULL},
+			{"name", TAKEN, "\"\"", NULL},
+			{"description", TAKEN, "\"\"", NULL},
+			{"system_prompt_template", TAKEN, "[]", NULL},
+			{"memory", TAKEN, NULL, NULL},
+			{"tools", TAKEN, "[]", NULL},
+			{"retrievals", TAKEN, "[]", NULL},
+			{"retrieval_configs", TAKEN, "{\"top_k\":3,\"method\":\"user_message\"}", NULL},
+			{"metadata", TAKEN, "{}", NULL}}},
 	[CHAT] = {"chat",
 		  "Chat",
 		  "SdEL",
 		  ASSISTANT,
+		  false,
 		  true,
-		  {METADATA, {"memory", OBJECT, false, NULL, 0, 0, false, true}, NAME}},
+		  true,
+		  {{"metadata", TAKEN, "{}", NULL},
+		   {"memory", COMMUNITY_ONLY, NULL, chat_memory},
+		   {"name", TAKEN, "\"\"", NULL}}},
 	[MESSAGE] = {"message",
 		     "Message",
 		     "Mah1",
 		     CHAT,
+		     false,
 		     true,
-		     {{"role", TEXT, true, NULL, 1, 20, false, false},
-		      {"content", OBJECT, true, NULL, 1, 16, false, false},
-		      {"num_tokens", NUMBER, false, "3", 0, 0, false, true},
-		      METADATA}},
+		     true,
+		     {{"role", TAKEN, NULL, NULL},
+		      {"content", TAKEN, NULL, NULL},
+		      {"num_tokens", COMMUNITY_ONLY, NULL, message_tokens},
+		      {"metadata", TAKEN, "{}", NULL}}},
 	[COLLECTION] = {"collection",
 			"Collection",
 			"DbgY",
 			KINDS,
 			true,
-			{NAME,
-			 DESCRIPTION,
-			 {"num_records", NUMBER, false, "0", 0, 0, false, true},
-			 {"num_chunks", NUMBER, false, "0", 0, 0, false, true},
-			 {"capacity", NUMBER, true, NULL, 1000, 1000, false, false},
-			 {"embedding_model_id", TEXT, true, NULL, 8, 8, false, false},
-			 {"embedding_size", NUMBER, false, "8", 0, 0, false, true},
-			 {"status", TEXT, false, "\"ready\"", 0, 0, false, true},
-			 METADATA}},
+			false,
+			true,
+			{{"name", TAKEN, "\"\"", NULL},
+			 {"description", TAKEN, "\"\"", NULL},
+			 {"num_records", COMMUNITY_ONLY, NULL, collection_records},
+			 {"num_chunks", COMMUNITY_ONLY, NULL, collection_chunks},
+			 {"capacity", TAKEN, NULL, NULL},
+			 {"type", HOSTED_ONLY, "\"text\"", NULL},
+			 {"embedding_model_id", TAKEN, NULL, NULL},
+			 {"embedding_size", OURS, "8", NULL},
+			 {"status", OURS, "\"ready\"", NULL},
+			 {"metadata", TAKEN, "{}", NULL}}},
 	[RECORD] = {"record",
 		    "Record",
 		    "qpEa",
 		    COLLECTION,
+		    true,
 		    false,
-		    {{"title", TEXT, false, "\"\"", 0, 256, false, false},
-		     {"status", TEXT, false, "\"ready\"", 0, 0, false, true},
-		     {"num_chunks", NUMBER, false, "1", 0, 0, false, true},
-		     {"type", TEXT, true, NULL, 1, 20, false, false},
-		     {"content", TEXT, false, "\"\"", 0, 32768, false, false},
-		     {"file_id", TEXT, false, NULL, 1, 256, true, false},
-		     {"url", TEXT, false, NULL, 1, 2048, true, false},
-		     {"text_splitter", OBJECT, true, NULL, 1, 16, true, false},
-		     METADATA}},
+		    false,
+		    {{"title", TAKEN, "\"\"", NULL},
+		     {"status", OURS, "\"ready\"", NULL},
+		     {"num_chunks", OURS, NULL, record_chunks},
+		     {"type", TAKEN, NULL, NULL},
+		     {"content", TAKEN, "\"\"", NULL},
+		     {"metadata", TAKEN, "{}", NULL}}},
 	[CHUNK] = {"chunk",
 		   NULL,
 		   "LmK0",
 		   COLLECTION,
+		   true,
 		   false,
-		   {{"record_id", ANY, false, "null", 0, 0, false, true},
-		    {"content", TEXT, true, NULL, 1, 32768, false, false},
-		    {"num_tokens", NUMBER, false, "3", 0, 0, false, true},
-		    METADATA}},
+		   false,
+		   {{"record_id", OURS, "null", NULL},
+		    {"content", TAKEN, NULL, NULL},
+		    {"num_tokens", OURS, NULL, chunk_tokens},
+		    {"metadata", TAKEN, "{}", NULL}}},
 	[ACTION] = {"action",
 		    "Action",
 		    "bFBd",
 		    KINDS,
 		    true,
-		    {{"name", TEXT, false, "\"\"", 0, 0, false, true},
-		     {"operation_id", TEXT, false, "\"\"", 0, 0, false, true},
-		     {"description", TEXT, false, "\"\"", 0, 0, false, true},
-		     {"url", TEXT, false, "\"\"", 0, 0, false, true},
-		     {"method", TEXT, false, "\"GET\"", 0, 0, false, true},
-		     {"body_type", TEXT, false, "\"NONE\"", 0, 0, false, true},
-		     {"openapi_schema", OBJECT, true, NULL, 1, 64, false, false},
-		     {"authentication", OBJECT, false, "{\"type\":\"none\"}", 1, 16, false, false}}},
-	[UPLOAD] = {"file", NULL, "txt_Jde5", KINDS, false, {{"content", TEXT, false, "\"\"", 0, 0, true, true}}},
+		    false,
+		    true,
+		    {{"name", OURS, NULL, NULL},
+		     {"operation_id", OURS, NULL, NULL},
+		     {"description", OURS, NULL, NULL},
+		     {"url", OURS, NULL, NULL},
+		     {"method", OURS, NULL, NULL},
+		     {"path_param_schema", OURS, "null", NULL},
+		     {"query_param_schema", OURS, "null", NULL},
+		     {"body_param_schema", OURS, "null", NULL},
+		     {"body_type", OURS, "\"NONE\"", NULL},
+		     {"function_def", OURS, NULL, NULL},
+		     {"openapi_schema", OURS, NULL, NULL},
+		     {"authentication", OURS, NULL, NULL}}},
+	[UPLOAD] = {"file", NULL, "file_Jde5", KINDS, true, false, false, {{NULL, OURS, NULL, NULL}}},
 };
 
 const char *tasking_kind_name(enum kind kind)
@@ -142,45 +227,164 @@ enum kind tasking_parent_kind(enum kind kind)
 	return kinds[kind].parent;
 }
 
+/* --- What is counted when it is shown. --------------------------------------------------------------------- */
+
+static void write_tokens(struct buf *out, struct span text)
+{
+	buf_printf(out, "%zu", tasking_tokens(text));
+}
+
+static void message_tokens(struct tasking *t, struct buf *out, const struct object *o)
+{
+	(void)t;
+	write_tokens(out, tasking_member(object_get(o, "content"), "text"));
+}
+
+static void chunk_tokens(struct tasking *t, struct buf *out, const struct object *o)
+{
+	(void)t;
+	write_tokens(out, object_get(o, "content"));
+}
+
+static size_t count(const struct store *s, enum kind kind, const struct object *parent, const struct object *maker)
+{
+	size_t n = 0;
+
+	for (struct object *o = NULL; (o = store_next(s, kind, parent, o));)
+		n += !maker || o->maker == maker;
+	return n;
+}
+
+static void collection_records(struct tasking *t, struct buf *out, const struct object *o)
+{
+	buf_printf(out, "%zu", count(t->stub->store, RECORD, o, NULL));
+}
+
+static void collection_chunks(struct tasking *t, struct buf *out, const struct object *o)
+{
+	buf_printf(out, "%zu", count(t->stub->store, CHUNK, o, NULL));
+}
+
+static void record_chunks(struct tasking *t, struct buf *out, const struct object *o)
+{
+	buf_printf(out, "%zu", count(t->stub->store, CHUNK, o->parent, o));
+}
+
+static bool memory_is(const struct object *assistant, const char *type)
+{
+	return tasking_says(tasking_member(object_get(assistant, "memory"), "type"), type);
+}
+
+/* The oldest that still counts: behind the last that ended the context, and within the window. */
+static struct object *first_message(const struct tasking *t, const struct object *chat)
+{
+	struct object *first = NULL, *o = NULL;
+	bool zero = memory_is(chat->parent, "zero"), begins = true;
+	int64_t window = INT64_MAX, n = 0;
+
+	while ((o = store_next(t->stub->store, MESSAGE, chat, o))) {
+		bool ends = tasking_says(object_get(o, "role"), "system") ||
+			    (zero && tasking_says(object_get(o, "role"), "assistant"));
+
+		n = ends ? 0 : n + 1;
+		first = ends ? NULL : begins ? o : first;
+		begins = ends;
+	}
+	if (memory_is(chat->parent, "message_window"))
+		(void)json_span_int(tasking_member(object_get(chat->parent, "memory"), "max_messages"), &window);
+	for (; first && n > window; n--)
+		first = store_next(t->stub->store, MESSAGE, chat, first);
+	return first;
+}
+
+struct object *tasking_next_message(const struct tasking *t, const struct object *chat, const struct object *o)
+{
+	return o ? store_next(t->stub->store, MESSAGE, chat, o) : first_message(t, chat);
+}
+
+static void chat_memory(struct tasking *t, struct buf *out, const struct object *chat)
+{
+	static const char *const numbers[] = {"max_messages", "max_tokens"};
+	struct span memory = object_get(chat->parent, "memory"), type = tasking_member(memory, "type");
+
+	buf_lit(out, "{\"type\":");
+	buf_add(out, type.ptr, type.len);
+	buf_lit(out, ",\"messages\":[");
+	for (struct object *o = NULL, *next; (next = tasking_next_message(t, chat, o)); o = next) {
+		struct span role = object_get(next, "role"),
+			    content = tasking_member(object_get(next, "content"), "text");
+
+		buf_str_add(out, o ? ",{\"role\":" : "{\"role\":");
+		buf_add(out, role.ptr, role.len);
+		buf_lit(out, ",\"content\":");
+		buf_add(out, content.ptr, content.len);
+		buf_char(out, '}');
+	}
+	buf_char(out, ']');
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		struct span n = tasking_member(memory, numbers[i]);
+
+		buf_printf(out, ",\"%s\":", numbers[i]);
+		buf_add(out, n.ptr ? n.ptr : "null", n.ptr ? n.len : 4);
+	}
+	buf_char(out, '}');
+}
+
 /* --- Showing. ---------------------------------------------------------------------------------------------- */
 
-/* The ids of what stands above come first. */
-static void write_parents(struct buf *out, const struct object *o)
+static void write_id(struct buf *out, const struct object *o)
 {
-	if (!o)
-		return;
-	write_parents(out, o->parent);
 	buf_printf(out, "\"%s_id\":\"%s\",", kinds[o->kind].name, o->id);
 }
 
-void tasking_write(struct buf *out, const struct object *o, double score)
+static void write_ids(struct buf *out, const struct object *o, bool own_first)
+{
+	if (own_first)
+		write_id(out, o);
+	if (o->parent)
+		write_ids(out, o->parent, own_first);
+	if (!own_first)
+		write_id(out, o);
+}
+
+static bool is_shown(const struct tasking *t, const struct member_row *m)
+{
+	return m->source == TAKEN || m->source == OURS || (m->source == HOSTED_ONLY) == t->stub->hosted;
+}
+
+void tasking_write(struct tasking *t, struct buf *out, const struct object *o, const double *score)
 {
 	const struct kind_row *k = &kinds[o->kind];
+	int64_t first = k->created_first ? o->created_ms : o->updated_ms,
+		second = k->created_first ? o->updated_ms : o->created_ms;
 
 	buf_char(out, '{');
 	if (k->object)
 		buf_printf(out, "\"object\":\"%s\",", k->object);
-	write_parents(out, o);
+	write_ids(out, o, k->own_id_first);
 	for (const struct member_row *m = k->members; m->name; m++) {
 		struct span v = object_get(o, m->name);
 
-		if (m->hidden || !v.ptr)
+		if (!is_shown(t, m) || (!v.ptr && !m->compute))
 			continue;
 		buf_printf(out, "\"%s\":", m->name);
-		buf_add(out, v.ptr, v.len);
+		if (m->compute)
+			m->compute(t, out, o);
+		else if (v.ptr)
+			buf_add(out, v.ptr, v.len);
 		buf_char(out, ',');
 	}
-	buf_printf(out, "\"updated_timestamp\":%" PRId64 ",\"created_timestamp\":%" PRId64, o->updated_ms,
-		   o->created_ms);
-	if (score > NO_SCORE)
-		buf_printf(out, ",\"score\":%.6f", score);
+	buf_printf(out, "\"%s_timestamp\":%" PRId64 ",\"%s_timestamp\":%" PRId64,
+		   k->created_first ? "created" : "updated", first, k->created_first ? "updated" : "created", second);
+	if (score)
+		buf_printf(out, ",\"score\":%.6f", *score);
 	buf_char(out, '}');
 }
 
 static void show(struct tasking *t, const struct object *o)
 {
 	tasking_open(t);
-	tasking_write(&t->a->body, o, NO_SCORE);
+	tasking_write(t, &t->a->body, o, NULL);
 	tasking_close(t);
 }
 
@@ -192,72 +396,110 @@ void tasking_get(struct tasking *t)
 void tasking_delete(struct tasking *t)
 {
 	store_delete(t->stub->store, t->up);
-	answer_json(t->a, 200);
-	buf_lit(&t->a->body, "{\"status\":\"success\"}");
+	tasking_nothing(t);
 }
 
 /* --- Lists. ------------------------------------------------------------------------------------------------ */
 
-struct listed {
-	struct object *o;
+bool tasking_check_list(struct tasking *t)
+{
+	static const char *const cursors[] = {"after", "before"};
+	const char *limit = httpd_query(t->r, "limit"), *order = httpd_query(t->r, "order"),
+		   *filter = httpd_query(t->r, "prefix_filter");
+	char *end = NULL, where[32];
+	long long n = limit ? strtoll(limit, &end, 10) : LIST_DEFAULT;
+
+	if (limit && (!*limit || *end))
+		tasking_invalid(t, "query/limit", "Input should be a valid integer");
+	else if (n < 1)
+		tasking_invalid(t, "query/limit", "Input should be greater than or equal to 1");
+	else if (n > LIST_MAX)
+		tasking_invalid(t, "query/limit", "Input should be less than or equal to %d", LIST_MAX);
+	else if (order && strcmp(order, "asc") != 0 && strcmp(order, "desc") != 0)
+		tasking_invalid(t, "query/order", "Input should be 'asc' or 'desc'");
+	else if (filter && *filter)
+		tasking_invalid(t, "query/prefix_filter", "prefix_filter is not allowed");
+	else {
+		for (size_t i = 0; i < sizeof cursors / sizeof *cursors; i++) {
+			const char *id = httpd_query(t->r, cursors[i]);
+
+			if (!id || (*id && strlen(id) <= CURSOR_MAX))
+				continue;
+			snprintf(where, sizeof where, "query/%s", cursors[i]);
+			tasking_invalid(t, where, "String should have at %s",
+					*id ? "most 50 characters" : "least 1 character");
+			return false;
+		}
+		return true;
+	}
+	return false;
+}
+
+/* The server's own filter by record is banned by its own check, unless an empty one takes its place (4.6). */
+bool tasking_check_chunk_list(struct tasking *t)
+{
+	if (!httpd_query(t->r, "prefix_filter")) {
+		tasking_invalid(t, "query/prefix_filter", "prefix_filter is not allowed");
+		return false;
+	}
+	return tasking_check_list(t);
+}
+
+/* What is listed: of a kind, below a parent, made by a maker (NULL: any), in the wanted order. */
+struct listing {
+	enum kind kind;
+	const struct object *parent, *maker;
+	struct object **all;
+	size_t n;
+	const struct object *after, *before;
 };
 
-struct page {
-	int64_t limit;
-	bool ascending;
-	struct object *after, *before;
-};
-
-static bool read_cursor(struct tasking *t, const char *name, struct object **to)
+static bool read_cursor(struct tasking *t, const struct listing *l, const char *name, const struct object **to)
 {
 	const char *id = httpd_query(t->r, name);
 
 	if (!id)
 		return true;
-	*to = store_find(t->stub->store, t->route->kind, id);
-	if (!*to)
-		tasking_error(t, 404, "OBJECT_NOT_FOUND", "%s %.60s not found", kinds[t->route->kind].name, id);
-	return *to;
-}
-
-static bool read_page(struct tasking *t, struct page *p)
-{
-	const char *limit = httpd_query(t->r, "limit"), *order = httpd_query(t->r, "order"),
-		   *filter = httpd_query(t->r, "prefix_filter");
-	char *end = NULL;
-
-	*p = (struct page){.limit = limit ? strtoll(limit, &end, 10) : 20};
-	if (limit && (!*limit || *end)) {
-		tasking_invalid(t, "query/limit", "Input should be a valid integer");
-	} else if (p->limit < 1 || p->limit > LIST_MAX) {
-		tasking_invalid(t, "query/limit", "Input should be from 1 to %d", LIST_MAX);
-	} else if (order && strcmp(order, "asc") != 0 && strcmp(order, "desc") != 0) {
-		tasking_invalid(t, "query/order", "Input should be 'asc' or 'desc'");
-	} else if (filter && *filter) {
-		tasking_invalid(t, "query/prefix_filter", "prefix_filter is not allowed");
-	} else {
-		p->ascending = order && strcmp(order, "asc") == 0;
-		return read_cursor(t, "after", &p->after) && read_cursor(t, "before", &p->before);
-	}
+	*to = store_find(t->stub->store, l->kind, id);
+	if (*to && (!l->parent || (*to)->parent == l->parent))
+		return true;
+	tasking_unknown(t, kinds[l->kind].name, id);
 	return false;
 }
 
-/* All of them in the wanted order; then those between the cursors, of which the last `limit` count where there is only an end. */
-static void write_page(struct tasking *t, const struct page *p, const struct listed *all, size_t n)
+static void collect(struct tasking *t, struct listing *l)
 {
+	const struct store *s = t->stub->store;
+	const char *order = httpd_query(t->r, "order");
+	bool ascending = order && strcmp(order, "asc") == 0;
+	size_t i = 0;
+
+	l->n = count(s, l->kind, l->parent, l->maker);
+	l->all = calloc(l->n + 1, sizeof(struct object *));
+	if (!l->all)
+		l->n = 0;
+	for (struct object *o = NULL; l->n > 0 && (o = store_next(s, l->kind, l->parent, o));)
+		if (!l->maker || o->maker == l->maker)
+			l->all[ascending ? i++ : l->n - 1 - i++] = o;
+}
+
+/* Those between the cursors; the last `limit` of them count where there is only an end. */
+static void write_page(struct tasking *t, const struct listing *l)
+{
+	const char *asked = httpd_query(t->r, "limit");
 	struct buf *out = &t->a->body;
-	size_t from = 0, to = n, limit = (size_t)p->limit;
+	size_t from = 0, to = l->n, limit = asked ? (size_t)strtoull(asked, NULL, 10) : LIST_DEFAULT;
 	bool more;
 
-	for (size_t i = 0; i < n; i++) {
-		if (all[i].o == p->after)
+	for (size_t i = 0; i < l->n; i++) {
+		if (l->all[i] == l->after)
 			from = i + 1;
-		if (all[i].o == p->before)
+		if (l->all[i] == l->before)
 			to = i;
 	}
 	to = to < from ? from : to;
 	more = to - from > limit;
-	if (more && p->before && !p->after)
+	if (more && l->before && !l->after)
 		from = to - limit;
 	else if (more)
 		to = from + limit;
@@ -265,606 +507,362 @@ static void write_page(struct tasking *t, const struct page *p, const struct lis
 	buf_char(out, '[');
 	for (size_t i = from; i < to; i++) {
 		buf_str_add(out, i > from ? "," : "");
-		tasking_write(out, all[i].o, NO_SCORE);
+		tasking_write(t, out, l->all[i], NULL);
 	}
 	buf_printf(out, "],\"fetched_count\":%zu,\"has_more\":%s", to - from, more ? "true" : "false");
 	tasking_close(t);
 }
 
+static void list(struct tasking *t, struct listing l)
+{
+	if (!read_cursor(t, &l, "after", &l.after) || !read_cursor(t, &l, "before", &l.before))
+		return;
+	collect(t, &l);
+	write_page(t, &l);
+	free(l.all);
+}
+
 void tasking_list(struct tasking *t)
 {
-	const struct store *s = t->stub->store;
-	struct object *o = NULL;
-	struct listed *all;
-	struct page page;
-	size_t n = 0, i = 0;
-
-	if (!read_page(t, &page))
-		return;
-	while ((o = store_next(s, t->route->kind, t->up, o)))
-		n++;
-	all = calloc(n + 1, sizeof *all);
-	while (all && (o = store_next(s, t->route->kind, t->up, o)))
-		all[page.ascending ? i++ : n - 1 - i++].o = o;
-	write_page(t, &page, all, all ? n : 0);
-	free(all);
+	list(t, (struct listing){.kind = t->route->kind, .parent = t->up});
 }
 
-/* --- Checking and keeping. --------------------------------------------------------------------------------- */
-
-static void count(void *ctx, struct span key, struct span value)
+void tasking_list_chunks(struct tasking *t)
 {
-	(void)key;
-	(void)value;
-	++*(size_t *)ctx;
+	list(t, (struct listing){.kind = CHUNK, .parent = t->up->parent, .maker = t->up});
 }
 
-static bool invalid_member(struct tasking *t, const char *name, const char *text)
-{
-	char where[80];
+/* --- Keeping. ---------------------------------------------------------------------------------------------- */
 
-	snprintf(where, sizeof where, "body/%s", name);
-	tasking_invalid(t, where, "%s", text);
-	return false;
+void tasking_set(struct object *o, const char *name, const struct buf *json)
+{
+	object_set(o, name, (struct span){buf_cstr(json), json->len});
 }
 
-static bool member_fits(struct tasking *t, const struct member_row *m, struct span v)
+void tasking_set_text(struct object *o, const char *name, const char *text)
 {
-	static const struct {
-		enum json_type type;
-		const char *wanted;
-	} types[] = {[TEXT] = {JSON_STRING, "Input should be a valid string"},
-		     [NUMBER] = {JSON_NUMBER, "Input should be a valid integer"},
-		     [OBJECT] = {JSON_OBJECT, "Input should be a valid dictionary"},
-		     [ARRAY] = {JSON_ARRAY, "Input should be a valid list"}};
-	double size = 0;
-	size_t n = 0;
-	int64_t number;
-
-	if (!tasking_is(v, types[m->type].type))
-		return invalid_member(t, m->name, types[m->type].wanted);
-	if (m->type == NUMBER && json_span_int(v, &number))
-		size = (double)number;
-	if (m->type == TEXT)
-		size = (double)json_points(v);
-	if (m->type == OBJECT) {
-		(void)json_scan(v.ptr, v.len, NULL, count, &n);
-		size = (double)n;
-	}
-	if (m->type != ARRAY && (size < m->min || (m->max > 0 && size > m->max)))
-		return invalid_member(t, m->name,
-				      m->type == NUMBER ? "Input is out of its range"
-							: "It should have another number of items");
-	return true;
-}
-
-static bool members_fit(struct tasking *t, const struct kind_row *k, bool create)
-{
-	for (const struct member_row *m = k->members; m->name; m++) {
-		struct span v = tasking_member(t->body, m->name);
-
-		if (m->ours)
-			continue;
-		if (!v.ptr && m->required && create)
-			return invalid_member(t, m->name, "Field required");
-		if (v.ptr && !member_fits(t, m, v))
-			return false;
-	}
-	return true;
-}
-
-static void keep_members(struct tasking *t, struct object *o, const struct kind_row *k, bool create)
-{
-	for (const struct member_row *m = k->members; m->name; m++) {
-		struct span v = m->ours ? (struct span){0} : tasking_member(t->body, m->name);
-
-		if (!v.ptr && create && m->otherwise)
-			v = (struct span){m->otherwise, strlen(m->otherwise)};
-		if (v.ptr)
-			object_set(o, m->name, v);
-	}
-}
-
-static void set_text(struct object *o, const char *name, const char *text)
-{
-	struct buf json = BUF_INIT(FILE_MAX * 6);
+	struct buf json = BUF_INIT(OBJECT_JSON_MAX);
 
 	buf_json_cstr(&json, text);
-	object_set(o, name, (struct span){buf_cstr(&json), json.len});
+	tasking_set(o, name, &json);
 	buf_release(&json);
 }
 
-/* --- What each kind checks beyond its members, with its parents known. Returns false with the answer made. ------ */
+static void add_unless_null(void *ctx, struct span key, struct span value)
+{
+	struct buf *out = ctx;
+
+	if (json_span_type(value) == JSON_NULL)
+		return;
+	buf_str_add(out, buf_cstr(out)[out->len - 1] == '{' ? "\"" : ",\"");
+	buf_add(out, key.ptr, key.len);
+	buf_lit(out, "\":");
+	tasking_add_json(out, value);
+}
+
+/* An assistant's memory and retrieval_configs are shown without their null members. */
+static void set_without_nulls(struct object *o, const char *name, struct span v)
+{
+	struct buf json = BUF_INIT(OBJECT_JSON_MAX);
+
+	buf_char(&json, '{');
+	(void)json_scan(v.ptr, v.len, NULL, add_unless_null, &json);
+	buf_char(&json, '}');
+	tasking_set(o, name, &json);
+	buf_release(&json);
+}
+
+static void set_json(struct object *o, const char *name, struct span v)
+{
+	struct buf json = BUF_INIT(OBJECT_JSON_MAX);
+
+	tasking_add_json(&json, v);
+	tasking_set(o, name, &json);
+	buf_release(&json);
+}
+
+static bool is_taken(const struct member_row *m)
+{
+	return m->source == TAKEN || m->source == HOSTED_ONLY;
+}
+
+static void keep_members(struct tasking *t, struct object *o, bool create)
+{
+	for (const struct member_row *m = kinds[o->kind].members; m->name; m++) {
+		struct span v = is_taken(m) ? tasking_member(t->body, m->name) : (struct span){0};
+
+		if (!v.ptr && create && m->otherwise)
+			v = (struct span){m->otherwise, strlen(m->otherwise)};
+		if (v.ptr && o->kind == ASSISTANT && tasking_is(v, JSON_OBJECT) && strcmp(m->name, "metadata") != 0)
+			set_without_nulls(o, m->name, v);
+		else if (v.ptr)
+			set_json(o, m->name, v);
+	}
+}
+
+struct object *tasking_add(struct tasking *t, enum kind kind, struct object *parent)
+{
+	struct object *o = store_add(t->stub->store, kind, parent, kinds[kind].stem);
+
+	if (!o) {
+		tasking_error(t, 500, "INTERNAL_SERVER_ERROR", "The stub keeps no more objects.");
+		return NULL;
+	}
+	for (const struct member_row *m = kinds[kind].members; m->name; m++)
+		if (m->otherwise)
+			object_set(o, m->name, (struct span){m->otherwise, strlen(m->otherwise)});
+	return o;
+}
+
+/* --- Assistants: what their parts mean. -------------------------------------------------------------------- */
+
+/* A window has a size (4.1). */
+bool tasking_check_assistant(struct tasking *t)
+{
+	struct span memory = tasking_member(t->body, "memory");
+
+	if (t->stub->hosted || !tasking_says(tasking_member(memory, "type"), "message_window") ||
+	    tasking_member(memory, "max_messages").ptr)
+		return true;
+	tasking_invalid(t, "body/memory/max_messages", "Field required");
+	return false;
+}
+
+/* A member as it will be: of the body, or as it is. */
+static struct span future(struct tasking *t, const char *name)
+{
+	struct span v = tasking_member(t->body, name);
+
+	return v.ptr || t->route->serve == tasking_create ? v : object_get(t->up, name);
+}
 
 static bool model_is(struct tasking *t, const char *member, enum model wanted, const char *what)
 {
-	struct buf id = BUF_INIT(100);
-	const char *text = tasking_string(t->body, member, &id);
-	enum model model = tasking_model(text);
+	struct buf id = BUF_INIT(1000);
+	const char *text;
+	enum model model;
 
-	if (!*text)
-		model = wanted; /* not given, so not changed */
-	else if (model == MODEL_UNKNOWN)
-		tasking_error(t, 404, "OBJECT_NOT_FOUND", "model %s not found", text);
+	(void)tasking_text(future(t, member), &id);
+	text = buf_cstr(&id);
+	model = tasking_model(text);
+	if (model == MODEL_UNKNOWN)
+		tasking_unknown(t, "model", text);
 	else if (model != wanted)
-		tasking_error(t, 422, "REQUEST_VALIDATION_ERROR", "Model %s is not a %s model.", text, what);
+		tasking_refuse(t, "Model %s is not a %s model.", text, what);
 	buf_release(&id);
 	return model == wanted;
 }
 
-static bool check_assistant(struct tasking *t)
+struct parts {
+	struct tasking *t;
+	size_t n;
+	bool good;
+	struct span embedding; /* the model of the collections so far */
+};
+
+static void check_tool(void *ctx, struct span key, struct span v)
 {
-	struct span memory = tasking_member(t->body, "memory"), max = tasking_member(memory, "max_messages");
-	struct buf type = BUF_INIT(100);
-	const char *name = tasking_string(memory, "type", &type);
-	bool window = strcmp(name, "message_window") == 0, good = true;
+	struct parts *p = ctx;
+	struct buf id = BUF_INIT(4000);
+	const char *text = tasking_string(v, "id", &id);
 
-	if (memory.ptr && !window && strcmp(name, "zero") != 0 && strcmp(name, "naive") != 0)
-		good = invalid_member(t, "memory/type", "Input should be 'zero', 'naive' or 'message_window'");
-	else if (window && !tasking_is(max, JSON_NUMBER))
-		good = invalid_member(t, "memory/max_messages", "Field required");
-	buf_release(&type);
-	return good && model_is(t, "model_id", MODEL_CHAT, "chat completion");
-}
-
-static bool check_message(struct tasking *t)
-{
-	struct buf role = BUF_INIT(100);
-	const char *name = tasking_string(t->body, "role", &role);
-	bool given = *name, known = !given || strcmp(name, "user") == 0 || strcmp(name, "assistant") == 0;
-
-	buf_release(&role);
-	if (!known)
-		return invalid_member(t, "role", "Input should be 'user' or 'assistant'");
-	if (given && !tasking_is(tasking_member(tasking_member(t->body, "content"), "text"), JSON_STRING))
-		return invalid_member(t, "content/text", "Field required");
-	return true;
-}
-
-static bool check_collection(struct tasking *t)
-{
-	return model_is(t, "embedding_model_id", MODEL_EMBEDDING, "text embedding");
-}
-
-static bool check_splitter(struct tasking *t, struct span splitter)
-{
-	struct buf type = BUF_INIT(100);
-	const char *name = tasking_string(splitter, "type", &type);
-	int64_t size = 0, overlap = -1;
-	bool token = strcmp(name, "token") == 0, separator = strcmp(name, "separator") == 0;
-
-	buf_release(&type);
-	if (!token && !separator)
-		return invalid_member(t, "text_splitter/type", "Input should be 'token' or 'separator'");
-	(void)json_span_int(tasking_member(splitter, "chunk_size"), &size);
-	(void)json_span_int(tasking_member(splitter, "chunk_overlap"), &overlap);
-	if (token && (size < 50 || size > 1000))
-		return invalid_member(t, "text_splitter/chunk_size", "Input should be from 50 to 1000");
-	if (token && (overlap < 0 || overlap > 200 || overlap > size / 2))
-		return invalid_member(t, "text_splitter/chunk_overlap", "Input should be at most half of chunk_size");
-	if (separator && !tasking_is(tasking_member(splitter, "separators"), JSON_ARRAY))
-		return invalid_member(t, "text_splitter/separators", "Field required");
-	return true;
-}
-
-static bool check_record(struct tasking *t)
-{
-	struct span splitter = tasking_member(t->body, "text_splitter");
-	struct buf text = BUF_INIT(1UL << 20);
-	const char *type = tasking_string(t->body, "type", &text);
-	bool is_text = strcmp(type, "text") == 0, is_file = strcmp(type, "file") == 0, web = strcmp(type, "web") == 0;
-	bool good = true;
-
-	if (*type && !is_text && !is_file && !web && !(t->stub->hosted && strcmp(type, "qa_sheet") == 0))
-		good = invalid_member(t, "type", "Input should be 'text', 'file' or 'web'");
-	else if (splitter.ptr)
-		good = check_splitter(t, splitter);
-	else if (*type || tasking_member(t->body, "content").ptr || tasking_member(t->body, "title").ptr) {
-		tasking_error(t, 500, "INTERNAL_SERVER_ERROR", "'text_splitter'");
-		good = false;
-	}
-	if (good && is_text && !*tasking_string(t->body, "content", &text))
-		good = invalid_member(t, "content", "Field required");
-	else if (good && is_file && !*tasking_string(t->body, "file_id", &text)) {
-		tasking_error(t, 500, "INTERNAL_SERVER_ERROR", "'NoneType' object has no attribute 'split'");
-		good = false;
-	} else if (good && web && strncmp(tasking_string(t->body, "url", &text), "https://", 8) != 0)
-		good = invalid_member(t, "url", "URL should begin with https://");
-	buf_release(&text);
-	return good;
-}
-
-static bool check_nothing(struct tasking *t)
-{
-	(void)t;
-	return true;
-}
-
-/* --- What each kind does when it was made or changed. ------------------------------------------------------- */
-
-static void add_number(struct object *o, const char *name, int by)
-{
-	char text[24];
-	int64_t n = 0;
-
-	(void)json_span_int(object_get(o, name), &n);
-	snprintf(text, sizeof text, "%" PRId64, n + by);
-	object_set(o, name, (struct span){text, strlen(text)});
-}
-
-static void fill_chat(struct tasking *t, struct object *o)
-{
-	struct span memory = object_get(o->parent, "memory");
-	struct buf json = BUF_INIT(1UL << 20);
-
-	(void)t;
-	buf_add(&json, memory.ptr, memory.len - 1);
-	buf_lit(&json, ",\"messages\":[]}");
-	object_set(o, "memory", (struct span){buf_cstr(&json), json.len});
-	buf_release(&json);
-}
-
-/* A file is used up by the record that reads it. */
-static bool take_file(struct tasking *t, struct object *record)
-{
-	struct buf id = BUF_INIT(1000), json = BUF_INIT(1000);
-	struct object *file = store_find(t->stub->store, UPLOAD, tasking_string(t->body, "file_id", &id));
-
-	if (file) {
-		buf_printf(&json, "{\"file_id\": \"%s\", \"file_name\": \"stub\", \"file_size\": 1}", file->id);
-		set_text(record, "content", buf_cstr(&json));
-		store_delete(t->stub->store, file);
-	} else {
-		tasking_error(t, 404, "OBJECT_NOT_FOUND", "file %.60s not found", buf_cstr(&id));
-	}
-	buf_release(&id);
-	buf_release(&json);
-	return file;
-}
-
-static void chunk_of(struct tasking *t, struct object *record)
-{
-	struct object *chunk = store_add(t->stub->store, CHUNK, record->parent, kinds[CHUNK].prefix);
-	char id[OBJECT_ID_MAX + 3];
-
-	if (!chunk)
-		return;
-	snprintf(id, sizeof id, "\"%s\"", record->id);
-	for (const struct member_row *m = kinds[CHUNK].members; m->name; m++)
-		if (m->otherwise)
-			object_set(chunk, m->name, (struct span){m->otherwise, strlen(m->otherwise)});
-	object_set(chunk, "record_id", (struct span){id, strlen(id)});
-	object_set(chunk, "content", object_get(record, "content"));
-	add_number(record->parent, "num_chunks", 1);
-}
-
-static bool fill_record(struct tasking *t, struct object *o)
-{
-	struct buf text = BUF_INIT(1UL << 20), json = BUF_INIT(1UL << 20);
-	const char *type = tasking_string(t->body, "type", &text);
-	bool good = strcmp(type, "file") != 0 || take_file(t, o);
-
-	if (strcmp(type, "web") == 0) {
-		buf_lit(&json, "{\"url\": ");
-		buf_json_cstr(&json, tasking_string(t->body, "url", &text));
-		buf_char(&json, '}');
-		set_text(o, "content", buf_cstr(&json));
-	}
-	buf_release(&text);
-	buf_release(&json);
-	if (good) {
-		chunk_of(t, o);
-		add_number(o->parent, "num_records", 1);
-	}
-	return good;
-}
-
-static bool (*const checks[KINDS])(struct tasking *) = {
-	[ASSISTANT] = check_assistant,	 [CHAT] = check_nothing,  [MESSAGE] = check_message,
-	[COLLECTION] = check_collection, [RECORD] = check_record, [CHUNK] = check_nothing,
-	[ACTION] = check_nothing};
-
-void tasking_create(struct tasking *t)
-{
-	enum kind kind = t->route->kind;
-	const struct kind_row *k = &kinds[kind];
-	struct object *o;
-	bool good = true;
-
-	if (!members_fit(t, k, true) || !checks[kind](t))
-		return;
-	o = store_add(t->stub->store, kind, t->up, k->prefix);
-	if (!o) {
-		tasking_error(t, 429, "RESOURCE_LIMIT_REACHED", "The stub keeps no more objects.");
+	(void)key;
+	p->n++;
+	if (!p->good) {
+		buf_release(&id);
 		return;
 	}
-	keep_members(t, o, k, true);
-	if (kind == CHAT)
-		fill_chat(t, o);
-	else if (kind == RECORD)
-		good = fill_record(t, o);
-	else if (kind == CHUNK)
-		add_number(o->parent, "num_chunks", 1);
-	if (good)
-		show(t, o);
+	p->good = false;
+	if (tasking_says(tasking_member(v, "type"), "plugin") && !strchr(text, '/'))
+		tasking_refuse(p->t, "Invalid plugin id: %.60s", text);
+	else if (tasking_says(tasking_member(v, "type"), "plugin") && strncmp(text, "unknown", 7) == 0)
+		tasking_unknown(p->t, "bundle", text);
+	else if (tasking_says(tasking_member(v, "type"), "action") && !store_find(p->t->stub->store, ACTION, text))
+		tasking_unknown(p->t, "action", text);
 	else
-		store_delete(t->stub->store, o);
+		p->good = true;
+	buf_release(&id);
 }
 
-/* How many members the body changes. */
-static size_t changes(struct tasking *t, const struct kind_row *k)
+static void check_retrieval(void *ctx, struct span key, struct span v)
+{
+	struct parts *p = ctx;
+	struct buf id = BUF_INIT(4000);
+	const char *text = tasking_string(v, "id", &id);
+	struct object *collection = store_find(p->t->stub->store, COLLECTION, text);
+	struct span model = collection ? object_get(collection, "embedding_model_id") : (struct span){0};
+
+	(void)key;
+	p->n++;
+	if (p->good && !collection)
+		tasking_unknown(p->t, "collection", text);
+	else if (p->good && p->embedding.ptr &&
+		 (p->embedding.len != model.len || memcmp(p->embedding.ptr, model.ptr, model.len) != 0))
+		tasking_refuse(p->t, "All collections must have the same embedding model.");
+	else if (p->good) {
+		p->embedding = model;
+		buf_release(&id);
+		return;
+	}
+	p->good = false;
+	buf_release(&id);
+}
+
+static bool assistant_makes_sense(struct tasking *t)
+{
+	struct span tools = future(t, "tools"), retrievals = future(t, "retrievals");
+	struct span method = tasking_member(future(t, "retrieval_configs"), "method");
+	struct parts p = {.t = t, .good = true}, q = {.t = t, .good = true};
+	struct buf model = BUF_INIT(1000);
+	bool calls;
+
+	if (!model_is(t, "model_id", MODEL_CHAT, "chat completion"))
+		return false;
+	if (tools.ptr)
+		(void)json_elements(tools, check_tool, &p);
+	if (p.good && retrievals.ptr)
+		(void)json_elements(retrievals, check_retrieval, &q);
+	if (!p.good || !q.good)
+		return false;
+	(void)tasking_text(future(t, "model_id"), &model);
+	calls = p.n > 0 || (q.n > 0 && tasking_says(method, "function_call"));
+	if (calls && !tasking_can_call(buf_cstr(&model))) {
+		tasking_refuse(t, "Model %s does not support function call.", buf_cstr(&model));
+		p.good = false;
+	}
+	buf_release(&model);
+	return p.good;
+}
+
+/* --- Creating and changing. -------------------------------------------------------------------------------- */
+
+static bool makes_sense(struct tasking *t, enum kind kind)
+{
+	if (kind == ASSISTANT)
+		return assistant_makes_sense(t);
+	if (kind == COLLECTION && t->route->serve == tasking_create)
+		return model_is(t, "embedding_model_id", MODEL_EMBEDDING, "text embedding");
+	return true;
+}
+
+/* Letters of what a chat remembers. */
+static size_t memory_letters(struct tasking *t, const struct object *chat)
 {
 	size_t n = 0;
 
-	for (const struct member_row *m = k->members; m->name; m++)
-		n += !m->ours && tasking_member(t->body, m->name).ptr;
+	for (struct object *o = NULL; (o = tasking_next_message(t, chat, o));)
+		n += json_points(tasking_member(object_get(o, "content"), "text"));
 	return n;
+}
+
+/* What a new object is beyond its members. False: the answer is made, and if it is not to stay it is gone. */
+static bool complete(struct tasking *t, struct object *o)
+{
+	if (o->kind == RECORD && !tasking_fill_record(t, o)) {
+		store_delete(t->stub->store, o);
+		return false;
+	}
+	if (o->kind == MESSAGE && memory_letters(t, o->parent) > MEMORY_LETTERS_MAX) { /* it stays (3.8) */
+		tasking_error(t, 429, "RESOURCE_LIMIT_REACHED", "Chat memory exceeds %d characters.",
+			      MEMORY_LETTERS_MAX);
+		return false;
+	}
+	return true;
+}
+
+void tasking_create(struct tasking *t)
+{
+	struct object *o;
+
+	if (!makes_sense(t, t->route->kind))
+		return;
+	o = tasking_add(t, t->route->kind, t->up);
+	if (!o)
+		return;
+	keep_members(t, o, true);
+	if (!complete(t, o))
+		return;
+	show(t, o);
+	if (o->kind == RECORD) /* the hosted edition's is ready when it is looked at again */
+		tasking_set_text(o, "status", "ready");
+}
+
+/* How many members the body changes. */
+static size_t changes(struct tasking *t, enum kind kind)
+{
+	size_t n = 0;
+
+	for (const struct member_row *m = kinds[kind].members; m->name; m++)
+		n += is_taken(m) && tasking_member(t->body, m->name).ptr;
+	return n;
+}
+
+/* Of the body; an empty one changes nothing in an assistant (2.4). */
+static void keep_changes(struct tasking *t)
+{
+	struct span metadata = tasking_member(t->body, "metadata"), kept = object_get(t->up, "metadata");
+	struct buf old = BUF_INIT(OBJECT_JSON_MAX);
+
+	buf_add(&old, kept.ptr ? kept.ptr : "{}", kept.ptr ? kept.len : 2);
+	keep_members(t, t->up, false);
+	if (t->up->kind == ASSISTANT && metadata.ptr && !memchr(metadata.ptr, '"', metadata.len))
+		tasking_set(t->up, "metadata", &old);
+	buf_release(&old);
+	t->up->updated_ms = clock_real_ms();
+}
+
+/* What a record says is cut anew, which takes a splitter (3.8). */
+static bool record_can_change(struct tasking *t, bool *anew)
+{
+	*anew = tasking_member(t->body, "type").ptr || tasking_member(t->body, "title").ptr ||
+		tasking_member(t->body, "content").ptr;
+	if (tasking_says(object_get(t->up, "type"), "file"))
+		tasking_refuse(t, "Record of type file cannot be updated.");
+	else if (*anew && !tasking_member(t->body, "text_splitter").ptr)
+		tasking_error(t, 500, "INTERNAL_SERVER_ERROR", "'text_splitter'");
+	else
+		return true;
+	return false;
 }
 
 void tasking_update(struct tasking *t)
 {
 	enum kind kind = t->route->kind;
-	const struct kind_row *k = &kinds[kind];
-	struct span metadata = tasking_member(t->body, "metadata");
-	struct span kept = object_get(t->up, "metadata");
-	struct buf old = BUF_INIT(1UL << 20);
+	bool anew = false;
 
-	if (kind == MESSAGE && !metadata.ptr) {
-		invalid_member(t, "metadata", "Field required");
-		return;
-	}
-	if (!members_fit(t, k, false) || !checks[kind](t))
-		return;
-	if (k->needs_change && changes(t, k) == 0) {
+	if (kinds[kind].needs_change && changes(t, kind) == 0) {
 		tasking_error(t, 500, "INTERNAL_SERVER_ERROR", "Update dict cannot be empty");
 		return;
 	}
-	if (kind == RECORD && strncmp(object_get(t->up, "type").ptr, "\"file\"", 6) == 0) {
-		tasking_error(t, 422, "REQUEST_VALIDATION_ERROR", "A record of type file cannot be updated.");
+	if (!makes_sense(t, kind) || (kind == RECORD && !record_can_change(t, &anew)))
 		return;
-	}
-	buf_add(&old, kept.ptr ? kept.ptr : "{}", kept.ptr ? kept.len : 2);
-	keep_members(t, t->up, k, false);
-	if (kind == ASSISTANT && metadata.ptr && metadata.len <= 2) /* an empty one changes nothing there (2.4) */
-		object_set(t->up, "metadata", (struct span){buf_cstr(&old), old.len});
-	t->up->updated_ms = clock_real_ms();
-	buf_release(&old);
-	show(t, t->up);
+	keep_changes(t);
+	if (!anew || tasking_fill_record(t, t->up))
+		show(t, t->up);
 }
 
-/* --- Messages, chunks, files, actions. ----------------------------------------------------------------------- */
+/* --- Messages. --------------------------------------------------------------------------------------------- */
 
 struct object *tasking_add_message(struct tasking *t, struct object *chat, const char *role, const char *text)
 {
-	struct object *o = store_add(t->stub->store, MESSAGE, chat, kinds[MESSAGE].prefix);
-	struct buf json = BUF_INIT(1UL << 24);
+	struct object *o = tasking_add(t, MESSAGE, chat);
+	struct buf json = BUF_INIT(OBJECT_JSON_MAX);
 
 	if (!o)
 		return NULL;
-	for (const struct member_row *m = kinds[MESSAGE].members; m->name; m++)
-		if (m->otherwise)
-			object_set(o, m->name, (struct span){m->otherwise, strlen(m->otherwise)});
-	set_text(o, "role", role);
+	tasking_set_text(o, "role", role);
 	buf_lit(&json, "{\"text\":");
 	buf_json_cstr(&json, text);
 	buf_char(&json, '}');
-	object_set(o, "content", (struct span){buf_cstr(&json), json.len});
+	tasking_set(o, "content", &json);
 	buf_release(&json);
 	return o;
 }
 
 void tasking_clean(struct tasking *t)
 {
-	struct object *o = tasking_add_message(t, t->up, "system", "context_cleaned");
+	struct object *o = tasking_add_message(t, t->up, "system", CONTEXT_CLEANED);
 
 	if (o)
 		show(t, o);
-}
-
-struct hit {
-	const struct object *chunk;
-	double score;
-};
-
-static int by_score(const void *a, const void *b)
-{
-	double x = ((const struct hit *)a)->score, y = ((const struct hit *)b)->score;
-
-	return x < y ? 1 : x > y ? -1 : 0;
-}
-
-static void write_hits(struct tasking *t, struct hit *hits, size_t n)
-{
-	struct buf *out = &t->a->body;
-
-	tasking_open(t);
-	buf_char(out, '[');
-	for (size_t i = 0; i < n; i++) {
-		buf_str_add(out, i ? "," : "");
-		tasking_write(out, hits[i].chunk, hits[i].score);
-	}
-	buf_printf(out, "],\"fetched_count\":%zu,\"total_count\":null,\"has_more\":false", n);
-	tasking_close(t);
-}
-
-void tasking_query(struct tasking *t)
-{
-	struct buf question = BUF_INIT(1UL << 20), content = BUF_INIT(1UL << 20);
-	struct object *o = NULL;
-	struct hit *hits = NULL;
-	int64_t top = 0;
-	size_t n = 0;
-
-	if (!tasking_text(tasking_member(t->body, "query_text"), &question) || question.len == 0) {
-		invalid_member(t, "query_text", "Field required");
-	} else if (!json_span_int(tasking_member(t->body, "top_k"), &top) || top < 1 || top > QUERY_MAX) {
-		invalid_member(t, "top_k", "Input should be from 1 to 20");
-	} else {
-		while ((o = store_next(t->stub->store, CHUNK, t->up, o))) {
-			struct hit *more = realloc(hits, (n + 1) * sizeof *hits);
-
-			if (!more)
-				break;
-			hits = more;
-			buf_clear(&content);
-			(void)tasking_text(object_get(o, "content"), &content);
-			hits[n++] = (struct hit){o, tasking_similarity(buf_cstr(&question), buf_cstr(&content))};
-		}
-		if (hits)
-			qsort(hits, n, sizeof *hits, by_score);
-		write_hits(t, hits, n < (size_t)top ? n : (size_t)top);
-	}
-	free(hits);
-	buf_release(&question);
-	buf_release(&content);
-}
-
-/* The part of a form with that name: where its bytes are, and its file's name. */
-static struct span form_part(const struct tasking *t, const char *name, char *file, size_t bytes)
-{
-	const char *type = httpd_header(t->r, "Content-Type"), *mark = type ? strstr(type, "boundary=") : NULL;
-	char border[128], wanted[64];
-	size_t len;
-	const char *body = httpd_body(t->r, &len), *at = body, *end = body + len;
-
-	if (!mark)
-		return (struct span){0};
-	snprintf(border, sizeof border, "\r\n--%.100s", mark + 9);
-	snprintf(wanted, sizeof wanted, "name=\"%s\"", name);
-	while (at < end) {
-		const char *head = memmem(at, (size_t)(end - at), "\r\n\r\n", 4);
-		const char *stop = head ? memmem(head + 4, (size_t)(end - head - 4), border, strlen(border)) : NULL;
-		const char *given;
-
-		if (!stop)
-			break;
-		given = memmem(at, (size_t)(head - at), wanted, strlen(wanted));
-		if (given && given[-1] != 'e') { /* filename="…" ends like it */
-			const char *of = memmem(at, (size_t)(head - at), "filename=\"", 10);
-
-			if (file)
-				snprintf(file, bytes, "%.*s", of ? (int)strcspn(of + 10, "\"") : 0, of ? of + 10 : "");
-			return (struct span){head + 4, (size_t)(stop - head - 4)};
-		}
-		at = stop + 2;
-	}
-	return (struct span){0};
-}
-
-void tasking_upload(struct tasking *t)
-{
-	static const char *const taken[] = {"pdf", "docx", "md", "txt", "html", "htm"};
-	char name[256] = "";
-	struct span file = form_part(t, "file", name, sizeof name), purpose = form_part(t, "purpose", NULL, 0);
-	const char *dot = strrchr(name, '.'), *kind = NULL;
-	struct object *o;
-
-	for (size_t i = 0; dot && i < sizeof taken / sizeof *taken; i++)
-		if (strcasecmp(dot + 1, taken[i]) == 0)
-			kind = taken[i];
-	if (!purpose.ptr)
-		invalid_member(t, "purpose", "Field required");
-	else if (!file.ptr)
-		invalid_member(t, "file", "Field required");
-	else if (purpose.len != 11 || memcmp(purpose.ptr, "record_file", 11) != 0)
-		invalid_member(t, "purpose", "Input should be 'record_file'");
-	else if (!kind)
-		tasking_error(t, 422, "REQUEST_VALIDATION_ERROR", "File type is not supported.");
-	else if (file.len > FILE_MAX)
-		tasking_error(t, 422, "REQUEST_VALIDATION_ERROR", "File size is too large.");
-	else if ((o = store_add(t->stub->store, UPLOAD, NULL, strcasecmp(kind, "htm") == 0 ? "html" : kind))) {
-		char id[OBJECT_ID_MAX + 1];
-
-		snprintf(id, sizeof id, "%s_Jde5%.20s", strcasecmp(kind, "htm") == 0 ? "html" : kind,
-			 o->id + strlen(o->id) - 20);
-		memcpy(o->id, id, sizeof id);
-		tasking_open(t);
-		buf_printf(&t->a->body, "{\"file_id\":\"%s\"}", id);
-		tasking_close(t);
-	}
-}
-
-/* One action for each operation of the schema: method and path are told apart by the caller. */
-struct operations {
-	struct tasking *t;
-	const char *path;
-	size_t n, bad;
-};
-
-static void make_action(void *ctx, struct span key, struct span value)
-{
-	struct operations *all = ctx;
-	struct tasking *t = all->t;
-	struct buf id = BUF_INIT(1000), text = BUF_INIT(4000);
-	const char *name = tasking_string(value, "operationId", &id);
-	static const char masked[] = "{\"type\":\"bearer\",\"secret\":\"se****et\"}";
-	struct object *o;
-	char method[16];
-
-	if (!*name || !(*tasking_string(value, "description", &text) || *tasking_string(value, "summary", &text))) {
-		all->bad++;
-	} else if ((o = store_add(t->stub->store, ACTION, NULL, kinds[ACTION].prefix))) {
-		keep_members(t, o, &kinds[ACTION], true);
-		set_text(o, "operation_id", name);
-		set_text(o, "name", name);
-		set_text(o, "description", buf_cstr(&text));
-		snprintf(method, sizeof method, "%.*s", (int)key.len, key.ptr);
-		for (char *c = method; *c; c++)
-			*c = (char)(*c >= 'a' && *c <= 'z' ? *c - 32 : *c);
-		set_text(o, "method", method);
-		if (tasking_member(object_get(o, "authentication"), "secret").ptr)
-			object_set(o, "authentication", (struct span){masked, sizeof masked - 1});
-		buf_str_add(&t->a->body, all->n++ ? "," : "");
-		tasking_write(&t->a->body, o, NO_SCORE);
-	}
-	buf_release(&id);
-	buf_release(&text);
-}
-
-static void make_actions(void *ctx, struct span key, struct span value)
-{
-	(void)key;
-	(void)json_scan(value.ptr, value.len, NULL, make_action, ctx);
-}
-
-void tasking_bulk_create(struct tasking *t)
-{
-	struct span schema = tasking_member(t->body, "openapi_schema"), paths = tasking_member(schema, "paths");
-	struct operations all = {.t = t};
-
-	if (!tasking_is(schema, JSON_OBJECT)) {
-		invalid_member(t, "openapi_schema", "Field required");
-		return;
-	}
-	tasking_open(t);
-	buf_char(&t->a->body, '[');
-	if (paths.ptr)
-		(void)json_scan(paths.ptr, paths.len, NULL, make_actions, &all);
-	buf_char(&t->a->body, ']');
-	tasking_close(t);
-	if (all.n > 0 && all.bad == 0 && tasking_is(tasking_member(schema, "servers"), JSON_ARRAY))
-		return;
-	buf_clear(&t->a->body);
-	t->a->nheaders = 0;
-	tasking_error(t, 422, "REQUEST_VALIDATION_ERROR",
-		      "The schema has no servers, no paths, or an operation without operationId or description.");
-}
-
-/* The target is the stub itself: it gives back what it was given, or a status that the directives ask for. */
-void tasking_run(struct tasking *t)
-{
-	struct span parameters = tasking_member(t->body, "parameters");
-
-	tasking_open(t);
-	if (t->d.target_status > 0)
-		buf_printf(&t->a->body,
-			   "{\"status\":%" PRId64 ",\"data\":{\"error\":\"API call failed with status %" PRId64
-			   ": stub\"}}",
-			   t->d.target_status, t->d.target_status);
-	else {
-		buf_lit(&t->a->body, "{\"status\":200,\"data\":{\"parameters\":");
-		buf_add(&t->a->body, parameters.ptr ? parameters.ptr : "{}", parameters.ptr ? parameters.len : 2);
-		buf_lit(&t->a->body, "}}");
-	}
-	tasking_close(t);
 }

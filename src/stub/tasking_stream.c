@@ -21,7 +21,8 @@ struct writing {
 	struct buf *out;
 	struct httpd_pause *pauses;
 	size_t npauses, cap;
-	size_t chunks;
+	size_t chunks; /* of them, so many are the answer's own: */
+	size_t pieces;
 };
 
 static void pause_here(struct writing *w, int64_t ms)
@@ -152,14 +153,27 @@ static void add_error(struct writing *w, const char *code, const char *message)
 static void add_wanted_error(struct writing *w)
 {
 	const struct directives *d = &w->t->d;
-	char code[DIRECTIVES_LINE_MAX + 1] = "UNKNOWN_ERROR",
-					message[DIRECTIVES_LINE_MAX + 1] = "The stub was asked to say so.";
+	char code[DIRECTIVES_LINE_MAX + 1] = "UNKNOWN_ERROR";
+	char message[DIRECTIVES_LINE_MAX + 1] = "The stub was asked to say so.";
 
 	if (d->code.ptr)
 		snprintf(code, sizeof code, "%.*s", (int)d->code.len, d->code.ptr);
 	if (d->message.ptr)
 		snprintf(message, sizeof message, "%.*s", (int)d->message.len, d->message.ptr);
 	add_error(w, code, d->empty_message ? "" : message);
+}
+
+/* Events that are written already, one a line. */
+static void add_lines(struct writing *w, const struct buf *lines)
+{
+	const char *at = lines ? buf_cstr(lines) : "";
+
+	while (*at) {
+		size_t n = strcspn(at, "\n");
+
+		add_data(w, at, n);
+		at += n + (at[n] == '\n');
+	}
 }
 
 /* Where the next piece of the text ends: at `pieces` like parts, else behind its next word. */
@@ -182,7 +196,7 @@ static size_t piece_len(const struct directives *d, const char *text, size_t lef
 
 static bool is_end(const struct tasking *t, const char *end)
 {
-	return t->d.end.len == strlen(end) && memcmp(t->d.end.ptr, end, t->d.end.len) == 0;
+	return words_are(t->d.end, end);
 }
 
 /* The bytes in parts of so many, each by itself. */
@@ -218,87 +232,101 @@ static void fill_stamp(char *bytes, size_t n)
 	}
 }
 
+/* cut_after ends a stream as end says, or with a cut. */
+static bool ends_with(const struct writing *w, const char *end)
+{
+	const struct directives *d = &w->t->d;
+
+	if (!d->end.ptr && d->cut_after > 0 && (int64_t)w->pieces >= d->cut_after)
+		return strcmp(end, "cut") == 0;
+	return is_end(w->t, end);
+}
+
 static void send(struct writing *w)
 {
 	struct tasking *t = w->t;
 
 	if (t->d.split > 0)
 		split_bytes(w, (size_t)t->d.split);
+	t->streams = true;
 	t->a->status = 200;
 	httpd_add_header(t->a, "Content-Type", "text/event-stream; charset=utf-8");
 	t->a->chunked = true;
 	t->a->pauses = w->pauses;
 	t->a->npauses = w->npauses;
 	t->a->touch = t->d.stamp ? fill_stamp : NULL;
-	if (is_end(t, "cut") || is_end(t, "midline"))
+	if (ends_with(w, "cut") || ends_with(w, "midline"))
 		t->a->manner = HTTPD_CUT;
-	else if (is_end(t, "hang"))
+	else if (ends_with(w, "hang"))
 		t->a->manner = HTTPD_STAY;
-	if (!t->a->pauses)
-		t->a->pauses = calloc(1, sizeof *t->a->pauses); /* says that this is a stream */
 }
 
-static void finish(struct writing *w, const struct buf *final)
+/* The answer's last event. */
+static void add_final(struct writing *w, const struct tasking_events *e)
 {
-	struct tasking *t = w->t;
+	const struct directives *d = &w->t->d;
 
-	if (t->d.pace_ms > 0 && w->chunks > 0)
-		pause_here(w, t->d.pace_ms);
-	if (is_end(t, "cut") || is_end(t, "hang"))
+	if (d->stream_error > 0)
+		add_wanted_error(w);
+	else if (e->code)
+		add_error(w, e->code, e->message);
+	else if (e->final && !is_end(w->t, "nofinal")) {
+		add_data(w, buf_cstr(e->final), e->final->len);
+		w->t->final_end = w->out->len;
+	}
+}
+
+static void finish(struct writing *w, const struct tasking_events *e)
+{
+	const struct directives *d = &w->t->d;
+
+	if (d->pace_ms > 0 && w->chunks > 0)
+		pause_here(w, d->pace_ms);
+	if (ends_with(w, "cut") || ends_with(w, "hang"))
 		return;
-	if (is_end(t, "midline")) {
+	if (is_end(w->t, "midline")) {
 		buf_lit(w->out, "data: {\"object\": \"ChatComp");
 		return;
 	}
-	if (final && !is_end(t, "nofinal"))
-		add_data(w, buf_cstr(final), final->len);
-	if (is_end(t, "nodone"))
+	add_lines(w, e->after);
+	if (d->not_json)
+		buf_printf(w->out, "data: no JSON%s%s", line_end(w), line_end(w));
+	add_final(w, e);
+	if (is_end(w->t, "nodone"))
 		return;
 	buf_printf(w->out, "data: [DONE]%s%s", line_end(w), line_end(w));
-	if (t->d.after_done)
+	if (d->after_done)
 		add_literal(w, "{\"object\":\"Error\",\"code\":\"UNKNOWN_ERROR\",\"message\":\"too late\"}");
 }
 
-static struct writing begin(struct tasking *t)
+/* The text's pieces, up to the one in whose place an error comes. */
+static void add_chunks(struct writing *w, const struct tasking_events *e)
 {
-	if (t->d.bom)
-		buf_lit(&t->a->body, "\xef\xbb\xbf");
-	return (struct writing){.t = t, .out = &t->a->body};
-}
+	const struct directives *d = &w->t->d;
+	const char *text = e->text ? e->text : "";
+	size_t whole = strlen(text), at = 0, most = SIZE_MAX;
 
-void tasking_stream(struct tasking *t, const char *object, const char *text, const struct buf *final)
-{
-	struct writing w = begin(t);
-	size_t whole = strlen(text), at = 0, pieces = 0;
+	if (d->stream_error > 0)
+		most = (size_t)d->stream_error - 1;
+	if (d->cut_after > 0 && (size_t)d->cut_after < most)
+		most = (size_t)d->cut_after;
+	while (w->pieces < most && (d->pieces > 0 ? w->pieces < (size_t)d->pieces : at < whole)) {
+		size_t n = piece_len(d, text + at, whole - at, whole, w->pieces++);
 
-	while (*object && (t->d.pieces > 0 ? pieces < (size_t)t->d.pieces : at < whole)) {
-		size_t n = piece_len(&t->d, text + at, whole - at, whole, pieces++);
-
-		if (t->d.stream_error > 0 && (int64_t)pieces == t->d.stream_error)
-			break;
-		add_chunk(&w, object, text + at, n);
+		add_chunk(w, e->object, text + at, n);
 		at += n;
 	}
-	if (!*object) /* debug without stream: logs in place of chunks */
-		add_literal(
-			&w,
-			"{\"object\":\"MessageGenerationLog\",\"session_id\":\"D9Js00000000000000000001\",\"event\":\"retrieval\","
-			"\"event_id\":\"E5dK00000000000000000001\",\"event_step\":\"input\",\"timestamp\":1,\"content\":{}}");
-	if (t->d.not_json) {
-		buf_printf(w.out, "data: no JSON%s%s", line_end(&w), line_end(&w));
-	} else if (t->d.stream_error > 0) {
-		add_wanted_error(&w);
-		final = NULL;
-	}
-	finish(&w, final);
-	send(&w);
 }
 
-void tasking_stream_error(struct tasking *t, const char *code, const char *message)
+void tasking_stream(struct tasking *t, const struct tasking_events *e)
 {
-	struct writing w = begin(t);
+	struct writing w = {.t = t, .out = &t->a->body};
 
-	add_error(&w, code, message);
-	finish(&w, NULL);
+	if (t->d.bom)
+		buf_lit(w.out, "\xef\xbb\xbf");
+	add_lines(&w, e->before);
+	if (e->object)
+		add_chunks(&w, e);
+	finish(&w, e);
 	send(&w);
 }
