@@ -168,7 +168,7 @@ static void cut_entry(struct subtitles *s, const struct entry *e)
 		}
 		at += g.bytes;
 	}
-	if (!s->failed)
+	if (!s->failed && s->ntokens > began)
 		share_time(s->tokens + began, s->ntokens - began, e);
 }
 
