@@ -20,7 +20,7 @@ POINTS = {
     "leave:before": (1,), "leave:after": (1,), "audit:before": (1, 2), "cancel:before": (1,), "cancel:after": (1,), "unmark:before": (),
     "piece:look": (1, 5), "piece:before": (1, 5), "piece:after": (1, 5), "stream:before": (1, 9), "stream:after": (1, 9),
 }
-JOBS = 160
+JOBS = 120
 Q = "adwuma:{translate}:"
 LONG = "It is long. " * 100 + "again stub(status=500,retry_after=0,times=1)"
 SHAPES = [{"text": "plain"}, {"text": LONG}, {"text": ""}, {"type": "synthesize", "text": "say", "language": "twi"},
