@@ -439,6 +439,11 @@ static size_t add_unicode(struct buf *out, const char *s, size_t left)
 	return n;
 }
 
+static bool is_line_break(char c)
+{
+	return c == '\n' || c == '\r';
+}
+
 void json_add_clean(struct buf *out, struct span v)
 {
 	size_t from = 0, n;
@@ -451,8 +456,10 @@ void json_add_clean(struct buf *out, struct span v)
 		n = 1;
 		if (*s == '\\' && left >= 6 && s[1] == 'u') {
 			instead = read_unicode(s, left, &point, &n) ? NULL : "\\ufffd";
-		} else if (*s == '\\') {
+		} else if (*s == '\\' && left > 1 && !is_line_break(s[1])) {
 			n = 2;
+		} else if (is_line_break(*s)) {
+			instead = " ";
 		} else if ((unsigned char)*s >= 0x80) {
 			n = utf8_step(s, left);
 			instead = n > 0 ? NULL : UTF8_REPLACEMENT;

@@ -51,8 +51,8 @@ bool json_span_is_true(struct span v);
 bool json_span_has_nul(struct span v); /* a string with an escaped U+0000 */
 bool json_span_string(struct span v,
 		      struct buf *out); /* unescapes; appends; false: lone surrogate (nothing appended) */
-/* Appends the text as it stands, but for what is no Unicode (lone surrogates, bytes that are no UTF-8), which becomes U+FFFD. The scan may have
- * said JSON_NOT_UTF8. */
+/* Appends the text as it stands, numbers and all, but on one line (a line break, which stands between values only, becomes a space), and with
+ * U+FFFD for what is no Unicode: lone surrogates, bytes that are no UTF-8. The scan may have said JSON_NOT_UTF8, or nothing. */
 void json_add_clean(struct buf *out, struct span v);
 size_t json_points(
 	struct

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/locate.h"
@@ -485,7 +486,7 @@ static int put_out(struct batch *b)
 		struct item *item = item_at(b, 0);
 
 		count_line(b, item->ready.ptr);
-		buf_add(&b->lines_out, item->ready.ptr, item->ready.len);
+		json_add_clean(&b->lines_out, (struct span){item->ready.ptr, item->ready.len});
 		buf_char(&b->lines_out, '\n');
 		buf_release(&item->ready);
 		b->first = (b->first + 1) % WINDOW;

@@ -77,7 +77,7 @@ static void print_json(struct listing *l, const struct dead_entry *e)
 
 	if (e->readable && brace) {
 		out_printf("{\"queue\":\"%s\",", l->queue);
-		out_line(brace + 1, (size_t)(e->whole.ptr + e->whole.len - brace - 1));
+		out_json_line(brace + 1, (size_t)(e->whole.ptr + e->whole.len - brace - 1));
 		return;
 	}
 	buf_clear(&l->text);

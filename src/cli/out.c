@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
@@ -200,6 +201,15 @@ void out_line(const char *data, size_t n)
 {
 	out_write(data, n);
 	out_write("\n", 1);
+}
+
+void out_json_line(const char *json, size_t n)
+{
+	struct buf line = BUF_INIT(SIZE_MAX / 4);
+
+	json_add_clean(&line, (struct span){json, n});
+	out_line(buf_cstr(&line), line.len);
+	buf_release(&line);
 }
 
 void out_escaped_line(const char *data, size_t n)

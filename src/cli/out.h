@@ -24,6 +24,8 @@ void out_write(const void *data, size_t n);
 void out_line(const char *data, size_t n);
 /* The same with line breaks and backslashes written as \n, \r and \\, so that it stays one line. */
 void out_escaped_line(const char *data, size_t n);
+/* JSON, which may have line breaks between its values, as one line. */
+void out_json_line(const char *json, size_t n);
 void out_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void out_flush(void);
 bool out_is_terminal(void);

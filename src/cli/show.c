@@ -109,11 +109,11 @@ int result_show(const char *id, const char *json, enum show_form form, bool one_
 	bool readable_result = result_read(&r, json) == 0, ok = readable_result && result_succeeded(&r);
 
 	if (form == SHOW_WHOLE)
-		out_line(json, strlen(json));
+		out_json_line(json, strlen(json));
 	else if (ok && form == SHOW_TEXT)
 		show_text(r.result, one_line);
 	else if (ok && form == SHOW_RESULT)
-		out_line(r.result.ptr, r.result.len);
+		out_json_line(r.result.ptr, r.result.len);
 	else if (one_line && form != SHOW_NOTHING)
 		out_line("", 0);
 	out_flush();

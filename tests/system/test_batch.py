@@ -174,6 +174,17 @@ def test_two_at_a_time_are_refused_and_a_stall_is_told(system, batch, tmp_path):
     assert batch("in", "-o", "out").returncode == 0 and system.stub.count() == 2
 
 
+def test_a_result_is_one_line(system, batch, tmp_path):
+    """An API, or a worker of another make, may set its JSON over many."""
+    write(tmp_path / "in", [{"id": "a", "type": "translate", "text": "x"}, {"id": "b", "type": "translate", "text": "y"}])
+    for name, status in (("a", "succeeded"), ("b", "failed")):
+        system.redis.rpush("adwuma:{translate}:result:" + name, json.dumps({"id": name, "status": status, "result": {"text": "x\ny"}, "error": {"type": "Odd"}}, indent=2))
+    p = batch("in", "-o", "out")
+    assert p.returncode == 1 and "1 succeeded, 1 failed: Odd 1" in p.err and [r["id"] for r in lines(tmp_path / "out")] == ["a", "b"]
+    assert lines(tmp_path / "out")[0]["result"]["text"] == "x\ny"
+    assert batch("in", "-o", "out").returncode == 1 and len(lines(tmp_path / "out")) == 2
+
+
 def test_from_standard_input(system, batch, tmp_path):
     system.worker()
     write(tmp_path / "in", translations(3))

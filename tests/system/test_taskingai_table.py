@@ -98,6 +98,7 @@ ROWS = [
     Row("blanks around it", answer(200, "\ufeff \n" + json.dumps(OK) + "\n"), result={"data": {"object": "X"}}),
     Row("numbers as they are", answer(200, '{"status":"success","data":{"n":9007199254740993,"e":1e-7,"z":-0.0,"f":1.50}}'),
         result='{"data":{"n":9007199254740993,"e":1e-7,"z":-0.0,"f":1.50}}'),
+    Row("on one line", answer(200, '{\r\n "status": "success",\n "data": {\n  "n": 1.50,\n  "a": [\n   1\n  ]\n }\n}\n'), result='{"data":{   "n": 1.50,   "a": [    1   ]  }}'),
     Row("half a pair of surrogates", answer(200, '{"data":{"t":"a\\ud83db"}}'), result='{"data":{"t":"a\\ufffdb"}}'),
     Row("bytes that are no UTF-8", answer(200, b'{"data":{"t":"a\xffb"}}'), result={"data": {"t": "a\ufffdb"}}),
     Row("an escaped NUL", answer(200, '{"data":{"t":"a\\u0000b"}}'), result={"data": {"t": "a\0b"}}),

@@ -960,9 +960,13 @@ static const struct {
 	 "b\""},
 	{"\"\xed\xa0\x80\"", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
 	{"\"\xf0\x9f\x98\"", "\"\xef\xbf\xbd\""},
+	{"{\n  \"a\" :\r\n\t[1.50,\n2] }\n", "{   \"a\" :  \t[1.50, 2] } "},
+	{"\"a\\nb\"", "\"a\\nb\""},
+	{"\\\n", "\\ "},
+	{"\\", "\\"},
 };
 
-START_TEST(what_is_no_unicode_is_replaced)
+START_TEST(what_is_no_unicode_is_replaced_and_lines_are_joined)
 {
 	struct buf out = BUF_INIT(1000);
 
@@ -999,7 +1003,7 @@ int main(void)
 	tcase_add_loop_test(t, strings_are_unescaped, 0, sizeof strings / sizeof *strings);
 	tcase_add_test(t, an_escaped_nul_is_found);
 	tcase_add_loop_test(t, elements_are_told, 0, sizeof arrays / sizeof *arrays);
-	tcase_add_loop_test(t, what_is_no_unicode_is_replaced, 0, sizeof dirty / sizeof *dirty);
+	tcase_add_loop_test(t, what_is_no_unicode_is_replaced_and_lines_are_joined, 0, sizeof dirty / sizeof *dirty);
 	tcase_add_test(t, keys_are_compared_unescaped);
 	tcase_add_test(t, tree_softens_what_cjson_cannot_hold);
 	tcase_add_test(t, tree_refuses_what_the_scan_refuses);
