@@ -28,8 +28,7 @@ override LDFLAGS += -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
 LIBS := $(PACKAGE_LIBS) -lm
 
 LAYERS := base text audio settings redis http httpd pool job api queue exec worker
-LIB_LAYERS := base settings redis queue lib
-CLI_LAYERS := $(LIB_LAYERS) text audio http job api exec
+LIB_LAYERS := base text audio settings redis http job api queue exec lib
 obj = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 # What tests may call: all but the functions main.
 COMMON := $(filter-out %/main.o,$(call obj,$(LAYERS:%=src/%/*.c) src/lib/*.c src/cli/*.c)) $(B)/obj/gen/scripts.o
@@ -58,7 +57,7 @@ help:
 	@echo "make clean"
 
 $(B)/adwumad: $(call obj,src/main.c $(LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
-$(B)/adwuma: $(call obj,src/cli/*.c $(CLI_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
+$(B)/adwuma: $(call obj,src/cli/*.c $(LIB_LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
 $(B)/adwuma-stubapi: $(call obj,src/stub/*.c src/httpd/*.c src/base/*.c)
 $(PROGRAMS):
 	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)

@@ -108,14 +108,15 @@ static int fetch(const struct settings *s, struct http *http, enum catalogue_kin
 static int fetch_all(const struct settings *s, struct catalogue all[CATALOGUES], bool had[CATALOGUES],
 		     enum catalogue_kind from, enum catalogue_kind last)
 {
-	const struct http_options options = {.ca_file = s->api_ca_file};
 	struct error err = {0};
+	struct http_shared *shared;
 	struct http *http;
 	int rc = CLI_DONE;
 
-	if ((options.ca_file && http_check_ca_file(options.ca_file, &err)) || http_global_init(&options, &err))
+	if (s->api_ca_file && http_check_ca_file(s->api_ca_file, &err))
 		return say_failure(&err);
-	http = http_new(&err);
+	shared = http_shared_new(s->api_ca_file, &err);
+	http = shared ? http_new(shared, &err) : NULL;
 	if (!http)
 		rc = say_failure(&err);
 	for (unsigned i = from; http && i <= last; i++) {
@@ -127,7 +128,7 @@ static int fetch_all(const struct settings *s, struct catalogue all[CATALOGUES],
 			break;
 	}
 	http_free(http);
-	http_global_release();
+	http_shared_free(shared);
 	return rc;
 }
 

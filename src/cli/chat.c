@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pick.h"
 #include "cli/follow.h"
 #include "cli/jobs.h"
 #include "cli/out.h"
-#include "cli/pick.h"
 
 #define TYPE "taskingai.chat_completion"
 

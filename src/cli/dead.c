@@ -6,13 +6,13 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/pick.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/dead_entry.h"
 #include "cli/dead_scan.h"
 #include "cli/look.h"
 #include "cli/out.h"
-#include "cli/pick.h"
 #include "cli/slots.h"
 #include "cli/table.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pick.h"
 #include "cli/out.h"
-#include "cli/pick.h"
 #include "lib/draft.h"
 
 /* --- Reading. ----------------------------------------------------------------------------------------------------- */

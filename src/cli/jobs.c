@@ -349,6 +349,7 @@ static void release(struct work *w)
 	free(w->jobs);
 	adwuma_close(w->client);
 	direct_close(w->direct);
+	direct_site_close(w->site);
 }
 
 static enum show_form form_of(const struct cli *cli, const struct trade *trade)
@@ -378,7 +379,8 @@ static int open_work(struct work *w)
 		return CLI_JOB_FAILED;
 	}
 	if (w->cli->option[OPT_DIRECT]) {
-		w->direct = direct_open(w->cli->settings, &why);
+		w->site = direct_site_open(w->cli->settings, w->cli->settings->max_job_bytes, &why);
+		w->direct = w->site ? direct_open(w->site, &why) : NULL;
 		if (!w->direct)
 			say("%s", why.msg);
 		return w->direct ? CLI_DONE : why.code == ERR_CONFIG ? CLI_SETTINGS : CLI_JOB_FAILED;

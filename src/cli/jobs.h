@@ -16,8 +16,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "cli/cli.h"
-#include "cli/direct.h"
 #include "cli/show.h"
+#include "lib/direct.h"
 
 struct work;
 
@@ -42,7 +42,8 @@ struct work {
 	const struct trade *trade;
 	const char *queue;
 	adwuma *client;		      /* NULL with --direct */
-	struct direct *direct;	      /* only with --direct */
+	struct direct_site *site;     /* only with --direct */
+	struct direct *direct;	      /* the same */
 	struct direct_outcome spoken; /* of the job whose result is being finished, with --direct */
 	struct adwuma_job *jobs;
 	struct buf *texts; /* the jobs' JSON */

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "adwuma.h"
+#include "base/pick.h"
 #include "cli/page.h"
-#include "cli/pick.h"
 #include "cli/slots.h"
 
 #define SEARCH_MAX 1000000 /* elements of one list; a job beyond counts as unknown */

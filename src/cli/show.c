@@ -6,9 +6,9 @@
 
 #include <string.h>
 
+#include "base/pick.h"
 #include "cli/cli.h"
 #include "cli/out.h"
-#include "cli/pick.h"
 
 int result_read(struct result *r, const char *json)
 {

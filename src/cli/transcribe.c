@@ -8,11 +8,11 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/pick.h"
 #include "base/utf8.h"
 #include "cli/input.h"
 #include "cli/jobs.h"
 #include "cli/out.h"
-#include "cli/pick.h"
 #include "cli/save.h"
 #include "cli/subtitles.h"
 #include "lib/client.h"

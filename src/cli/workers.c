@@ -8,10 +8,10 @@
 
 #include "adwuma.h"
 #include "base/buf.h"
+#include "base/pick.h"
 #include "cli/cli.h"
 #include "cli/look.h"
 #include "cli/out.h"
-#include "cli/pick.h"
 #include "cli/slots.h"
 #include "cli/table.h"
 

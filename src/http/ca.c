@@ -3,21 +3,17 @@
 
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
-#include <pthread.h>
 
-static const char *ca_file;
-static pthread_mutex_t ca_lock = PTHREAD_MUTEX_INITIALIZER; /* guards ca_store while it is made */
-static X509_STORE *ca_store;
-
-void ca_init(const char *file)
+void ca_init(struct ca *ca, const char *file)
 {
-	ca_file = file;
+	*ca = (struct ca){.file = file};
+	pthread_mutex_init(&ca->lock, NULL);
 }
 
-void ca_release(void)
+void ca_release(struct ca *ca)
 {
-	X509_STORE_free(ca_store);
-	ca_store = NULL;
+	X509_STORE_free(ca->store);
+	pthread_mutex_destroy(&ca->lock);
 }
 
 int ca_check(const char *file, struct error *err)
@@ -29,23 +25,23 @@ int ca_check(const char *file, struct error *err)
 	return good == 1 ? 0 : error_set(err, ERR_CONFIG, "%s holds no certificate in PEM form", file);
 }
 
-int ca_attach(void *ssl_ctx)
+int ca_attach(struct ca *ca, void *ssl_ctx)
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&ca_lock);
-	if (!ca_store) {
+	pthread_mutex_lock(&ca->lock);
+	if (!ca->store) {
 		X509_STORE *store = X509_STORE_new();
 
-		if (store && ca_file && X509_STORE_load_locations(store, ca_file, NULL) == 1) {
-			ca_store = store;
+		if (store && X509_STORE_load_locations(store, ca->file, NULL) == 1) {
+			ca->store = store;
 		} else {
 			X509_STORE_free(store);
 			rc = -1;
 		}
 	}
 	if (rc == 0)
-		SSL_CTX_set1_cert_store(ssl_ctx, ca_store);
-	pthread_mutex_unlock(&ca_lock);
+		SSL_CTX_set1_cert_store(ssl_ctx, ca->store);
+	pthread_mutex_unlock(&ca->lock);
 	return rc;
 }

@@ -10,7 +10,7 @@ struct http;
 
 /* Runs easy to its end. CURLE_ABORTED_BY_CALLBACK: also after http_abort(). Blocks; the thread that h belongs to. */
 CURLcode drive(struct http *h, CURL *easy);
-/* For CURLOPT_SSL_CTX_FUNCTION: the CA store that all share. */
+/* For CURLOPT_SSL_CTX_FUNCTION, with h as its data: the CA store that all share. */
 CURLcode drive_ssl_ctx(CURL *easy, void *ssl_ctx, void *user);
 
 #endif

@@ -215,6 +215,7 @@ static int set_up(struct fetch *f)
 	curl_easy_setopt(f->easy, CURLOPT_CAINFO, NULL);
 	curl_easy_setopt(f->easy, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(f->easy, CURLOPT_SSL_CTX_FUNCTION, drive_ssl_ctx);
+	curl_easy_setopt(f->easy, CURLOPT_SSL_CTX_DATA, f->http);
 	curl_easy_setopt(f->easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(f->easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
 	curl_easy_setopt(f->easy, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES_S);

@@ -31,6 +31,7 @@ struct http_target {
 };
 
 struct http {
+	struct http_shared *shared;
 	CURL *easy;
 	_Atomic(CURLM *) multi;		  /* another thread wakes it to abort */
 	const struct http_target *target; /* that easy is set up for */
@@ -55,28 +56,30 @@ struct http {
 	char fault[CURL_ERROR_SIZE];
 };
 
-static struct {
+struct http_shared {
 	CURLSH *share;
 	pthread_mutex_t locks[SHARED_KINDS];
 	bool no_proxy; /* the environment names none */
-	const char *ca_file;
-} global;
+	struct ca ca;
+};
 
-/* --- Global. ------------------------------------------------------------------------------------------------------------ */
+/* --- What is shared. ---------------------------------------------------------------------------------------------------- */
 
 static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *user)
 {
+	struct http_shared *s = user;
+
 	(void)easy;
 	(void)access;
-	(void)user;
-	pthread_mutex_lock(&global.locks[(unsigned)data % SHARED_KINDS]);
+	pthread_mutex_lock(&s->locks[(unsigned)data % SHARED_KINDS]);
 }
 
 static void share_unlock(CURL *easy, curl_lock_data data, void *user)
 {
+	struct http_shared *s = user;
+
 	(void)easy;
-	(void)user;
-	pthread_mutex_unlock(&global.locks[(unsigned)data % SHARED_KINDS]);
+	pthread_mutex_unlock(&s->locks[(unsigned)data % SHARED_KINDS]);
 }
 
 static bool proxy_named(void)
@@ -92,27 +95,34 @@ static bool proxy_named(void)
 	return false;
 }
 
-int http_global_init(const struct http_options *options, struct error *err)
+/* curl_global_init counts its callers, and from 7.84 on they may be many threads at once. */
+struct http_shared *http_shared_new(const char *ca_file, struct error *err)
 {
-	const char *ca = options->ca_file;
+	struct http_shared *s = calloc(1, sizeof *s);
 
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return error_set(err, ERR_SYSTEM, "libcurl cannot be set up");
-	if (!ca)
-		ca = curl_version_info(CURLVERSION_NOW)->cainfo;
-	global.ca_file = ca ? ca : "/etc/ssl/certs/ca-certificates.crt";
-	ca_init(global.ca_file);
+	if (!s || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+		error_set(err, s ? ERR_SYSTEM : ERR_MEMORY, s ? "libcurl cannot be set up" : "out of memory");
+		free(s);
+		return NULL;
+	}
+	if (!ca_file)
+		ca_file = curl_version_info(CURLVERSION_NOW)->cainfo;
+	ca_init(&s->ca, ca_file ? ca_file : "/etc/ssl/certs/ca-certificates.crt");
 	for (int i = 0; i < SHARED_KINDS; i++)
-		pthread_mutex_init(&global.locks[i], NULL);
-	global.share = curl_share_init();
-	if (!global.share)
-		return error_set(err, ERR_MEMORY, "out of memory");
-	curl_share_setopt(global.share, CURLSHOPT_LOCKFUNC, share_lock);
-	curl_share_setopt(global.share, CURLSHOPT_UNLOCKFUNC, share_unlock);
-	curl_share_setopt(global.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
-	curl_share_setopt(global.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-	global.no_proxy = !proxy_named();
-	return 0;
+		pthread_mutex_init(&s->locks[i], NULL);
+	s->share = curl_share_init();
+	if (!s->share) {
+		http_shared_free(s);
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	curl_share_setopt(s->share, CURLSHOPT_USERDATA, s);
+	curl_share_setopt(s->share, CURLSHOPT_LOCKFUNC, share_lock);
+	curl_share_setopt(s->share, CURLSHOPT_UNLOCKFUNC, share_unlock);
+	curl_share_setopt(s->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
+	curl_share_setopt(s->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	s->no_proxy = !proxy_named();
+	return s;
 }
 
 int http_check_ca_file(const char *file, struct error *err)
@@ -120,11 +130,15 @@ int http_check_ca_file(const char *file, struct error *err)
 	return ca_check(file, err);
 }
 
-void http_global_release(void)
+void http_shared_free(struct http_shared *s)
 {
-	curl_share_cleanup(global.share);
-	global.share = NULL;
-	ca_release();
+	if (!s)
+		return;
+	curl_share_cleanup(s->share);
+	for (int i = 0; i < SHARED_KINDS; i++)
+		pthread_mutex_destroy(&s->locks[i]);
+	ca_release(&s->ca);
+	free(s);
 	curl_global_cleanup();
 }
 
@@ -288,18 +302,21 @@ static int on_seek(void *user, curl_off_t offset, int origin)
 
 CURLcode drive_ssl_ctx(CURL *easy, void *ssl_ctx, void *user)
 {
+	struct http *h = user;
+
 	(void)easy;
-	(void)user;
-	return ca_attach(ssl_ctx) == 0 ? CURLE_OK : CURLE_SSL_CACERT_BADFILE;
+	return ca_attach(&h->shared->ca, ssl_ctx) == 0 ? CURLE_OK : CURLE_SSL_CACERT_BADFILE;
 }
 
 /* --- The handle. -------------------------------------------------------------------------------------------------------- */
 
-struct http *http_new(struct error *err)
+struct http *http_new(struct http_shared *shared, struct error *err)
 {
 	struct http *h = calloc(1, sizeof *h);
 
-	if (!h)
+	if (h)
+		h->shared = shared;
+	else
 		error_set(err, ERR_MEMORY, "out of memory");
 	return h;
 }
@@ -341,7 +358,7 @@ static int make_handle(struct http *h)
 		return -1;
 	}
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_SHARE, global.share);
+	curl_easy_setopt(e, CURLOPT_SHARE, h->shared->share);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING,
@@ -360,8 +377,9 @@ static int make_handle(struct http *h)
 	curl_easy_setopt(e, CURLOPT_CAINFO, NULL);
 	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, drive_ssl_ctx);
+	curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, h);
 	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a silent name server must not hold a call beyond its timeout */
-	if (global.no_proxy) {			     /* else libcurl asks the environment at every call */
+	if (h->shared->no_proxy) {		     /* else libcurl asks the environment at every call */
 		curl_easy_setopt(e, CURLOPT_PROXY, "");
 		curl_easy_setopt(e, CURLOPT_NOPROXY, "");
 	}
@@ -627,7 +645,7 @@ static void describe(struct http *h, CURLcode code, struct http_response *out)
 
 	if (code == CURLE_SSL_CACERT_BADFILE) {
 		snprintf(out->fault, sizeof out->fault, "the CA bundle cannot be read (setting api_ca_file): %s",
-			 global.ca_file);
+			 h->shared->ca.file);
 		return;
 	}
 	if (!text)

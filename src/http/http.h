@@ -22,13 +22,11 @@
 struct http_target;
 struct http;
 
-struct http_options {
-	const char *ca_file; /* NULL: the system's bundle. Loaded once, shared by all handles */
-};
-
-/* Once, from main before threads (also sets up the share object and the CA store), and once at the end. */
-int http_global_init(const struct http_options *options, struct error *err);
-void http_global_release(void);
+/* What handles share: TLS sessions, DNS cache, CA store. ca_file: NULL for the system's bundle, else borrowed. Returns owned; it ends after all
+ * its handles. Any thread. */
+struct http_shared;
+struct http_shared *http_shared_new(const char *ca_file, struct error *err);
+void http_shared_free(struct http_shared *s); /* NULL is fine */
 /* Whether file would do as ca_file. Any time. */
 int http_check_ca_file(const char *file, struct error *err);
 
@@ -106,7 +104,8 @@ struct http_response {
 	double elapsed_ms;
 };
 
-struct http *http_new(struct error *err); /* returns owned; cheap: the curl handle is made at the first call */
+struct http *http_new(struct http_shared *shared,
+		      struct error *err); /* returns owned; cheap: the curl handle is made at the first call */
 void http_free(struct http *h);		  /* NULL is fine */
 /* Blocks. Fills *out always. Scratch memory above 64 KiB is given back at the next call. */
 void http_perform(struct http *h, const struct http_request *req, struct http_response *out);

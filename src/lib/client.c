@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A producer's side of Redis: push jobs, wait for results, carry audio. See include/adwuma.h.
- *
- * Design: one connection, made at the first use and made anew after it broke. Jobs are pushed by LPUSH, many in a round
- * trip, and what was not acknowledged when a connection broke is pushed again: a worker drops the second job of an id.
- * A result is awaited in pieces of at most WAIT_PIECE_MS with a read timeout a little above, so a server that fell
- * silent is noticed, and the wait goes on over a new connection. Where the waiting command is refused (it counts as a
- * write, and Redis may be full) a plain look stands in.
- *
- * Ownership: the handle owns its connection and buffers. Threads: one at a time. No output, no global state; SIGPIPE is
- * kept from the host (lib/sigpipe.h). Every public function is a frame around its inner twin, in which errors are
- * struct error. */
+ * A client: opened, closed, and the connections that it lends out. */
 #include "lib/client.h"
 
 #include <stdio.h>
@@ -20,34 +10,16 @@
 
 #include "base/clock.h"
 #include "lib/draft.h"
+#include "lib/inside.h"
 #include "lib/sigpipe.h"
-#include "queue/keys.h"
-#include "redis/redis.h"
 
-#define TRIP_JOBS                                                                                                      \
-	1000 /* jobs in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
-#define TRIP_BYTES (1024 * 1024) /* of payloads in one round trip, beyond the first */
-#define SUBMIT_RETRY_MS 10000	 /* how long a broken connection is made anew before a submit gives up */
-#define WAIT_PIECE_MS 5000	 /* one blocking command; a dead peer is noticed soon after */
-#define WAIT_MARGIN_MS 2000	 /* the read timeout beyond it */
-#define WAIT_SLICE_MS 50	 /* how long one of several queues is waited on before the next one has its turn */
-#define WAIT_MAX_MS (366LL * 86400 * 1000) /* no result lives longer */
-#define PAUSE_FIRST_MS 50		   /* before the first new connection; doubled each time */
+#define SUBMIT_MS 10000 /* how long a broken connection is made anew before a submit gives up */
+#define SUBMIT_MS_MAX 86400000LL
+#define PAUSE_FIRST_MS 50 /* before the first new connection; doubled each time */
 #define PAUSE_MAX_MS 1000
-#define PIECE_BYTES (1024 * 1024)	      /* of audio in one reply: the whole is held once only */
-#define AUDIO_MAX_BYTES (512UL * 1024 * 1024) /* Redis's own bound of a string */
-#define TTL_MAX_S (366LL * 86400)
 #define SCRATCH_KEEP_BYTES (64 * 1024)
 
-struct adwuma {
-	struct redis_address address;
-	char prefix[KEY_PREFIX_MAX + 1];
-	struct redis *redis; /* NULL: not connected */
-	bool was_connected;  /* once: then a break is waited out */
-	struct buf scratch;  /* the job that is being drafted; its bound is max_job_bytes */
-};
-
-/* --- Errors, and getting a connection. ---------------------------------------------------------------------------- */
+/* --- Errors. -------------------------------------------------------------------------------------------------------- */
 
 static enum adwuma_code code_of(const struct error *e)
 {
@@ -66,7 +38,7 @@ static enum adwuma_code code_of(const struct error *e)
 	return codes[e->code];
 }
 
-static int tell(struct adwuma_error *out, const struct error *e)
+int lib_tell(struct adwuma_error *out, const struct error *e)
 {
 	if (out) {
 		out->code = code_of(e);
@@ -75,55 +47,122 @@ static int tell(struct adwuma_error *out, const struct error *e)
 	return -1;
 }
 
-static bool is_link(const struct error *e)
+int lib_check_names(const char *queue, const char *id, struct error *e)
+{
+	if (!queue || !draft_is_queue(queue, strlen(queue)))
+		return error_set(e, ERR_INVALID, "'%.80s' is no queue name: 1 to %d characters of a-z 0-9 _ . -",
+				 queue ? queue : "", QUEUE_NAME_MAX);
+	if (!id || !draft_is_id(id, strlen(id)))
+		return error_set(e, ERR_INVALID, "'%.140s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -",
+				 id ? id : "", ADWUMA_ID_MAX);
+	return 0;
+}
+
+/* --- Connections. --------------------------------------------------------------------------------------------------- */
+
+void link_init(struct link *l, struct adwuma *c)
+{
+	*l = (struct link){.client = c, .scratch = BUF_INIT(c->max_job_bytes)};
+}
+
+void link_release(struct link *l)
+{
+	link_disconnect(l);
+	buf_release(&l->scratch);
+}
+
+struct link *link_take(struct adwuma *c, struct error *e)
+{
+	struct link *l;
+
+	pthread_mutex_lock(&c->lock);
+	l = c->idle_links;
+	if (l) {
+		c->idle_links = l->next;
+		c->nidle_links--;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (l)
+		return l;
+	l = malloc(sizeof *l);
+	if (l)
+		link_init(l, c);
+	else
+		error_set(e, ERR_MEMORY, "out of memory");
+	return l;
+}
+
+void link_give(struct link *l)
+{
+	struct adwuma *c = l->client;
+	bool kept;
+
+	buf_trim(&l->scratch, SCRATCH_KEEP_BYTES);
+	pthread_mutex_lock(&c->lock);
+	kept = c->nidle_links < LIB_IDLE_MAX;
+	if (kept) {
+		l->next = c->idle_links;
+		c->idle_links = l;
+		c->nidle_links++;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (kept)
+		return;
+	link_release(l);
+	free(l);
+}
+
+void link_disconnect(struct link *l)
+{
+	redis_close(l->redis);
+	l->redis = NULL;
+}
+
+bool link_broke(const struct error *e)
 {
 	return e->code == ERR_LINK;
 }
 
-static void disconnect(struct adwuma *c)
+bool link_may_heal(const struct adwuma *c, const struct error *e)
 {
-	redis_close(c->redis);
-	c->redis = NULL;
+	return link_broke(e) && (c->patient || c->was_connected);
 }
 
-/* Says where, closes what is finished. Returns -1. */
-static int redis_failed(struct adwuma *c, struct error *e)
+int link_failed(struct link *l, struct error *e)
 {
 	char where[256];
 
 	if (e->code != ERR_LINK && e->code != ERR_REFUSED)
 		return -1;
-	disconnect(c);
-	redis_address_show(&c->address, where, sizeof where);
+	link_disconnect(l);
+	redis_address_show(&l->client->address, where, sizeof where);
 	return error_prefix(e, "Redis at %s", where);
 }
 
-static int connect_if_needed(struct adwuma *c, struct error *e)
+int link_connect(struct link *l, struct error *e)
 {
-	if (c->redis)
+	if (l->redis)
 		return 0;
-	c->redis = redis_open(&c->address, false, e);
-	if (!c->redis)
-		return redis_failed(c, e);
-	c->was_connected = true;
+	l->redis = redis_open(&l->client->address, false, e);
+	if (!l->redis)
+		return link_failed(l, e);
+	l->client->was_connected = true;
 	return 0;
 }
 
-/* Waits before try number `tries` (from 0), with jitter so that many producers do not come back at once; never beyond
- * left_ms. */
-static void pause_before(unsigned tries, int64_t left_ms)
+void link_pause(unsigned tries, int64_t left_ms)
 {
 	int64_t ms = tries < 5 ? PAUSE_FIRST_MS << tries : PAUSE_MAX_MS;
 	struct timespec t;
 
 	ms += clock_mono_us() % (ms / 2 + 1);
 	if (ms > left_ms)
-		ms = left_ms;
+		ms = left_ms > 0 ? left_ms : 0;
 	t = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 	(void)nanosleep(&t, NULL);
 }
 
-/* --- Opening and closing. ----------------------------------------------------------------------------------------- */
+/* --- Opening and closing. ------------------------------------------------------------------------------------------- */
 
 static int check_redis_url(const struct settings *s, const char *url, struct error *err)
 {
@@ -136,74 +175,127 @@ static int check_redis_url(const struct settings *s, const char *url, struct err
 
 const struct settings_rule client_rules[] = {{"redis_url", check_redis_url}, {0}};
 
-static const char *either(const char *first, const char *second)
+static struct adwuma *open_with(const struct settings *s, struct error *e)
 {
-	return first ? first : second;
-}
+	struct adwuma *c = calloc(1, sizeof *c);
 
-static struct adwuma *open_with(const struct adwuma_options *o, const struct settings *s, struct error *e)
-{
-	const char *prefix = either(o->key_prefix, s->key_prefix);
-	struct adwuma *c;
-
-	if (strlen(prefix) > KEY_PREFIX_MAX || !draft_is_id(prefix, strlen(prefix)) || o->max_job_bytes < 0) {
-		error_set(e, ERR_CONFIG,
-			  "key_prefix must be 1 to %d characters of A-Z a-z 0-9 . _ : -, max_job_bytes not negative",
-			  KEY_PREFIX_MAX);
-		return NULL;
-	}
-	c = calloc(1, sizeof *c);
 	if (!c) {
 		error_set(e, ERR_MEMORY, "out of memory");
 		return NULL;
 	}
-	if (redis_address_parse(&c->address, either(o->redis_url, s->redis_url),
-				either(o->redis_username, s->redis_username),
-				either(o->redis_password, s->redis_password), e)) {
+	c->settings = s;
+	if (redis_address_parse(&c->address, s->redis_url, s->redis_username, s->redis_password, e)) {
 		error_prefix(e, "redis_url");
-		adwuma_close(c);
+		free(c);
 		return NULL;
 	}
-	memcpy(c->prefix, prefix, strlen(prefix) + 1);
-	c->scratch = BUF_INIT((size_t)(o->max_job_bytes ? o->max_job_bytes : s->max_job_bytes));
+	memcpy(c->prefix, s->key_prefix, strlen(s->key_prefix) + 1);
+	c->max_job_bytes = (size_t)s->max_job_bytes;
+	c->result_ttl_s = s->result_ttl_s;
+	c->submit_ms = SUBMIT_MS;
+	pthread_mutex_init(&c->lock, NULL);
 	return c;
 }
 
 adwuma *client_open(const struct settings *settings, struct adwuma_error *err)
 {
-	struct adwuma_options none = {0};
 	struct error e = {0};
-	struct adwuma *c = open_with(&none, settings, &e);
+	struct adwuma *c = open_with(settings, &e);
 
 	if (!c)
-		tell(err, &e);
+		lib_tell(err, &e);
 	return c;
+}
+
+static int put_text(char **to, const char *value, struct error *e)
+{
+	char *copy;
+
+	if (!value)
+		return 0;
+	copy = strdup(value);
+	if (!copy)
+		return error_set(e, ERR_MEMORY, "out of memory");
+	if (*to)
+		explicit_bzero(*to, strlen(*to));
+	free(*to);
+	*to = copy;
+	return 0;
+}
+
+/* What the caller chose beats what the settings say. */
+static int put_options(struct settings *s, const struct adwuma_options *o, struct error *e)
+{
+	if (o->max_job_bytes < 0 || o->submit_timeout_ms < 0 || o->submit_timeout_ms > SUBMIT_MS_MAX)
+		return error_set(e, ERR_CONFIG,
+				 "max_job_bytes and submit_timeout_ms may not be negative, nor the latter above a day");
+	if (o->key_prefix &&
+	    (strlen(o->key_prefix) > KEY_PREFIX_MAX || !draft_is_id(o->key_prefix, strlen(o->key_prefix))))
+		return error_set(e, ERR_CONFIG, "key_prefix must be 1 to %d characters of A-Z a-z 0-9 . _ : -",
+				 KEY_PREFIX_MAX);
+	if (o->max_job_bytes)
+		s->max_job_bytes = o->max_job_bytes;
+	return put_text(&s->redis_url, o->redis_url, e) || put_text(&s->redis_username, o->redis_username, e) ||
+			       put_text(&s->redis_password, o->redis_password, e) ||
+			       put_text(&s->key_prefix, o->key_prefix, e) ||
+			       put_text(&s->khaya_api_key, o->khaya_api_key, e) ||
+			       put_text(&s->khaya_base_url, o->khaya_base_url, e) ||
+			       put_text(&s->taskingai_api_key, o->taskingai_api_key, e) ||
+			       put_text(&s->taskingai_host, o->taskingai_host, e)
+		     ? -1
+		     : 0;
 }
 
 adwuma *adwuma_open(const struct adwuma_options *options, struct adwuma_error *err)
 {
+	struct settings *settings = calloc(1, sizeof *settings);
 	struct adwuma_options none = {0};
-	struct settings settings = {0};
 	struct error e = {0};
 	struct adwuma *c = NULL;
 	char *no_flags[] = {NULL};
 	int nflags = 0;
 
-	if (settings_load(&settings, &nflags, no_flags, client_rules, NULL, &e) == 0)
-		c = open_with(options ? options : &none, &settings, &e);
-	settings_release(&settings);
-	if (!c)
-		tell(err, &e);
-	return c;
+	options = options ? options : &none;
+	if (!settings)
+		error_set(&e, ERR_MEMORY, "out of memory");
+	else if (settings_load(settings, &nflags, no_flags, client_rules, NULL, &e) == 0 &&
+		 put_options(settings, options, &e) == 0)
+		c = open_with(settings, &e);
+	if (c) {
+		c->own_settings = settings;
+		c->patient = true;
+		c->submit_ms = options->submit_timeout_ms ? options->submit_timeout_ms : SUBMIT_MS;
+		return c;
+	}
+	if (settings)
+		settings_release(settings);
+	free(settings);
+	lib_tell(err, &e);
+	return NULL;
 }
 
 void adwuma_close(adwuma *client)
 {
+	struct sigpipe sigpipe;
+
 	if (!client)
 		return;
-	disconnect(client);
+	sigpipe_block(&sigpipe);
+	courier_end(client->courier);
+	while (client->idle_links) {
+		struct link *l = client->idle_links;
+
+		client->idle_links = l->next;
+		link_release(l);
+		free(l);
+	}
+	directs_free(client);
+	sigpipe_restore(&sigpipe);
 	redis_address_release(&client->address);
-	buf_release(&client->scratch);
+	if (client->own_settings)
+		settings_release(client->own_settings);
+	free(client->own_settings);
+	pthread_mutex_destroy(&client->lock);
 	free(client);
 }
 
@@ -217,340 +309,7 @@ const char *adwuma_version(void)
 	return ADWUMA_VERSION;
 }
 
-/* --- Submitting. -------------------------------------------------------------------------------------------------- */
-
-/* Drafts and appends one job. Returns 1 when it is on its way, 0 when it is bad (its error says why), -1 when the
- * connection failed. */
-static int append_job(struct adwuma *c, struct adwuma_job *job, struct error *e)
+int adwuma_abi(void)
 {
-	struct draft draft;
-	struct keys keys;
-	struct error bad = {0};
-
-	if (draft_make(&draft, job->queue, job->json, job->len, job->id, &c->scratch, &bad)) {
-		job->id[0] = '\0';
-		tell(&job->error, &bad);
-		return 0;
-	}
-	memcpy(job->id, draft.id, sizeof job->id);
-	keys_init(&keys, c->prefix, draft.queue);
-	return redis_appendf(c->redis, e, "LPUSH %s %b", keys.ready, draft.payload.ptr, draft.payload.len) ? -1 : 1;
-}
-
-/* Reads the reply to one job. */
-static int receive_job(struct adwuma *c, struct adwuma_job *job, struct error *e)
-{
-	struct reply *reply = NULL;
-	char where[256];
-
-	if (redis_receive(c->redis, &reply, e))
-		return -1;
-	job->error = (struct adwuma_error){0};
-	if (reply_error(reply)) {
-		redis_address_show(&c->address, where, sizeof where);
-		job->error.code = ADWUMA_UNREACHABLE;
-		snprintf(job->error.message, sizeof job->error.message, "Redis at %s: %s", where, reply_error(reply));
-	}
-	reply_free(reply);
-	return 0;
-}
-
-/* One round trip for some of the jobs. Returns how many were dealt with, or -1: then those that were not acknowledged
- * are as before. */
-static int one_trip(struct adwuma *c, struct adwuma_job *jobs, size_t njobs, struct error *e)
-{
-	bool sent[TRIP_JOBS];
-	size_t n = 0, bytes = 0;
-
-	if (connect_if_needed(c, e))
-		return -1;
-	for (; n < njobs && n < TRIP_JOBS && (n == 0 || bytes + jobs[n].len < TRIP_BYTES); n++) {
-		int rc = jobs[n].error.code == ADWUMA_OK ? 0 : append_job(c, &jobs[n], e);
-
-		if (rc < 0)
-			return redis_failed(c, e);
-		sent[n] = rc > 0;
-		bytes += jobs[n].len;
-	}
-	for (size_t i = 0; i < n; i++)
-		if (sent[i] && receive_job(c, &jobs[i], e))
-			return redis_failed(c, e);
-	return (int)n;
-}
-
-static int submit_all(struct adwuma *c, struct adwuma_job *jobs, size_t njobs, struct error *e)
-{
-	int64_t give_up_at = 0;
-	unsigned tries = 0;
-
-	for (size_t done = 0; done < njobs;) {
-		int n = one_trip(c, jobs + done, njobs - done, e);
-		int64_t left;
-
-		if (n >= 0) {
-			done += (size_t)n;
-			give_up_at = 0;
-			tries = 0;
-			continue;
-		}
-		if (give_up_at == 0)
-			give_up_at = clock_mono_ms() + SUBMIT_RETRY_MS;
-		left = give_up_at - clock_mono_ms();
-		if (!is_link(e) || !c->was_connected || left <= 0)
-			return -1;
-		pause_before(tries++, left);
-	}
-	return 0;
-}
-
-int adwuma_submit_many(adwuma *client, struct adwuma_job *jobs, size_t njobs, struct adwuma_error *err)
-{
-	struct sigpipe sigpipe;
-	struct error e = {0};
-
-	for (size_t i = 0; i < njobs; i++) {
-		jobs[i].id[0] = '\0';
-		jobs[i].error.code = ADWUMA_UNREACHABLE;
-		snprintf(jobs[i].error.message, sizeof jobs[i].error.message, "not submitted");
-	}
-	sigpipe_block(&sigpipe);
-	if (submit_all(client, jobs, njobs, &e))
-		tell(err, &e);
-	else
-		e.code = ERR_NONE;
-	sigpipe_restore(&sigpipe);
-	buf_trim(&client->scratch, SCRATCH_KEEP_BYTES);
-	if (e.code != ERR_NONE)
-		return -1;
-	for (size_t i = 0; i < njobs; i++) {
-		if (jobs[i].error.code == ADWUMA_OK)
-			continue;
-		if (err)
-			*err = jobs[i].error;
-		return -1;
-	}
-	return 0;
-}
-
-int adwuma_submit(adwuma *client, const char *queue, const char *job_json, size_t job_len, char id[ADWUMA_ID_MAX + 1],
-		  struct adwuma_error *err)
-{
-	struct adwuma_job job = {.queue = queue, .json = job_json, .len = job_len};
-
-	if (adwuma_submit_many(client, &job, 1, err))
-		return -1;
-	memcpy(id, job.id, sizeof job.id);
-	return 0;
-}
-
-/* --- Waiting. ----------------------------------------------------------------------------------------------------- */
-
-/* One command for the result: blocking for wait_ms, or a look where that is 0. *json stays NULL where there is none. */
-static int ask(struct adwuma *c, const char *queue, const char *id, int64_t wait_ms, char **json, struct error *e)
-{
-	struct reply *reply = NULL;
-	struct keys keys;
-	char key[KEY_MAX];
-	size_t len;
-	int rc;
-
-	keys_init(&keys, c->prefix, queue);
-	key_result(&keys, id, key);
-	if (connect_if_needed(c, e))
-		return -1;
-	if (wait_ms == 0) {
-		rc = redis_set_timeout(c->redis, REDIS_REPLY_MS, e) ||
-		     redis_call(c->redis, &reply, e, "LINDEX %s 0", key);
-	} else {
-		char seconds[32];
-
-		snprintf(seconds, sizeof seconds, "%lld.%03lld", (long long)(wait_ms / 1000),
-			 (long long)(wait_ms % 1000));
-		rc = redis_set_timeout(c->redis, wait_ms + WAIT_MARGIN_MS, e) ||
-		     redis_call(c->redis, &reply, e, "BLMOVE %s %s LEFT LEFT %s", key, key, seconds);
-	}
-	if (rc)
-		return redis_failed(c, e);
-	(void)redis_set_timeout(c->redis, REDIS_REPLY_MS, NULL);
-	*json = reply_steal(reply, &len);
-	reply_free(reply);
-	return 0;
-}
-
-static int wait_for(struct adwuma *c, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
-		    char **json, struct error *e)
-{
-	int64_t deadline = clock_mono_ms() + (timeout_ms < WAIT_MAX_MS ? timeout_ms : WAIT_MAX_MS);
-	int64_t piece = nqueues == 1 ? WAIT_PIECE_MS : WAIT_SLICE_MS;
-	size_t looks = nqueues == 1 ? 0 : nqueues; /* so many queues are only looked into before one is waited on */
-	unsigned tries = 0;
-
-	for (size_t i = 0;;) {
-		int64_t left = deadline - clock_mono_ms();
-
-		if (ask(c, queues[i], id, left < 0 || looks > 0 ? 0 : left < piece ? left : piece, json, e)) {
-			if (!is_link(e) || !c->was_connected || left <= 0)
-				return -1;
-			pause_before(tries++, left);
-			looks = nqueues; /* it may have come meanwhile */
-			continue;
-		}
-		if (*json)
-			return 0;
-		if (looks > 0)
-			looks--;
-		else
-			tries = 0;
-		if (left <= 0 && looks == 0)
-			return error_set(e, ERR_TIMEOUT, "no result within %lld.%03lld s",
-					 (long long)(timeout_ms / 1000), (long long)(timeout_ms % 1000));
-		i = (i + 1) % nqueues;
-	}
-}
-
-/* The names that came from outside, checked: they become parts of keys. */
-static int check_names(const char *queue, const char *id, struct error *e)
-{
-	if (!queue || !draft_is_queue(queue, strlen(queue)))
-		return error_set(e, ERR_INVALID, "'%.80s' is no queue name: 1 to %d characters of a-z 0-9 _ . -",
-				 queue ? queue : "", QUEUE_NAME_MAX);
-	if (!id || !draft_is_id(id, strlen(id)))
-		return error_set(e, ERR_INVALID, "'%.140s' is no id: 1 to %d characters of A-Z a-z 0-9 . _ : -",
-				 id ? id : "", ADWUMA_ID_MAX);
-	return 0;
-}
-
-int client_wait(adwuma *client, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
-		char **json, struct adwuma_error *err)
-{
-	struct sigpipe sigpipe;
-	struct error e = {0};
-	char *found = NULL;
-	int rc;
-
-	for (size_t i = 0; i < nqueues; i++)
-		if (check_names(queues[i], id, &e))
-			return tell(err, &e);
-	sigpipe_block(&sigpipe);
-	rc = wait_for(client, queues, nqueues, id, timeout_ms > 0 ? timeout_ms : 0, &found, &e);
-	sigpipe_restore(&sigpipe);
-	if (rc)
-		return tell(err, &e);
-	*json = found;
-	return 0;
-}
-
-int adwuma_wait(adwuma *client, const char *queue, const char *id, int64_t timeout_ms, char **json,
-		struct adwuma_error *err)
-{
-	return client_wait(client, &queue, 1, id, timeout_ms, json, err);
-}
-
-/* --- Audio. ------------------------------------------------------------------------------------------------------- */
-
-static int put(struct adwuma *c, const char *key, const void *bytes, size_t len, int64_t ttl_s, struct error *e)
-{
-	for (int tries = 0;; tries++) {
-		if (connect_if_needed(c, e))
-			return -1;
-		if (redis_call(c->redis, NULL, e, "SET %s %b EX %lld", key, len ? bytes : "", len, (long long)ttl_s) ==
-		    0)
-			return 0;
-		redis_failed(c, e);
-		/* Once more, for a connection that had been idle too long; the same bytes may be set twice. */
-		if (!is_link(e) || tries > 0)
-			return -1;
-	}
-}
-
-int adwuma_put_audio(adwuma *client, const char *queue, const char *name, const void *bytes, size_t len, int64_t ttl_s,
-		     char *key, size_t key_bytes, struct adwuma_error *err)
-{
-	struct sigpipe sigpipe;
-	struct error e = {0};
-	struct keys keys;
-	char whole[KEY_MAX];
-	int rc;
-
-	if (check_names(queue, name, &e))
-		return tell(err, &e);
-	keys_init(&keys, client->prefix, queue);
-	if (key_audio(&keys, name, whole) >= key_bytes || len > AUDIO_MAX_BYTES || ttl_s < 1 || ttl_s > TTL_MAX_S) {
-		error_set(&e, ERR_INVALID,
-			  "the audio may have %lu bytes at most, must expire within %lld s, and its key needs room",
-			  AUDIO_MAX_BYTES, TTL_MAX_S);
-		return tell(err, &e);
-	}
-	sigpipe_block(&sigpipe);
-	rc = put(client, whole, bytes, len, ttl_s, &e);
-	sigpipe_restore(&sigpipe);
-	if (rc)
-		return tell(err, &e);
-	memcpy(key, whole, strlen(whole) + 1);
-	return 0;
-}
-
-/* Appends the audio from where out ends. */
-static int get_rest(struct adwuma *c, const char *key, struct buf *out, struct error *e)
-{
-	size_t got = PIECE_BYTES;
-
-	if (connect_if_needed(c, e))
-		return -1;
-	while (got == PIECE_BYTES) {
-		struct reply *reply = NULL;
-		const char *bytes;
-
-		if (redis_call(c->redis, &reply, e, "GETRANGE %s %lld %lld", key, (long long)out->len,
-			       (long long)(out->len + PIECE_BYTES - 1)))
-			return redis_failed(c, e);
-		bytes = reply_bytes(reply, &got);
-		if (bytes)
-			buf_add(out, bytes, got);
-		else
-			got = 0;
-		reply_free(reply);
-	}
-	return out->failed ? error_set(e, ERR_MEMORY, "no memory for the audio") : 0;
-}
-
-static int get(struct adwuma *c, const char *key, struct buf *out, struct error *e)
-{
-	/* Once more, for a connection that had been idle too long; what came stays. */
-	if (get_rest(c, key, out, e) && (!is_link(e) || !c->was_connected || get_rest(c, key, out, e)))
-		return -1;
-	return 0;
-}
-
-int adwuma_get_audio(adwuma *client, const char *key, char **bytes, size_t *len, struct adwuma_error *err)
-{
-	struct buf out = BUF_INIT(AUDIO_MAX_BYTES);
-	struct sigpipe sigpipe;
-	struct error e = {0};
-	struct keys keys;
-	int rc;
-
-	keys_init(&keys, client->prefix, "any");
-	if (!key || !key_is_audio(&keys, key)) {
-		error_set(&e, ERR_INVALID, "'%.200s' is no audio key: it must look like %s:{QUEUE}:audio:NAME",
-			  key ? key : "", client->prefix);
-		return tell(err, &e);
-	}
-	sigpipe_block(&sigpipe);
-	rc = get(client, key, &out, &e);
-	sigpipe_restore(&sigpipe);
-	if (rc == 0 && out.len == 0) {
-		rc = -1;
-		if (err) {
-			err->code = ADWUMA_MISSING;
-			snprintf(err->message, sizeof err->message, "%s does not exist, or no longer", key);
-		}
-	} else if (rc) {
-		tell(err, &e);
-	} else {
-		*len = out.len;
-		*bytes = buf_steal(&out);
-	}
-	buf_release(&out);
-	return rc;
+	return ADWUMA_ABI;
 }

@@ -24,6 +24,7 @@ enum phase {
 
 struct context {
 	const struct settings *settings;
+	struct http_shared *http;
 	const struct api *api;
 	struct redis_address address;
 	struct health health;

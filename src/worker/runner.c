@@ -69,7 +69,7 @@ struct crew *crew_new(struct context *ctx, struct stock *stock, struct error *er
 		partial_init(&r->partial, &r->side);
 		pthread_mutex_init(&r->lock, NULL);
 		r->random = (uint64_t)clock_mono_us() * 2654435761u + c->n;
-		r->http = http_new(err);
+		r->http = http_new(ctx->http, err);
 		if (!r->http) {
 			crew_free(c);
 			return NULL;

@@ -74,7 +74,6 @@ struct service {
 	size_t nlines;
 	struct admin_view view;
 	struct admin *admin;
-	bool http;
 };
 
 static void name_worker(struct context *ctx)
@@ -196,7 +195,6 @@ static int run(struct service *s, struct error *err)
 struct service *service_start(const struct settings *settings, bool (*stop_asked)(void), struct error *err)
 {
 	struct service *s = calloc(1, sizeof *s);
-	struct http_options http = {.ca_file = settings->api_ca_file};
 
 	if (!s) {
 		error_set(err, ERR_MEMORY, "out of memory");
@@ -207,11 +205,10 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 	health_init(&s->ctx.health);
 	name_worker(&s->ctx);
 	if (redis_address_parse(&s->ctx.address, settings->redis_url, settings->redis_username,
-				settings->redis_password, err) ||
-	    http_global_init(&http, err))
+				settings->redis_password, err))
 		goto fail;
-	s->http = true;
-	s->api = api_new(settings, err);
+	s->ctx.http = http_shared_new(settings->api_ca_file, err);
+	s->api = s->ctx.http ? api_new(settings, err) : NULL;
 	s->ctx.api = s->api;
 	if (!s->api || build(s, err) || wait_for_redis(s, stop_asked, err) || run(s, err))
 		goto fail;
@@ -331,8 +328,7 @@ void service_free(struct service *s)
 		line_free(s->lines[i]);
 	stock_free(s->stock);
 	api_free(s->api);
-	if (s->http)
-		http_global_release();
+	http_shared_free(s->ctx.http);
 	redis_address_release(&s->ctx.address);
 	free(s);
 }

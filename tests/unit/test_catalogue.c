@@ -185,7 +185,6 @@ START_TEST(the_wire_sees_the_path_and_the_key)
 {
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	static char general[] = "general", own[] = "for-speech";
-	struct http_options options = {0};
 	struct http_response resp = {0};
 	struct settings local = settings;
 	struct server server = {0};
@@ -193,6 +192,7 @@ START_TEST(the_wire_sees_the_path_and_the_key)
 	socklen_t len = sizeof any;
 	char url[100], version[8], header[100];
 	struct http_target *target;
+	struct http_shared *shared;
 	struct http *http;
 	pthread_t thread;
 
@@ -207,8 +207,8 @@ START_TEST(the_wire_sees_the_path_and_the_key)
 		snprintf(version, sizeof version, "%s", wires[_i].version);
 		local.khaya_translation_version = local.khaya_asr_version = local.khaya_tts_version = version;
 	}
-	http_global_init(&options, NULL);
-	http = http_new(NULL);
+	shared = http_shared_new(NULL, NULL);
+	http = http_new(shared, NULL);
 	target = catalogue_target(wires[_i].kind, &local, NULL);
 	ck_assert_ptr_nonnull(target);
 	req.target = target;
@@ -222,7 +222,7 @@ START_TEST(the_wire_sees_the_path_and_the_key)
 	ck_assert_ptr_nonnull(strstr(server.request, header));
 	http_free(http);
 	http_target_free(target);
-	http_global_release();
+	http_shared_free(shared);
 	close(server.listener);
 }
 END_TEST

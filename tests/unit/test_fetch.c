@@ -17,6 +17,7 @@
 
 #define TIMEOUT_MS 20000 /* never reached unless something hangs */
 
+static struct http_shared *shared;
 static struct http *http;
 static int listener, file;
 static char url[64];
@@ -41,13 +42,13 @@ static void *serve(void *unused)
 
 static void setup(void)
 {
-	struct http_options options = {0};
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	socklen_t len = sizeof at;
 	struct error err = {0};
 
-	ck_assert_int_eq(http_global_init(&options, &err), 0);
-	http = http_new(&err);
+	shared = http_shared_new(NULL, &err);
+	ck_assert_ptr_nonnull(shared);
+	http = http_new(shared, &err);
 	ck_assert_ptr_nonnull(http);
 	file = memfd_create("fetched", MFD_CLOEXEC);
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -66,7 +67,7 @@ static void teardown(void)
 	close(listener);
 	close(file);
 	http_free(http);
-	http_global_release();
+	http_shared_free(shared);
 }
 
 static bool any(const void *ctx, const char *host, size_t n)

@@ -265,6 +265,7 @@ static unsigned seen(struct server *s, const unsigned *what)
 
 static struct server server;
 static struct http_target *target;
+static struct http_shared *shared;
 static struct http *http;
 static struct http_response resp;
 
@@ -283,10 +284,10 @@ static struct http_target *make_target(const char *scheme, unsigned port, bool h
 
 static void setup(void)
 {
-	struct http_options options = {0};
 
-	ck_assert_int_eq(http_global_init(&options, NULL), 0);
-	http = http_new(NULL);
+	shared = http_shared_new(NULL, NULL);
+	ck_assert_ptr_nonnull(shared);
+	http = http_new(shared, NULL);
 	ck_assert_ptr_nonnull(http);
 }
 
@@ -300,7 +301,7 @@ static void teardown(void)
 {
 	http_free(http);
 	http_target_free(target);
-	http_global_release();
+	http_shared_free(shared);
 	server_stop(&server);
 }
 
@@ -915,7 +916,7 @@ END_TEST
 
 static void *call_often(void *arg)
 {
-	struct http *own = http_new(NULL);
+	struct http *own = http_new(shared, NULL);
 	struct http_response answer;
 	uintptr_t good = 0;
 
@@ -1002,7 +1003,6 @@ static const struct {
 START_TEST(a_server_is_trusted_by_the_bundle_alone)
 {
 	char folder[] = "/tmp/adwuma-http-XXXXXX", own[100], other[100], bundle[100];
-	struct http_options options = {.ca_file = bundle};
 	struct step step = {OK_ANSWER, 0, KEEP};
 	struct http *again;
 	SSL_CTX *tls;
@@ -1015,8 +1015,9 @@ START_TEST(a_server_is_trusted_by_the_bundle_alone)
 	tls = make_tls(trusts[_i].name, own);
 	server_start(&server, tls, &step, 1);
 	target = make_target("https", server.port, true);
-	ck_assert_int_eq(http_global_init(&options, NULL), 0);
-	http = http_new(NULL);
+	shared = http_shared_new(bundle, NULL);
+	ck_assert_ptr_nonnull(shared);
+	http = http_new(shared, NULL);
 	call(post("body"));
 	ck_assert_msg(resp.end == trusts[_i].end, "end %d: %s", (int)resp.end, resp.fault);
 	ck_assert_msg(strstr(resp.fault, trusts[_i].fault) != NULL, "%s", resp.fault);
@@ -1024,7 +1025,7 @@ START_TEST(a_server_is_trusted_by_the_bundle_alone)
 	ck_assert_uint_eq(seen(&server, &server.requests), resp.end == HTTP_ANSWERED);
 	if (resp.end == HTTP_ANSWERED) { /* another handle takes the session up */
 		again = http;
-		http = http_new(NULL);
+		http = http_new(shared, NULL);
 		call(post("body"));
 		assert_answered(200, "ok");
 		ck_assert_uint_eq(seen(&server, &server.resumed), 1);

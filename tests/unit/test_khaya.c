@@ -615,10 +615,10 @@ static void assert_header(const struct buf *request, const char *name, const cha
 START_TEST(the_wire_sees_what_the_sdk_sends)
 {
 	static char general[] = "general", own[] = "for-speech";
-	struct http_options options = {0};
 	struct buf request = BUF_INIT(100000);
 	struct exchange e = {0};
 	struct settings local = with_version(wires[_i].version);
+	struct http_shared *shared;
 	struct api *to_local;
 	struct call request_of;
 	struct outcome out;
@@ -633,12 +633,12 @@ START_TEST(the_wire_sees_what_the_sdk_sends)
 	local.khaya_base_url = url;
 	local.khaya_api_key = general;
 	local.khaya_tts_api_key = own;
-	http_global_init(&options, NULL);
+	shared = http_shared_new(NULL, NULL);
 	to_local = api_new(&local, NULL);
 	fault_init(&fault);
 	outcome_init(&out);
 	call_init(&request_of);
-	e.http = http_new(NULL);
+	e.http = http_new(shared, NULL);
 	ck_assert_int_eq(job_parse(&job, wires[_i].job, strlen(wires[_i].job), "translate", 10000, &fault), 0);
 	ck_assert_int_eq(api_build(to_local, &job, &request_of, &out), 0);
 	ck_assert_int_eq(request_of.wants_audio, job.type->kind == JOB_TRANSCRIBE);
@@ -670,7 +670,7 @@ START_TEST(the_wire_sees_what_the_sdk_sends)
 	fault_release(&fault);
 	job_release(&job);
 	api_free(to_local);
-	http_global_release();
+	http_shared_free(shared);
 	buf_release(&request);
 	close(listener);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The few members of an object that one wants, as spans of its text. */
-#ifndef ADWUMA_CLI_PICK_H
-#define ADWUMA_CLI_PICK_H
+#ifndef ADWUMA_BASE_PICK_H
+#define ADWUMA_BASE_PICK_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "cli/direct.h"
+#include "lib/direct.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +13,14 @@
 #define SLEEP_MAX_MS 60000 /* somebody waits: the SDK's bound, also for what the server asks for */
 #define RESULT_MAX (1UL << 30)
 
-struct direct {
+struct direct_site {
 	struct settings settings; /* a copy, with the whole file system as audio_root */
+	struct http_shared *http;
 	struct api *api;
+};
+
+struct direct {
+	struct direct_site *site;
 	struct http *http;
 	struct attempt attempt;
 	struct audio audio;
@@ -28,27 +33,49 @@ struct direct {
 	void *piece_ctx;
 };
 
-struct direct *direct_open(const struct settings *settings, struct error *err)
+struct direct_site *direct_site_open(const struct settings *settings, int64_t job_bytes, struct error *err)
 {
-	const struct http_options options = {.ca_file = settings->api_ca_file};
 	static char root[] = "/";
+	struct direct_site *s = calloc(1, sizeof *s);
+
+	if (!s) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	s->settings = *settings;
+	s->settings.audio_root = root;
+	s->settings.max_job_bytes = job_bytes;
+	s->http = http_shared_new(settings->api_ca_file, err);
+	s->api = s->http ? api_new(&s->settings, err) : NULL;
+	if (!s->api) {
+		direct_site_close(s);
+		return NULL;
+	}
+	return s;
+}
+
+void direct_site_close(struct direct_site *s)
+{
+	if (!s)
+		return;
+	api_free(s->api);
+	http_shared_free(s->http);
+	free(s);
+}
+
+struct direct *direct_open(struct direct_site *site, struct error *err)
+{
 	struct direct *d = calloc(1, sizeof *d);
 
 	if (!d) {
 		error_set(err, ERR_MEMORY, "out of memory");
 		return NULL;
 	}
-	d->settings = *settings;
-	d->settings.audio_root = root;
-	d->random = (uint64_t)clock_real_ms();
-	if (http_global_init(&options, err)) {
-		free(d);
-		return NULL;
-	}
-	d->api = api_new(&d->settings, err);
-	d->http = d->api ? http_new(err) : NULL;
-	attempt_init(&d->attempt, d->api);
-	audio_init(&d->audio, &d->settings, NULL);
+	d->site = site;
+	d->random = (uint64_t)clock_real_ms() ^ (uint64_t)(uintptr_t)d;
+	attempt_init(&d->attempt, site->api);
+	audio_init(&d->audio, &site->settings, NULL);
+	d->http = http_new(site->http, err);
 	if (!d->http) {
 		direct_close(d);
 		return NULL;
@@ -62,8 +89,6 @@ void direct_close(struct direct *d)
 		return;
 	attempt_release(&d->attempt);
 	http_free(d->http);
-	api_free(d->api);
-	http_global_release();
 	free(d);
 }
 
@@ -83,7 +108,8 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 {
 	struct direct *d = ctx;
 
-	int64_t limit_ms = attempt_timeout_ms(d->job, &d->settings, NULL), left_ms = d->deadline_ms - clock_mono_ms();
+	int64_t limit_ms = attempt_timeout_ms(d->job, &d->site->settings, NULL),
+		left_ms = d->deadline_ms - clock_mono_ms();
 
 	if (left_ms <= 0) /* what nobody waits for any more must not be paid for */
 		return ATTEMPT_CANCELLED;
@@ -121,7 +147,7 @@ static void try_once(struct direct *d, const struct attempt_host *host)
 	bool audio;
 
 	outcome_clear(out);
-	if (api_build(d->api, d->job, &d->attempt.call, out))
+	if (api_build(d->site->api, d->job, &d->attempt.call, out))
 		return;
 	audio = d->attempt.call.wants_audio;
 	if (audio && audio_open(&d->audio, NULL, d->job, &d->attempt.call, out, &err) != AUDIO_READY) {
@@ -152,7 +178,7 @@ static void try_once(struct direct *d, const struct attempt_host *host)
 static bool try_until_settled(struct direct *d, const struct attempt_host *host)
 {
 	struct outcome *out = &d->attempt.out;
-	int64_t allowed = attempts_allowed(d->job, &d->settings, NULL), wait_ms;
+	int64_t allowed = attempts_allowed(d->job, &d->site->settings, NULL), wait_ms;
 
 	for (;;) {
 		try_once(d, host);
@@ -247,7 +273,7 @@ void direct_run(struct direct *d, const char *type, const char *json, size_t len
 	d->answered = true; /* until a call shows otherwise */
 	d->facts = (struct outcome_facts){.queue = type, .worker = "direct"};
 	outcome_clear(o);
-	if (job_parse(&job, json, len, type, (size_t)d->settings.max_job_bytes, &o->fault))
+	if (job_parse(&job, json, len, type, (size_t)d->site->settings.max_job_bytes, &o->fault))
 		o->kind = OUTCOME_FAILED;
 	else
 		out->timed_out = !try_until_settled(d, &host);

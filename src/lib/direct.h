@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * --direct: a job is done here and now, without Redis and without a worker, by the very code that a worker runs; its result and its errors are
- * the same. What a worker would spread over the queue's delayed list is waited for here.
+ * A job is done here and now, without Redis and without a worker, by the very code that a worker runs; its result and its errors are the same.
+ * What a worker would spread over the queue's delayed list is waited for here.
  *
- * One thread. */
-#ifndef ADWUMA_CLI_DIRECT_H
-#define ADWUMA_CLI_DIRECT_H
+ * A site is what many may share, any thread; a struct direct does one job after another, one thread at a time. */
+#ifndef ADWUMA_LIB_DIRECT_H
+#define ADWUMA_LIB_DIRECT_H
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "settings/settings.h"
 
-struct direct;
+/* settings is borrowed. Files may be anywhere: audio_path is the whole name of a file. job_bytes: of the largest job. Returns owned. */
+struct direct_site;
+struct direct_site *direct_site_open(const struct settings *settings, int64_t job_bytes, struct error *err);
+void direct_site_close(struct direct_site *s); /* after all of its direct; NULL is fine */
 
-/* settings is borrowed. Files may be anywhere: audio_path is the whole name of a file. Returns owned. */
-struct direct *direct_open(const struct settings *settings, struct error *err);
-void direct_close(struct direct *d);
+struct direct;
+struct direct *direct_open(struct direct_site *site, struct error *err); /* returns owned */
+void direct_close(struct direct *d);					 /* NULL is fine */
 
 struct direct_outcome {
 	bool succeeded;

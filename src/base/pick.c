@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * See pick.h. */
-#include "cli/pick.h"
+#include "base/pick.h"
 
 #include <string.h>
 

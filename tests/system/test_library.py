@@ -1,0 +1,281 @@
+"""libadwuma, by a program that links it (tests/system/library/driver.c): shared and static, C and C++, against real servers."""
+import os
+import re
+import signal
+import subprocess
+import wave
+
+import pytest
+from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, start, until
+
+SOURCE = ROOT + "/tests/system/library/driver.c"
+WARN = ["-Wall", "-Wextra", "-Wshadow", "-Wno-missing-field-initializers", "-Werror", "-g", "-D_GNU_SOURCE", f"-I{ROOT}/include", "-pthread"]
+
+
+def sh(*command):
+    p = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert p.returncode == 0, p.stderr
+    return p.stdout
+
+
+def sanitizer():
+    flags = open(BUILD + "/flags", encoding="utf-8").read().split()
+    return [f for f in flags if f.startswith("-fsanitize=")]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """The program over the shared library, as most would use it."""
+    out = str(tmp_path_factory.mktemp("driver") / "driver")
+    sh("cc", "-std=c11", "-Wpedantic", *WARN, *sanitizer(), SOURCE, "-o", out, f"-L{BUILD}", "-ladwuma", f"-Wl,-rpath,{BUILD}")
+    return out
+
+
+@pytest.fixture
+def run(system, driver):
+    """Lines of its output; or the process, with wait=False."""
+    def run(*args, wait=True, code=0, program=driver, **settings):
+        p = start([program, *map(str, args)], env=system.env(**settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if not wait:
+            return p
+        out, err = p.communicate(timeout=90 * SLOW)
+        assert p.returncode == code and err == "", (p.returncode, out, err)
+        return out.splitlines()
+    return run
+
+
+@pytest.fixture(scope="module")
+def soname(tmp_path_factory):
+    """The library under the name that programs look for at run time."""
+    os.path.exists(BUILD + "/libadwuma.so.0") or os.symlink("libadwuma.so", BUILD + "/libadwuma.so.0")
+
+
+pytestmark = pytest.mark.usefixtures("soname")
+
+
+def test_the_header_is_c_and_cxx(tmp_path):
+    (tmp_path / "a.c").write_text('#include "adwuma.h"\n#include "adwuma.h"\nint main(void) { return adwuma_abi() - ADWUMA_ABI; }\n')
+    for command in (["cc", "-std=c11", "-Wpedantic", "-Wconversion"], ["g++", "-std=c++17", "-Wpedantic", "-x", "c++"], ["clang", "-std=c11", "-Weverything", "-Wno-padded"]):
+        sh(*command, "-Wall", "-Wextra", "-Wshadow", "-Werror", f"-I{ROOT}/include", "-fsyntax-only", str(tmp_path / "a.c"))
+
+
+def test_only_its_own_names_are_seen():
+    shared = [line.split() for line in sh("nm", "-D", "--defined-only", BUILD + "/libadwuma.so").splitlines()]
+    static = [line.split() for line in sh("nm", "-g", "--defined-only", BUILD + "/libadwuma.a").splitlines() if len(line.split()) == 3]
+    declared = set(re.findall(r"\b(adwuma_[a-z_]+)\(", re.sub(r"/\*.*?\*/", "", open(ROOT + "/include/adwuma.h", encoding="utf-8").read(), flags=re.S))) - {"adwuma_piece_fn"}
+    for names in (shared, static):
+        assert {n[-1].split("@")[0] for n in names if not n[-1].startswith(("__asan", "__odr_asan", "__ubsan", "__tsan"))} == declared
+    assert "libadwuma.so.0" in sh("objdump", "-p", BUILD + "/libadwuma.so")
+
+
+def test_thousands_are_gathered_over_one_connection(system, run):
+    """Each answer is compared, in the program; results come by one list, whose connection and the submitting one are all there are."""
+    system.worker(threads=16)
+    p = run("steady", 4000, wait=False)
+    assert p.stdout.readline() == "quarter\n"
+    until(lambda: system.redis.exists("adwuma:{translate}:result:x") or system.results("translate") >= 500)
+    mine = [c for c in system.redis.client_list() if c["cmd"] in ("blpop", "lpush", "lpop", "lindex")]
+    assert 1 <= len(mine) <= 2, mine
+    out, err = p.communicate("\n", timeout=60 * SLOW)
+    assert p.returncode == 0 and out == "all 4000\n" and err == ""
+    assert system.stub.count() == 4000 and not system.redis.keys("*reply*")
+
+
+@pytest.mark.release
+def test_its_memory_beside_the_results(system, run):
+    system.worker(threads=16)
+    kib = int(re.search(r"kib (\d+)", "\n".join(run("gather", 10000)))[1])
+    assert kib < 2000, kib
+
+
+@pytest.mark.core
+def test_many_threads_use_one_client_in_all_ways(system, run):
+    system.worker(threads=16)
+    assert run("threads", 8, 30) == ["bad 0"]
+
+
+def test_the_first_of_many(system, run):
+    system.worker(threads=4)
+    assert run("first", "a stub(delay=900)", "b", "c stub(delay=400)") == ["1", "2", "0"]
+
+
+def test_an_event_loop(system, run):
+    system.worker(threads=16)
+    assert run("loop", 1000) == ["seen 1000", "left 0"]
+
+
+@pytest.mark.parametrize("job, words", [
+    ('{"text":"hi","language_pair":"en-tw"}', "text [tw] hi"),
+    ('{"text":""}', "fault TranslationError|400|-|[]|-|0|khaya|Text and language pair are required"),
+    ('{"text":"stub(status=500)","max_attempts":1}', "fault APIError|500|"),
+    ('{"text":"stub(status=429)","max_attempts":1}', "fault RateLimitError|429|"),
+    ('{"text":"stub(reset)","max_attempts":1}', "fault APIError|0|-|[]|-|1|khaya|Transport error: "),
+    ('{"text":5}', "fault InvalidJobError|0|"),
+])
+def test_both_forms_say_the_same(system, run, job, words):
+    system.worker()
+    out = run("both", "translate", job)
+    half = len(out) // 2
+    assert out[:half] == out[half:] and out[0].startswith(words), out
+
+
+@pytest.mark.parametrize("kind, members, words", [
+    ("taskingai.list_assistants", '{"params":{}}', 'value {"data":[]'),
+    ("taskingai.get_assistant", '{"params":{"assistant_id":"X5lMnone"}}', "fault TaskingAIError|404|OBJECT_NOT_FOUND|"),
+    ("taskingai.nothing", "{}", "fault InvalidJobError|0|"),
+    ("taskingai.get_assistant", '{"params":{}}', "fault InvalidJobError|0|"),
+])
+def test_both_forms_say_the_same_of_taskingai(system, run, kind, members, words):
+    system.worker()
+    out = run("both", kind, members)
+    half = len(out) // 2
+    assert out[:half] == out[half:] and words in "\n".join(out[:half]), out
+
+
+def test_audio_in_both_forms(system, run, tmp_path):
+    system.worker(threads=4)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as w:
+        w.setnchannels(1)
+        w.setsampwidth(2)
+        w.setframerate(8000)
+        w.writeframes(bytes(8000))
+    out = run("audio", tmp_path / "a.wav")
+    assert len(out) == 11 and out[0:2] == out[2:4] == out[4:6] == out[6:8] and out[0].startswith("text ") and '"timings":{' in out[1], out
+    assert out[8] == out[9] and out[8].startswith("made RIFF"), out
+    assert out[10].startswith("two 2 the audio must have exactly one of path, bytes, key and url, not 2")
+
+
+def test_a_stream_piece_by_piece(system, run):
+    system.worker(threads=4)
+    job = {"id": "s", "type": "taskingai.chat_completion", "params": {"model_id": "TpAb12Cd", "stream": True, "messages": [{"role": "user", "content": "Tell me"}]}}
+    system.push("taskingai", job)
+    out = run("stream", "taskingai", "s")
+    entries = [(i.decode(), e[b"event"].decode(), e[b"data"].decode()) for i, e in system.redis.xrange("adwuma:{taskingai}:stream:s")]
+    assert len(entries) > 3 and [tuple(line.split(" ", 2)) for line in out] == entries and entries[-1][1] == "done"
+    assert [tuple(line.split(" ", 2)) for line in run("stream", "taskingai", "s", entries[1][0])] == entries[2:]
+    assert run("stream", "taskingai", "s", "x", code=1) == ["open 2 'x' is no entry of a stream, like 1700000000000-0"]
+    system.push("translate", {"id": "t", "text": "x"})
+    assert run("stream", "translate", "t") == []
+    direct = run("chat", "TpAb12Cd", '[{"role":"user","content":"Tell me"}]')
+    assert [line.split(" ")[0] for line in direct[:-2]] == ["chunk"] * (len(entries) - 1) and direct[-2].startswith("text ")
+
+
+def test_one_id_has_one_result(system, run):
+    system.worker()
+    assert run("twice", "mine") == ["[tw] once"] * 3 and system.stub.count() <= 2  # the second may begin before the first has ended
+
+
+def test_a_job_is_cancelled(system, run):
+    p = run("cancel", wait=False)
+    assert p.stdout.readline() == "cancelled\n"
+    system.worker()
+    out, _ = p.communicate(timeout=30 * SLOW)
+    assert out.startswith("fault CancelledError|0|") and system.stub.count() == 0
+
+
+@pytest.mark.core
+def test_redis_dies_and_comes_back(durable, driver):
+    """A quarter of the jobs is handed over, some are done; then the rest of them, and all results."""
+    durable.worker(threads=8)
+    p = start([driver, "steady", "2000"], env=durable.env(submit_ms=40000), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "quarter\n"
+    for _ in range(2):
+        durable.server.kill()
+        if p.stdin.closed is False and _ == 0:
+            p.stdin.write("\n")
+            p.stdin.flush()
+        durable.server.start()
+    out, err = p.communicate(timeout=80 * SLOW)
+    assert p.returncode == 0 and out == "all 2000\n" and err == "", (out, err)
+    durable.reconcile("translate", 2000)
+    # What was not acknowledged was pushed again, and both may be under way at once: then the second call is in vain.
+    assert durable.stub.count() <= 2000 + 300
+
+
+def test_lost_replies_and_cut_wires(system, wire, driver):
+    """What was popped and did not arrive is found by its name; what was pushed and not acknowledged is pushed again."""
+    system.worker(threads=8)
+    wire.lose_every = 3
+    env = system.env(ADWUMA_REDIS_URL="unix://" + wire.path, submit_ms=60000)
+    p = subprocess.run([driver, "gather", "300"], env=env, capture_output=True, text=True, timeout=80 * SLOW, check=False)
+    assert p.returncode == 0 and p.stdout.endswith("all 300\n") and wire.lost >= 3, (p.stdout, p.stderr, wire.lost)
+    assert system.stub.count() == 300
+
+
+def test_nobody_is_there(system, run):
+    system.server.kill()
+    out = run("nobody", submit_ms=1200, code=0)
+    where = "Redis at " + system.server.socket
+    assert out[0].startswith(f"wait 69 {where}: ") and out[1] == "error -1 result 0" and out[2].startswith(f"submit 69 {where}: "), out
+    assert 2.3 <= float(out[3].split()[1]) < 6 * SLOW
+
+
+def test_redis_does_not_answer(system, run):
+    """What is put down is bounded: then there is no room, and the caller hears of it in time."""
+    system.server.process.send_signal(signal.SIGSTOP)
+    try:
+        p = run("hand", 100000, wait=False, submit_ms=300)
+        line = p.stdout.readline()
+        p.kill()
+    finally:
+        system.server.process.send_signal(signal.SIGCONT)
+    assert re.fullmatch(rf"hand 69 Redis at {system.server.socket} takes no jobs: \d+ wait to be handed over, and there is no room for more\n", line)
+
+
+def test_redis_refuses_us(system, run):
+    system.redis.config_set("requirepass", "sesame")
+    try:
+        out = run("nobody", submit_ms=30000)
+        assert out[0].startswith("wait 69 ") and "NOAUTH" in out[0] and float(out[3].split()[1]) < 10 * SLOW, out
+        assert "sesame" not in "".join(run("hand", 1, code=1, ADWUMA_REDIS_PASSWORD="sesam"))
+    finally:
+        system.redis.execute_command("AUTH", "sesame")
+        system.redis.config_set("requirepass", "")
+
+
+def test_no_sigpipe_reaches_the_host(system, run):
+    system.worker()
+    p = run("pipes", wait=False)
+    for _ in range(5):
+        assert p.stdout.readline() == "round\n"
+        mine = [c["id"] for c in system.redis.client_list() if c["cmd"] in ("blpop", "lpush", "lpop", "lindex", "set", "blmove") and "adwumad" not in c["name"]]
+        for client in mine:
+            system.redis.client_kill_filter(_id=client)
+        p.stdin.write("\n")
+        p.stdin.flush()
+    out, err = p.communicate(timeout=30 * SLOW)
+    assert p.returncode == 0 and out == "kept 1 0\n" and err == "", (p.returncode, out, err)
+
+
+def test_what_is_wrong_is_told_at_once(run):
+    out = run("wrong", ADWUMA_REDIS_URL="redis://127.0.0.1:1")
+    assert [line.split(" ", 2)[:2] for line in out] == [[n, "2"] for n in ("id", "queue", "operation", "params", "messages", "members", "parse")], out
+    assert run("wrong", ADWUMA_REDIS_URL="nonsense://x", code=1)[0].startswith("open 78 ")
+
+
+def test_closing_hands_over_what_is_left(system, run):
+    """A program that puts jobs down and ends at once loses none of them."""
+    run("hand", 2000)
+    assert system.redis.llen("adwuma:{translate}:ready") == 2000
+
+
+def test_no_secret_is_told(system, run):
+    system.stub.fault("status=401")
+    system.worker()
+    out = "\n".join(run("both", "translate", '{"text":"x"}') + run("both", "taskingai.list_assistants", '{"params":{}}'))
+    assert "AuthenticationError|401" in out and KEY not in out and TASKING_KEY not in out
+
+
+def test_signals_go_to_the_host(system, run):
+    """Our threads take none of its signals, so that its handlers run where it wants them."""
+    p = run("steady", 100, wait=False)
+    assert p.stdout.readline() == "quarter\n"
+    blocked = {}
+    for task in os.listdir(f"/proc/{p.pid}/task"):
+        status = open(f"/proc/{p.pid}/task/{task}/status", encoding="ascii").read()
+        blocked[re.search("Name:\t(.*)", status)[1]] = int(re.search("SigBlk:\t(.*)", status)[1], 16)
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(10 * SLOW) == -signal.SIGTERM
+    for name in ("adwuma-send", "adwuma-take"):
+        assert blocked[name] & 1 << signal.SIGTERM - 1 and blocked[name] & 1 << signal.SIGPIPE - 1, blocked
+    assert SANITIZED or sum(1 for name in blocked if name.startswith("adwuma-")) == 2
