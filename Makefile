@@ -95,7 +95,7 @@ $(B)/tests/%: tests/unit/%.c $(COMMON)
 $(B)/fuzz/%: tests/fuzz/%.c $(COMMON)
 	@mkdir -p $(@D)
 	@echo LD $@; $(CC) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -pie -o $@ $(filter-out %.h,$^) $(LIBS)
-$(BENCH): $(B)/%: $(B)/obj/tests/bench/%.o
+$(BENCH): $(B)/%: $(B)/obj/tests/bench/%.o $(B)/libadwuma.a
 	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
 -include $(wildcard $(addprefix $(B)/,obj/*/*.d obj/*/*/*.d tests/*.d fuzz/*.d))
 

@@ -90,7 +90,7 @@ ADWUMA_API void adwuma_close(adwuma *client);
 
 /* --- Results. ------------------------------------------------------------------------------------------------------- */
 
-/* How a job ended. Read-only; strings are borrowed from it. */
+/* How a job ended. Read-only; strings are borrowed from it. NULL is one that neither succeeded nor says why. */
 typedef struct adwuma_result adwuma_result;
 
 /* What went wrong, as the API or the worker said. The names of types are those of the services' Python SDKs. */
@@ -233,14 +233,13 @@ ADWUMA_API void *adwuma_handle_data(const adwuma_handle *handle);
 ADWUMA_API int adwuma_handle_submitted(adwuma_handle *handle, int64_t timeout_ms, struct adwuma_error *err);
 /* Until its result is there. */
 ADWUMA_API int adwuma_handle_wait(adwuma_handle *handle, int64_t timeout_ms, struct adwuma_error *err);
-/* Until all results are there. One that could not be handed over ends the wait when all others are there. */
+/* Until all results are there. A job that could not be handed over, and a NULL in the place of a handle, is told when all others are there. */
 ADWUMA_API int adwuma_gather(adwuma_handle *const *handles, size_t n, int64_t timeout_ms, struct adwuma_error *err);
 /* Until one of them is settled: *which is its place, the first one's where there are several. Put NULL there to wait for the next. */
 ADWUMA_API int adwuma_wait_first(adwuma_handle *const *handles, size_t n, int64_t timeout_ms, size_t *which,
 				 struct adwuma_error *err);
 
-/* The result, borrowed from the handle; NULL where there is none yet, or never will be: then *err says why (code ADWUMA_OK: it is still awaited). Never
- * waits. */
+/* The result, borrowed from the handle; NULL where there is none yet, or never will be, or the handle is NULL. Never waits. */
 ADWUMA_API const adwuma_result *adwuma_handle_result(adwuma_handle *handle);
 /* Why there will be none: 0, and *err all zero, where nothing is wrong; else -1. Never waits. */
 ADWUMA_API int adwuma_handle_error(adwuma_handle *handle, struct adwuma_error *err);

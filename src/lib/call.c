@@ -123,6 +123,8 @@ static int begin(struct request *q, adwuma *client, const char *type, const stru
 	static const struct adwuma_how none;
 
 	*q = (struct request){.client = client, .type = type, .how = how ? how : &none, .job = BUF_INIT(TEXT_MAX)};
+	if (!client)
+		return error_set(&q->e, ERR_INVALID, "there is no client: adwuma_open has failed");
 	if (!type || !*type)
 		return error_set(&q->e, ERR_INVALID, "the job needs a type");
 	if (name_job(q))

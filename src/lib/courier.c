@@ -963,21 +963,38 @@ static struct timespec end_of(int64_t timeout_ms)
 	return until(clock_mono_ms() + (timeout_ms < 0 ? 0 : timeout_ms < WAIT_MAX_MS ? timeout_ms : WAIT_MAX_MS));
 }
 
+static struct courier *courier_of_any(adwuma_handle *const *handles, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (handles[i])
+			return handles[i]->place->courier;
+	return NULL;
+}
+
+static int no_handle(struct error *e)
+{
+	return error_set(e, ERR_INVALID, "there is no handle: the call that should have made it has failed");
+}
+
 static int await_state(adwuma_handle *const *handles, size_t n, enum state state, int64_t timeout_ms,
 		       struct adwuma_error *err)
 {
+	struct courier *c = courier_of_any(handles, n);
 	struct timespec end = end_of(timeout_ms);
 	const adwuma_handle *lost = NULL;
-	struct courier *c = NULL;
 	struct error e = {0};
+	bool missing = false;
 	int rc = 0;
 
-	for (size_t i = 0; i < n && !c; i++)
-		c = handles[i] ? handles[i]->place->courier : NULL;
-	if (!c)
-		return 0;
+	if (!c) {
+		if (n == 0)
+			return 0;
+		no_handle(&e);
+		return lib_tell(err, &e);
+	}
 	pthread_mutex_lock(&c->lock);
 	for (size_t i = 0; i < n && rc == 0; i++) {
+		missing = missing || !handles[i];
 		if (!handles[i])
 			continue;
 		if (wait_until(c, handles[i], state, &end))
@@ -986,7 +1003,7 @@ static int await_state(adwuma_handle *const *handles, size_t n, enum state state
 		else if (handles[i]->state == LOST && !lost)
 			lost = handles[i];
 	}
-	if (rc)
+	if (rc || (missing && !lost && (rc = no_handle(&e))))
 		lib_tell(err, &e);
 	else if (lost)
 		rc = copy_error(lost, err);
@@ -1013,14 +1030,12 @@ int adwuma_wait_first(adwuma_handle *const *handles, size_t n, int64_t timeout_m
 		      struct adwuma_error *err)
 {
 	struct timespec end = end_of(timeout_ms);
-	struct courier *c = NULL;
+	struct courier *c = courier_of_any(handles, n);
 	struct error e = {0};
 	bool found = false, late = false;
 
-	for (size_t i = 0; i < n && !c; i++)
-		c = handles[i] ? handles[i]->place->courier : NULL;
 	if (!c) {
-		error_set(&e, ERR_INVALID, "there is no handle to wait for");
+		no_handle(&e);
 		return lib_tell(err, &e);
 	}
 	pthread_mutex_lock(&c->lock);
@@ -1046,6 +1061,8 @@ const adwuma_result *adwuma_handle_result(adwuma_handle *handle)
 {
 	const adwuma_result *result;
 
+	if (!handle)
+		return NULL;
 	pthread_mutex_lock(&handle->place->courier->lock);
 	result = handle->state == DONE ? &handle->result : NULL;
 	pthread_mutex_unlock(&handle->place->courier->lock);

@@ -125,7 +125,7 @@ static struct span value_of(const adwuma_result *r)
 
 int adwuma_succeeded(const adwuma_result *result)
 {
-	return result->succeeded;
+	return result && result->succeeded;
 }
 
 const char *adwuma_result_json(const adwuma_result *result)
@@ -135,7 +135,7 @@ const char *adwuma_result_json(const adwuma_result *result)
 
 const char *adwuma_result_value(const adwuma_result *result)
 {
-	struct result_parts *p = result->succeeded ? parts_of(result) : NULL;
+	struct result_parts *p = result && result->succeeded ? parts_of(result) : NULL;
 
 	if (p && !p->value)
 		p->value = strndup(result->json + result->value_at, result->value_len);
@@ -165,7 +165,7 @@ static struct span member(struct span v, const char *name)
 /* A text of Khaya's; what a model said; a message, whose content is an object. */
 const char *adwuma_result_text(const adwuma_result *result)
 {
-	struct result_parts *p = result->succeeded ? parts_of(result) : NULL;
+	struct result_parts *p = result && result->succeeded ? parts_of(result) : NULL;
 	struct span data, content;
 
 	if (!p || p->text)
@@ -183,7 +183,7 @@ const char *adwuma_result_text(const adwuma_result *result)
 
 const struct adwuma_fault *adwuma_result_fault(const adwuma_result *result)
 {
-	struct result_parts *r = result->succeeded ? NULL : parts_of(result);
+	struct result_parts *r = !result || result->succeeded ? NULL : parts_of(result);
 	struct want want[] = {{"type", {0}},	    {"message", {0}}, {"code", {0}},	    {"details", {0}},
 			      {"activity_id", {0}}, {"service", {0}}, {"status_code", {0}}, {"retryable", {0}}};
 	int64_t status = 0;

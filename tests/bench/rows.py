@@ -3,7 +3,7 @@ are measured in the same runs."""
 from dataclasses import dataclass
 from typing import Callable
 
-from bench import audio, https, latency, queues, streams, threads, throughput
+from bench import audio, https, latency, producer, queues, streams, threads, throughput
 
 
 @dataclass
@@ -23,4 +23,5 @@ ROWS = [
     Row((9,), "HTTPS with the system's CA bundle", https.row),
     Row((10,), "two queues of at most 16 calls at once, one full of 1 s calls, one of 1 ms calls", queues.lanes),
     Row((12,), "200 streams at once, each of 50 pieces a second", streams.row),
+    Row((13,), "a program over the library; a batch", producer.row),
 ]

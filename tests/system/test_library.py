@@ -249,7 +249,7 @@ def test_no_sigpipe_reaches_the_host(system, run):
 
 def test_what_is_wrong_is_told_at_once(run):
     out = run("wrong", ADWUMA_REDIS_URL="redis://127.0.0.1:1")
-    assert [line.split(" ", 2)[:2] for line in out] == [[n, "2"] for n in ("id", "queue", "operation", "params", "messages", "members", "parse")], out
+    assert [line.split(" ", 2)[:2] for line in out] == [[n, "2"] for n in ("id", "queue", "operation", "params", "messages", "members", "parse", "client", "handle")], out
     assert run("wrong", ADWUMA_REDIS_URL="nonsense://x", code=1)[0].startswith("open 78 ")
 
 
@@ -279,3 +279,31 @@ def test_signals_go_to_the_host(system, run):
     for name in ("adwuma-send", "adwuma-take"):
         assert blocked[name] & 1 << signal.SIGTERM - 1 and blocked[name] & 1 << signal.SIGPIPE - 1, blocked
     assert SANITIZED or sum(1 for name in blocked if name.startswith("adwuma-")) == 2
+
+
+def declarations():
+    text = re.sub(r"/\*.*?\*/|^#.*?$", "", open(ROOT + "/include/adwuma.h", encoding="utf-8").read(), flags=re.S | re.M)
+    for kind, name, args in re.findall(r"ADWUMA_API\s+([^;(]*?)\b(adwuma_\w+)\(([^;]*)\);", text):
+        yield " ".join(kind.split()), name, [" ".join(a.split()) for a in args.split(",")]
+
+
+def test_the_manual_has_every_function():
+    """As the header has it, but for arrays, whose size the page leaves out."""
+    page = open(ROOT + "/deploy/man/adwuma.3", encoding="utf-8").read()
+    told = {m[1]: (m[0].strip('"'), re.findall(r'"([^"]*)"', m[2]) or [m[2].strip()]) for m in re.findall(r"^\.Ft (.*)\n\.Fn (\w+) ?(.*)$", page, re.M)}
+    declared = {name: (kind, [re.sub(r"char id\[.*\]", "char *id", a) for a in args]) for kind, name, args in declarations()}
+    assert told == declared and len(declared) > 40
+
+
+def test_the_examples_of_the_manual_run(system, tmp_path):
+    system.worker(threads=16)
+    page = open(ROOT + "/deploy/man/adwuma.3", encoding="utf-8").read()
+    examples = [e.replace("\\e", "\\") for e in re.findall(r"^\.Bd -literal\n(.*?)^\.Ed", page, re.M | re.S)]
+    outputs = []
+    for i, text in enumerate(examples):
+        (tmp_path / f"{i}.c").write_text(text)
+        sh("cc", "-std=c11", "-Wpedantic", *WARN, *sanitizer(), str(tmp_path / f"{i}.c"), "-o", str(tmp_path / f"{i}"), f"-L{BUILD}", "-ladwuma", f"-Wl,-rpath,{BUILD}")
+        outputs.append(subprocess.run([tmp_path / f"{i}"], env=system.env(), capture_output=True, text=True, timeout=60 * SLOW, check=True))
+    assert all(o.stderr == "" for o in outputs)
+    assert outputs[0].stdout.splitlines() == [f"[tw] Sentence number {i}" for i in range(2000)]
+    assert outputs[1].stdout.startswith('chunk: {"object": "ChatCompletionChunk"')

@@ -496,6 +496,16 @@ static int wrong(void)
 	if (adwuma_result_parse("{}", 2, &err))
 		return 1;
 	failed("parse");
+	/* Nothing is handed through from call to call: each says what is wrong, none dies of it. */
+	adwuma_handle *none[1] = {adwuma_atranslate(NULL, "x", NULL, NULL, &err)};
+	failed("client");
+	if (adwuma_handle_wait(none[0], 0, &err) == 0 || adwuma_gather(none, 1, 0, NULL) == 0 ||
+	    adwuma_handle_result(none[0]) || adwuma_succeeded(NULL) || adwuma_result_text(NULL) ||
+	    adwuma_result_fault(NULL) || adwuma_result_value(NULL))
+		return 1;
+	failed("handle");
+	adwuma_handle_free(NULL);
+	adwuma_close(NULL);
 	return 0;
 }
 
