@@ -1,0 +1,334 @@
+"""The Python modules: programs written for the SDKs, over the queue, with real workers."""
+import ast
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import wave
+
+import pytest
+from conftest import BUILD, KEY, ROOT, SLOW, TASKING_KEY, System, Wire, until
+
+sys.path.insert(0, ROOT + "/deploy/python")
+import adwuma_khaya
+from adwuma_khaya import KhayaClient, Settings
+
+MODULES = ROOT + "/deploy/python/"
+
+
+def url(server):
+    return "unix://" + server.socket
+
+
+def khaya(system, **options):
+    return KhayaClient(redis_url=url(system.server), **{"wait_timeout": 20 * SLOW, **options})
+
+
+def both(system, name, *args, **options):
+    """What a call gives, or raises, plain and awaited; the same both times."""
+    async def awaited():
+        async with khaya(system, **options) as client:
+            return await getattr(client, "a" + name)(*args)
+
+    def outcome(call):
+        try:
+            return call()
+        except adwuma_khaya.APIError as e:
+            return e
+
+    with khaya(system, **options) as client:
+        plain = outcome(lambda: getattr(client, name)(*args))
+    other = outcome(lambda: asyncio.run(awaited()))
+    if isinstance(plain, Exception):
+        assert type(plain) is type(other) and str(plain) == str(other) and plain.status_code == other.status_code
+    else:
+        assert plain == other
+    return plain
+
+
+def take_job(system, queue):
+    """What a producer has submitted, while no worker is there."""
+    until(lambda: system.redis.llen(f"adwuma:{{{queue}}}:ready"), what="it is submitted")
+    return json.loads(system.redis.rpop(f"adwuma:{{{queue}}}:ready"))
+
+
+class InBackground:
+    """A call in a thread of its own, and what became of it."""
+
+    def __init__(self, call):
+        self.call, self.value, self.error = call, None, None
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        try:
+            self.value = self.call()
+        except Exception as e:
+            self.error = e
+
+    def ends(self):
+        self.thread.join(30 * SLOW)
+        assert not self.thread.is_alive(), "the call has not ended"
+        return self.error or self.value
+
+
+# --- Khaya. --------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_call_both_ways(system, tmp_path):
+    system.worker()
+    r = both(system, "translate", "Good morning", "en-ee")
+    assert r == adwuma_khaya.TranslationResult("[ee] Good morning", "en", "ee")
+    assert both(system, "translate", "x").target_language == "tw"
+    spoken = both(system, "synthesize", "Me ho yɛ", "twi", "female")
+    assert spoken.language == "twi" and spoken.audio[:4] == b"RIFF" and KEY not in repr(spoken)
+    spoken.save(tmp_path / "s.wav")
+    assert (tmp_path / "s.wav").read_bytes() == spoken.audio
+    heard = both(system, "transcribe", str(tmp_path / "s.wav"), "twi", "word")
+    assert heard.text == "Me ho yɛ" and heard.language == "twi" and heard.warnings == []
+    assert heard.timings.unit == "seconds" and heard.timings.granularity == "word" and heard.timings.segments == []
+    assert [w.word for w in heard.timings.words] == ["Me", "ho", "yɛ"] and heard.timings.words[0].end > heard.timings.words[0].start
+    segments = both(system, "transcribe", str(tmp_path / "s.wav"), "twi", "segment").timings
+    assert segments.words == [] and segments.segments[0].text == "Me ho yɛ"
+    legacy = both(system, "transcribe", str(tmp_path / "s.wav"), "tw")
+    assert legacy.timings is None and "legacy" in legacy.warnings[0].lower()
+
+
+def test_audio_in_three_forms(system, tmp_path):
+    """Read where the program is, sent as it is, and gone from Redis when it was transcribed."""
+    system.worker()
+    with khaya(system) as client:
+        audio = client.synthesize("Akwaaba", "twi").audio
+    (tmp_path / "a.wav").write_bytes(audio)
+    before = system.stub.count()
+    for source in (lambda: str(tmp_path / "a.wav"), lambda: tmp_path / "a.wav", lambda: audio, lambda: bytearray(audio), lambda: io.BytesIO(audio), lambda: open(tmp_path / "a.wav", "rb")):
+        with khaya(system) as client:
+            assert client.transcribe(source()).text == "Akwaaba"
+
+        async def awaited():
+            async with khaya(system) as client:
+                return await client.atranscribe(source())
+
+        assert asyncio.run(awaited()).text == "Akwaaba"
+    calls = system.stub.calls()[before:]
+    assert len(calls) == 12 and len({c["body_sha256"] for c in calls}) == 1
+    assert not system.redis.keys("adwuma:{transcribe}:audio:*")
+
+
+def test_what_is_wrong_raises_what_the_sdk_raises(system, tmp_path):
+    system.worker(max_attempts=1)
+    e = both(system, "translate", "x stub(status=401,body=e2)")
+    assert type(e) is adwuma_khaya.AuthenticationError and e.status_code == 401 and not e.retryable
+    e = both(system, "translate", "x stub(rate=7)")
+    assert type(e) is adwuma_khaya.RateLimitError and e.status_code == 429 and e.message.endswith("(Retry-After: 7s)") and e.retryable
+    e = both(system, "translate", "x stub(detail=UNSUPPORTED_LANGUAGE_PAIR)")
+    assert type(e) is adwuma_khaya.APIError and e.status_code == 400 and e.code == "VALIDATION_FAILED" and e.details[0]["code"] == "UNSUPPORTED_LANGUAGE_PAIR"
+    assert " | code=VALIDATION_FAILED | " in str(e) and str(e).startswith(e.message) and e.activity_id is None
+    e = both(system, "translate", "x stub(status=500,body=e2)")
+    assert type(e) is adwuma_khaya.APIError and e.status_code == 500 and e.activity_id and f"activityId={e.activity_id}" in str(e)
+    e = both(system, "translate", "x stub(close)")
+    assert type(e) is adwuma_khaya.APIError and e.status_code == 0 and e.retryable
+    for name, args, kind, message in (
+            ("translate", ("",), "TranslationError", "Text and language pair are required"),
+            ("synthesize", ("x", "twi", "robot"), "TTSGenerationError", "Unknown speaker 'robot'. Supported speakers: female, male_high, male_low"),
+            ("synthesize", ("", "twi"), "TTSGenerationError", "Text and language are required"),
+            ("transcribe", (b"RIFF", "twi", "true"), "ASRTranscriptionError", "timestamps must be 'word' or 'segment', got 'true'"),
+            ("transcribe", (str(tmp_path / "none.wav"),), "ASRTranscriptionError", f"Audio file not found: {tmp_path}/none.wav")):
+        e = both(system, name, *args)
+        assert type(e).__name__ == kind and e.status_code == 400 and e.message == message
+    assert both(system, "transcribe", b"").status_code == 400
+    assert "cannot be read" in both(system, "transcribe", str(tmp_path)).message
+    e = both(system, "translate", 5)
+    assert type(e) is adwuma_khaya.InvalidJobError and isinstance(e, ValueError) and e.status_code == 0
+    # All are of the SDK's base, so that a program's `except APIError` goes on catching all.
+    assert all(issubclass(getattr(adwuma_khaya, n), adwuma_khaya.APIError) for n in adwuma_khaya.__all__ if n.endswith("Error"))
+
+
+def test_a_worker_without_a_key(system):
+    system.worker(KHAYA_API_KEY=None)
+    e = both(system, "translate", "x")
+    assert type(e) is adwuma_khaya.AuthenticationError and (e.message, e.status_code) == ("API key is required", 401)
+
+
+@pytest.mark.parametrize("how", ["plain", "awaited"])
+def test_what_the_queue_itself_says(system, how):
+    """Expired and cancelled jobs, and one that its worker died of."""
+    client = khaya(system)
+
+    def call(text):
+        if how == "plain":
+            return client.translate(text)
+
+        async def awaited():
+            async with khaya(system) as other:
+                return await other.atranslate(text)
+        return asyncio.run(awaited())
+
+    expires, cancelled, crashes = (InBackground(lambda text=text: call(text)) for text in ("a", "b", "c stub(hang)"))
+    jobs = {job["text"]: job for job in (take_job(system, "translate") for _ in range(3))}
+    system.redis.zadd("adwuma:{translate}:cancelled", {jobs["b"]["id"]: int(time.time() * 1000)})
+    system.push("translate", {**jobs["a"], "expires_at_ms": 1}, jobs["b"], jobs["c stub(hang)"])
+    victim = system.worker(max_crashes=1, lease_ms=1000)
+    e = expires.ends()
+    assert type(e) is adwuma_khaya.ExpiredError and e.job_id == jobs["a"]["id"]
+    assert type(cancelled.ends()) is adwuma_khaya.CancelledError and not isinstance(cancelled.error, asyncio.CancelledError)
+    until(lambda: system.stub.count() == 1, what="the call runs")
+    victim.kill()
+    system.worker(max_crashes=1, lease_ms=1000)
+    assert type(crashes.ends()) is adwuma_khaya.WorkerCrashError
+    client.close()
+
+
+def test_settings_go_into_jobs_and_a_key_does_not(system):
+    """A job says what the program gave; the key is nowhere."""
+    for config in (Settings(api_key="a-key-of-its-own", timeout=7, retry_attempts=2), None):
+        options = {"config": config} if config else {"api_key": "a-key-of-its-own", "timeout": 7, "retry_attempts": 2}
+        with KhayaClient(redis_url=url(system.server), key_prefix="other", queue="mine", result_ttl_s=60, wait_timeout=20, **options) as client:
+            call = InBackground(lambda: client.translate("x", "en-ee"))
+            until(lambda: system.redis.llen("other:{mine}:ready"), what="it is submitted")
+            raw = system.redis.rpop("other:{mine}:ready")
+            job = json.loads(raw)
+            assert {k: v for k, v in job.items() if k not in ("id", "enqueued_at_ms")} == {"type": "translate", "text": "x", "language_pair": "en-ee", "timeout_ms": 7000, "max_attempts": 2, "result_ttl_s": 60}
+            assert b"a-key-of-its-own" not in raw and "a-key-of-its-own" not in repr(vars(client)) + repr(client.config)
+            system.redis.lpush(f"other:{{mine}}:result:{job['id']}", json.dumps({"id": job["id"], "status": "succeeded", "result": {"text": "y", "source_language": "en", "target_language": "ee"}}))
+            assert call.ends().text == "y"
+
+
+def connections(system):
+    return sum(c["name"] == "adwuma-py" for c in system.redis.client_list())
+
+
+def test_a_thousand_at_once_over_one_connection(system):
+    """Right answers each, mixed with speech, over one connection; a second one only for what is sent while the first waits."""
+    system.worker(threads=16)
+    seen = []
+
+    async def program():
+        async with khaya(system) as client:
+            texts = [f"text {i}" for i in range(900)]
+            calls = [client.atranslate(t, "en-ee") for t in texts] + [client.asynthesize(f"word {i}", "twi") for i in range(100)]
+            results = await asyncio.gather(*calls)
+            seen.append(connections(system))
+            assert [r.text for r in results[:900]] == ["[ee] " + t for t in texts]
+            back = await asyncio.gather(*(client.atranscribe(r.audio) for r in results[900:]))
+            assert [r.text for r in back] == [f"word {i}" for i in range(100)]
+            seen.append(connections(system))
+            slow = asyncio.ensure_future(client.atranslate("slow stub(delay=1500)"))
+            while system.stub.count() < 1101:
+                await asyncio.sleep(0.005)
+            began = time.monotonic()
+            assert (await client.atranslate("quick")).text == "[tw] quick"  # it does not wait for the other
+            assert time.monotonic() - began < 1 * SLOW and not slow.done()
+            await slow
+            seen.append(connections(system))
+
+    asyncio.run(program())
+    assert seen == [1, 1, 2]
+    assert connections(system) == 0
+    assert system.stub.count() == 1102
+    assert system.redis.keys("adwuma:*:reply:*") == []  # all were collected
+
+
+def test_clients_in_several_loops_and_threads(system):
+    system.worker()
+    with khaya(system) as client:
+        for i in range(2):  # a loop each
+            assert asyncio.run(client.atranslate(f"loop {i}")).text == f"[tw] loop {i}"
+        calls = [InBackground(lambda i=i: client.translate(f"thread {i}")) for i in range(8)]
+        assert [c.ends().text for c in calls] == [f"[tw] thread {i}" for i in range(8)]
+
+
+def test_redis_is_killed_and_restarted(durable):
+    """Before the submission, while jobs wait, and while results come: calls go on, each text is asked once."""
+    plain, other = khaya(durable, wait_timeout=60), khaya(durable, wait_timeout=60)
+
+    async def many():
+        async with other:
+            return await asyncio.gather(*(other.atranslate(f"a {i}") for i in range(300)))
+
+    durable.server.kill()
+    one, all_ = InBackground(lambda: plain.translate("x")), InBackground(lambda: asyncio.run(many()))
+    durable.server.start()
+    until(lambda: durable.redis.llen("adwuma:{translate}:ready") == 301, 20, "all are submitted")
+    durable.server.kill()
+    durable.server.start()
+    durable.worker()
+    until(lambda: durable.stub.count() > 100, 20, "some are done")
+    durable.server.kill()
+    durable.server.start()
+    assert one.ends().text == "[tw] x"
+    assert [r.text for r in all_.ends()] == [f"[tw] a {i}" for i in range(300)]
+    assert len({c["text"] for c in durable.stub.calls()}) == 301
+    plain.close()
+
+
+def test_lost_replies(system, wire):
+    """What was carried out and told to nobody: submissions come again under their ids, results that were popped are found at their own keys."""
+    system.worker()
+    wire.lose_every = 3
+    client = KhayaClient(redis_url="unix://" + wire.path, wait_timeout=60)
+
+    async def many():
+        async with client:
+            return [r.text for _ in range(5) for r in await asyncio.gather(*(client.atranslate(f"a {i}") for i in range(20)))]
+
+    assert asyncio.run(many()) == [f"[tw] a {i}" for _ in range(5) for i in range(20)]
+    assert [client.translate(f"b {i}").text for i in range(20)] == [f"[tw] b {i}" for i in range(20)]
+    assert wire.lost > 5
+    client.close()
+
+
+def test_nobody_answers(system):
+    """With no worker, with no Redis, and with one that refuses us."""
+    e = both(system, "translate", "x", wait_timeout=0.3)
+    assert type(e) is adwuma_khaya.WaitTimeoutError and e.message == "no answer within 0.3 s" and e.retryable
+    for job in (take_job(system, "translate"), take_job(system, "translate")):
+        assert job["text"] == "x"
+    system.redis.set("adwuma:{translate}:ready", "no list")
+    e = both(system, "translate", "a text that is nobody's business")
+    assert type(e) is adwuma_khaya.APIError and e.message.startswith("Redis refuses: WRONGTYPE") and "business" not in str(e)
+    system.redis.delete("adwuma:{translate}:ready")
+    system.redis.config_set("requirepass", "a-password")
+    e = both(system, "translate", "x")
+    assert type(e) is adwuma_khaya.APIError and e.message.startswith("Redis refuses: ")
+    with KhayaClient(redis_url=f"unix://:another-password@{system.server.socket}") as client, pytest.raises(adwuma_khaya.APIError, match="Redis refuses") as caught:
+        client.translate("x")
+    assert "another-password" not in str(caught.value)
+    with pytest.raises(ValueError, match="redis_url cannot be read") as caught:
+        KhayaClient(redis_url="redis://:pass/word@h:6379")
+    assert "pass" not in str(caught.value)
+    system.server.kill()
+    e = both(system, "translate", "x", wait_timeout=0.3)
+    assert type(e) is adwuma_khaya.WaitTimeoutError and "Redis could not be reached" in e.message
+    system.server.start()
+
+
+def test_a_call_that_is_cancelled_cancels_its_job(system):
+    system.worker()
+
+    async def program():
+        async with khaya(system) as client:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.atranslate("x stub(hang)"), 1 * SLOW)
+            first = system.redis.zrange("adwuma:{translate}:cancelled", 0, -1)
+            assert (await client.atranslate("y")).text == "[tw] y"
+            return first
+    asyncio.run(program())
+    until(lambda: system.stats("translate").get("cancelled") == 1, what="it is cancelled")
+
+    async def leaves_at_once():
+        async with khaya(system) as client:
+            task = asyncio.ensure_future(client.atranslate("z stub(hang)"))
+            while system.stub.count() < 3:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            waits = asyncio.ensure_future(client.atranslate("w stub(delay=300)"))
+            await asyncio.sleep(0)
+        with pytest.raises(adwuma_khaya.APIError, match="the client was closed"):
+            await waits
+    asyncio.run(leaves_at_once())
+    until(lambda: system.stats("translate").get("cancelled") == 2, what="the other one, too")
