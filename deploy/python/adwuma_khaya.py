@@ -37,7 +37,8 @@ LOOK_S = 2.0  # how often results are looked for by their ids, beside the reply 
 PAUSE_S, PAUSE_MAX_S = 0.05, 1.0  # between two tries to reach Redis
 BATCH, BATCH_BYTES = 500, 8 << 20  # what goes to Redis in one trip
 AUDIO_TTL_S = 86400  # how long what is uploaded waits for a worker, as results do
-_PASSING = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError, EOFError, asyncio.TimeoutError)
+# The last: redis-py 4 looks for the host of a unix socket while it tells that this was lost.
+_PASSING = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError, EOFError, asyncio.TimeoutError, AttributeError)
 
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
 
@@ -76,8 +77,13 @@ def _failure(error: Dict[str, Any], job_id: str) -> _Failure:
     return failure
 
 
-def _refusal(error: Exception) -> _Failure:
-    return _BASE(f"Redis refuses: {error}")
+def _passes(error: BaseException) -> bool:
+    """Whether another connection may do better. A wrong password is of the class of lost connections, or the cause of one."""
+    return isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError) and not isinstance(error.__cause__, redis.AuthenticationError)
+
+
+def _refusal(error: BaseException) -> _Failure:
+    return _BASE(f"Redis refuses: {error}" if isinstance(error, redis.RedisError) else f"{type(error).__name__}: {error}")
 
 
 def _late(job: "_Job", seconds: float, lost: Optional[BaseException]) -> _Failure:
@@ -191,14 +197,12 @@ class _Wire:
                 if found:
                     return found
                 pause, lost = PAUSE_S, None
-            except redis.AuthenticationError as e:
-                raise _refusal(e) from None
-            except _PASSING as e:
+            except (redis.RedisError, *_PASSING) as e:
+                if not _passes(e):
+                    raise _refusal(e) from None
                 lost = e
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, PAUSE_MAX_S)
-            except redis.RedisError as e:
-                raise _refusal(e) from None
 
     def run(self, *commands: Tuple[Any, ...]) -> List[Any]:
         pipe = self.redis.pipeline(transaction=False)
@@ -300,8 +304,10 @@ class _Collector:
             self.post(job, cancel=True)
 
     async def run_errand(self) -> None:
-        with contextlib.suppress(redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
+        try:
             await self.send(self.side)
+        except (redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
+            await self.side.connection_pool.disconnect()
 
     async def ask(self, client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
         """Error replies come back as such; those that pass are raised."""
@@ -310,7 +316,7 @@ class _Collector:
             pipe.execute_command(*command)
         answers = await pipe.execute(raise_on_error=False)
         for answer in answers:
-            if isinstance(answer, _PASSING):
+            if isinstance(answer, Exception) and _passes(answer):
                 raise answer
         return answers
 
@@ -352,14 +358,14 @@ class _Collector:
                     found = await self.wait()
                 await self.settle(found)
                 self.lost, pause = None, PAUSE_S
-            except redis.AuthenticationError as e:
-                self.give_up(_refusal(e))
-            except _PASSING as e:
+            except Exception as e:
+                await self.front.connection_pool.disconnect()
+                if not _passes(e):
+                    self.give_up(_refusal(e))
+                    return
                 self.lost = e
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_MAX_S)
-            except redis.RedisError as e:
-                self.give_up(_refusal(e))
 
     async def wait(self) -> List[bytes]:
         if not self.calls:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -44,7 +45,7 @@ def both(system, name, *args, **options):
         plain = outcome(lambda: getattr(client, name)(*args))
     other = outcome(lambda: asyncio.run(awaited()))
     if isinstance(plain, Exception):
-        assert type(plain) is type(other) and str(plain) == str(other) and plain.status_code == other.status_code
+        assert type(plain) is type(other) and re.sub("[0-9]", "", str(plain)) == re.sub("[0-9]", "", str(other)) and plain.status_code == other.status_code
     else:
         assert plain == other
     return plain
@@ -130,8 +131,8 @@ def test_what_is_wrong_raises_what_the_sdk_raises(system, tmp_path):
     assert " | code=VALIDATION_FAILED | " in str(e) and str(e).startswith(e.message) and e.activity_id is None
     e = both(system, "translate", "x stub(status=500,body=e2)")
     assert type(e) is adwuma_khaya.APIError and e.status_code == 500 and e.activity_id and f"activityId={e.activity_id}" in str(e)
-    e = both(system, "translate", "x stub(close)")
-    assert type(e) is adwuma_khaya.APIError and e.status_code == 0 and e.retryable
+    e = both(system, "translate", "x stub(hang)", timeout=0.2)
+    assert type(e) is adwuma_khaya.APIError and e.status_code == 0 and e.message.startswith("Transport error: ") and e.retryable
     for name, args, kind, message in (
             ("translate", ("",), "TranslationError", "Text and language pair are required"),
             ("synthesize", ("x", "twi", "robot"), "TTSGenerationError", "Unknown speaker 'robot'. Supported speakers: female, male_high, male_low"),
@@ -140,7 +141,8 @@ def test_what_is_wrong_raises_what_the_sdk_raises(system, tmp_path):
             ("transcribe", (str(tmp_path / "none.wav"),), "ASRTranscriptionError", f"Audio file not found: {tmp_path}/none.wav")):
         e = both(system, name, *args)
         assert type(e).__name__ == kind and e.status_code == 400 and e.message == message
-    assert both(system, "transcribe", b"").status_code == 400
+    with khaya(system) as client, pytest.raises(adwuma_khaya.ASRTranscriptionError, match="empty"):
+        client.transcribe(b"")
     assert "cannot be read" in both(system, "transcribe", str(tmp_path)).message
     e = both(system, "translate", 5)
     assert type(e) is adwuma_khaya.InvalidJobError and isinstance(e, ValueError) and e.status_code == 0
@@ -269,7 +271,7 @@ def test_redis_is_killed_and_restarted(durable):
 def test_lost_replies(system, wire):
     """What was carried out and told to nobody: submissions come again under their ids, results that were popped are found at their own keys."""
     system.worker()
-    wire.lose_every = 3
+    wire.lose_every = 7  # replies to connecting count, too
     client = KhayaClient(redis_url="unix://" + wire.path, wait_timeout=60)
 
     async def many():
