@@ -79,7 +79,7 @@ def _failure(error: Dict[str, Any], job_id: str) -> _Failure:
 
 def _passes(error: BaseException) -> bool:
     """Whether another connection may do better. A wrong password is of the class of lost connections, or the cause of one."""
-    return isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError) and not isinstance(error.__cause__, redis.AuthenticationError)
+    return isinstance(error, _PASSING) and not any(isinstance(e, redis.AuthenticationError) for e in (error, error.__cause__))
 
 
 def _refusal(error: BaseException) -> _Failure:
@@ -251,6 +251,18 @@ class _Wire:
         self.close()
 
 
+async def _ask(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
+    """Error replies come back as such; those that pass are raised."""
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command)
+    answers = await pipe.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and _passes(answer):
+            raise answer
+    return answers
+
+
 class _Collector:
     """All calls of one event loop over one connection, which sends what is to be sent and then waits for whatever ends first. A second one is made
     only where something is to be sent while the first one waits. Both belong to tasks of our own, which the cancelling of a call does not touch: a
@@ -309,17 +321,6 @@ class _Collector:
         except (redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
             await self.side.connection_pool.disconnect()
 
-    async def ask(self, client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
-        """Error replies come back as such; those that pass are raised."""
-        pipe = client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        answers = await pipe.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception) and _passes(answer):
-                raise answer
-        return answers
-
     async def send(self, client: Any) -> None:
         while self.outbox:
             batch, bytes_ = [], 0
@@ -330,7 +331,7 @@ class _Collector:
                 batch.append((job, cancel))
             try:
                 commands = [[job.cancelling()] if cancel else job.commands() for job, cancel in batch]
-                answers = iter(await self.ask(client, [command for each in commands for command in each]))
+                answers = iter(await _ask(client, [command for each in commands for command in each]))
             except BaseException:
                 self.outbox.extendleft(reversed([entry for entry in batch if entry[1] or not entry[0].future.done()]))
                 raise
@@ -381,7 +382,7 @@ class _Collector:
         ids = list(itertools.islice(self.calls, BATCH))
         for job_id in ids:  # to the end: the next look begins with others
             self.calls[job_id] = self.calls.pop(job_id)
-        answers = await self.ask(self.front, [("LINDEX", self.calls[job_id].key("result"), 0) for job_id in ids])
+        answers = await _ask(self.front, [("LINDEX", self.calls[job_id].key("result"), 0) for job_id in ids])
         return [answer for answer in answers if isinstance(answer, bytes)]
 
     async def settle(self, found: Sequence[bytes]) -> None:
@@ -391,7 +392,7 @@ class _Collector:
             if not job:
                 continue  # nobody waits for it any more
             commands = job.afterwards(result)
-            answers = await self.ask(self.front, commands) if commands else ()
+            answers = await _ask(self.front, commands) if commands else ()
             try:
                 self.end(job, job.value(result, answers))
             except _Failure as failure:

@@ -1,6 +1,7 @@
 """The Python modules: programs written for the SDKs, over the queue, with real workers."""
 import ast
 import asyncio
+import inspect
 import io
 import json
 import os
@@ -9,14 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-import wave
 
 import pytest
-from conftest import BUILD, KEY, ROOT, SLOW, TASKING_KEY, System, Wire, until
+from conftest import BUILD, KEY, ROOT, SLOW, until
 
 sys.path.insert(0, ROOT + "/deploy/python")
 import adwuma_khaya
+import adwuma_taskingai as taskingai
 from adwuma_khaya import KhayaClient, Settings
+from adwuma_taskingai import TaskingAIClient
+from test_taskingai_requests import OPERATIONS, Api
 
 MODULES = ROOT + "/deploy/python/"
 
@@ -334,3 +337,263 @@ def test_a_call_that_is_cancelled_cancels_its_job(system):
             await waits
     asyncio.run(leaves_at_once())
     until(lambda: system.stats("translate").get("cancelled") == 2, what="the other one, too")
+
+
+# --- TaskingAI. ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def tasking(system, **options):
+    return TaskingAIClient(url(system.server), **{"wait_timeout": 20 * SLOW, **options})
+
+
+def awaited(system, use, **options):
+    async def program():
+        async with tasking(system, **options) as client:
+            return await use(client)
+    return asyncio.run(program())
+
+
+def test_the_table_is_the_workers_own():
+    listed = subprocess.run([BUILD + "/adwuma", "operations", "--json"], capture_output=True, check=True)
+    table = subprocess.run([sys.executable, MODULES + "adwuma_taskingai.py", "--table"], input=listed.stdout, capture_output=True, check=True).stdout.decode()
+    assert table.strip() == taskingai.OPERATIONS.strip(), "adwuma operations --json | python3 adwuma_taskingai.py --table prints the table as it should be"
+    for line in listed.stdout.splitlines():
+        row = json.loads(line)
+        for form in (getattr(taskingai, row["name"]), getattr(taskingai, "a_" + row["name"]), getattr(TaskingAIClient, row["name"]), getattr(TaskingAIClient, "a_" + row["name"])):
+            assert asyncio.iscoroutinefunction(form) == form.__name__.startswith("a_")
+        params = inspect.signature(getattr(taskingai, row["name"])).parameters
+        assert {p["name"] for p in row["params"]} == set(params) - {"file"}
+        assert {p["name"] for p in row["params"] if p["required"]} == {n for n, p in params.items() if p.default is inspect.Parameter.empty}
+        assert row["name"] in taskingai.__all__ and "a_" + row["name"] in taskingai.__all__
+
+
+def test_both_modules_have_the_same_core():
+    """Each is one file, so the part that speaks to Redis is there twice; whatever is mended is mended in both."""
+    cores = []
+    for name in ("adwuma_khaya.py", "adwuma_taskingai.py"):
+        with open(MODULES + name, encoding="utf-8") as f:
+            text = f.read()
+        assert text.startswith("# SPDX-License-Identifier: MIT\n")
+        imported = {alias.name.split(".")[0] for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+        assert imported - set(sys.stdlib_module_names) == {"redis"}
+        cores.append(text.split("\n# --- The queue. ")[1].split("\n# --- End of what both have.")[0])
+    assert cores[0] == cores[1] and len(cores[0]) > 5000
+
+
+def test_every_operation_by_name_both_ways(system):
+    """What goes to the API, from least and from all parameters."""
+    api = Api()
+    system.worker(TASKINGAI_HOST=api.url, queues="taskingai")
+    try:
+        with tasking(system) as client:
+            for name, (method, path, cases) in OPERATIONS.items():
+                for params, query, body in cases:
+                    api.requests.clear()
+                    plain = getattr(client, name)(**params)
+                    other = awaited(system, lambda c: getattr(c, "a_" + name)(**params))
+                    assert plain == other and type(plain) is type(other)
+                    assert [(m, p, json.loads(b) if b else None) for m, p, _, b in api.requests] == [(method, path + query, body)] * 2
+    finally:
+        api.server.shutdown()
+        api.server.server_close()
+
+
+def test_what_the_functions_give(system, tmp_path, monkeypatch):
+    """A program of the SDK, with its shapes: objects, lists, vectors, None."""
+    system.worker()
+    taskingai.init(api_key="a-key-of-its-own", host="https://api.example.org", redis_url=url(system.server), wait_timeout=20 * SLOW)
+    a = taskingai.assistant.create_assistant("TpAb12Cd", {"type": "naive"}, "Twi helper")
+    assert isinstance(a, taskingai.Assistant) and a.name == a["name"] == "Twi helper" and a.memory.type == "naive" and json.loads(json.dumps(a)) == a
+    with pytest.raises(AttributeError):
+        a.nam
+    taskingai.update_assistant(a.assistant_id, name="Other")
+    assert taskingai.get_assistant(a.assistant_id).name == "Other"
+    chats = [taskingai.create_chat(a.assistant_id, f"chat {i}") for i in range(3)]
+    page = taskingai.list_chats(a.assistant_id, limit=2, order="asc")
+    assert isinstance(page, list) and [c.name for c in page] == ["chat 0", "chat 1"] and page.has_more and page.envelope.fetched_count == 2
+    assert not taskingai.list_chats(a.assistant_id, after=page[-1].chat_id, order="asc").has_more
+    message = taskingai.create_message(a.assistant_id, chats[0].chat_id, "Maakye")
+    assert isinstance(message, taskingai.Message) and message.content.text == "Maakye"
+    assert taskingai.generate_message(a.assistant_id, chats[0].chat_id).content.text == "Echo: Maakye"
+    assert taskingai.delete_chat(a.assistant_id, chats[2].chat_id) is None
+    assert isinstance(taskingai.text_embedding("TpEmb001", "a"), list) and isinstance(taskingai.text_embedding("TpEmb001", "a")[0], (float, int))
+    assert len(taskingai.inference.text_embedding("TpEmb001", ["a", "b"])) == 2
+    done = taskingai.chat_completion("TpAb12Cd", [taskingai.SystemMessage("s"), taskingai.UserMessage("Maakye")])
+    assert isinstance(done, taskingai.ChatCompletion) and done.message.content == "Echo: Maakye" and done.message.function_calls is None and done.usage.input_tokens > 0
+    assert taskingai.rerank("TpRer001", "q", ["x", "q"], 1).results[0].document.text
+    c = taskingai.create_collection("TpEmb001", name="faq")
+    (tmp_path / "notes.txt").write_text("Accra is the capital of Ghana.")
+    for i, upload in enumerate((str(tmp_path / "notes.txt"), open(tmp_path / "notes.txt", "rb"), io.BytesIO(b"Accra is the capital of Ghana."), b"Accra is the capital of Ghana.")):
+        up = taskingai.upload_file(upload, file_name=None if i < 2 else "notes.txt")
+        r = taskingai.create_record(c.collection_id, type="file", file_id=up.file_id, text_splitter={"type": "token", "chunk_size": 100, "chunk_overlap": 10})
+        assert isinstance(r, taskingai.Record) and json.loads(r.content)["file_name"] == "notes.txt"
+    assert not system.redis.keys("adwuma:{taskingai}:audio:*")
+    found = taskingai.query_chunks(c.collection_id, "capital?", top_k=1)
+    assert isinstance(found[0], taskingai.Chunk) and found[0].content == "Accra is the capital of Ghana." and isinstance(found[0].score, float)
+    r = taskingai.create_record(c.collection_id, "text", content="x", text_splitter={"type": "token", "chunk_size": 100, "chunk_overlap": 10})
+    assert taskingai.update_record(r.record_id, c.collection_id, metadata={"k": "v"}).metadata.k == "v"  # the SDK's order
+    taskingai.client().close()
+    # The same by the environment alone, as a program is started.
+    monkeypatch.setenv("ADWUMA_REDIS_URL", url(system.server))
+    taskingai.init()
+    assert asyncio.run(taskingai.a_get_assistant(a.assistant_id)).name == "Other"
+    assert "a-key-of-its-own" not in repr(vars(taskingai.client()))
+    taskingai.client().close()
+
+
+def test_a_thousand_operations_over_one_connection(system):
+    system.worker(threads=16)
+
+    async def use(client):
+        vectors = await asyncio.gather(*(client.a_chat_completion("TpAb12Cd", [taskingai.UserMessage(f"m {i}")]) for i in range(1000)))
+        assert [v.message.content for v in vectors] == [f"Echo: m {i}" for i in range(1000)]
+        return connections(system)
+    assert awaited(system, use) == 1
+
+
+def test_what_is_wrong(system):
+    system.worker(max_attempts=1)
+
+    def both_raise(kind, operation, code=None, **params):
+        with tasking(system) as client, pytest.raises(taskingai.TaskingAIError) as plain:
+            getattr(client, operation)(**params)
+        with pytest.raises(taskingai.TaskingAIError) as other:
+            awaited(system, lambda c: getattr(c, "a_" + operation)(**params))
+        for caught in (plain.value, other.value):
+            assert type(caught).__name__ == kind and caught.code == code and caught.job_id, caught
+        return plain.value
+
+    assert both_raise("TaskingAIError", "get_assistant", "OBJECT_NOT_FOUND", assistant_id="X5lMzzzzzzzzzzzzzzzzzzzz").status_code == 404
+    assert "exclude each other" in both_raise("InvalidJobError", "list_assistants", after="a", before="b").message
+    assert isinstance(both_raise("InvalidJobError", "list_assistants", limit="many"), ValueError)
+    assert both_raise("RateLimitError", "list_actions", "TOO_MANY_REQUESTS", after="stub(status=429,code=TOO_MANY_REQUESTS)").status_code == 429
+    assert both_raise("AuthenticationError", "list_actions", "APIKEY_VALIDATION_FAILED", after="stub(status=401,code=APIKEY_VALIDATION_FAILED)").status_code == 401
+    assert both_raise("UnknownOutcomeError", "create_collection", "transport", embedding_model_id="TpEmb001", name="stub(close)").retryable is False
+    with tasking(system) as client, pytest.raises(TypeError):
+        client.create_chat()  # what is needed is said by Python itself
+    with tasking(system) as client, pytest.raises(TypeError, match="no place in a job"):
+        client.create_chat("X5lM", metadata={"k": object()})
+    assert all(issubclass(getattr(taskingai, n), taskingai.TaskingAIError) for n in taskingai.__all__ if n.endswith("Error"))
+
+
+def read_stream(system, how, **params):
+    """What a stream gives, and what it ends with."""
+    params = {"model_id": "TpAb12Cd", "stream": True, **params}
+    got, error = [], None
+    if how == "plain":
+        with tasking(system) as client:
+            stream = client.chat_completion(**params)
+            try:
+                for event in stream:
+                    got.append(event)
+            except taskingai.TaskingAIError as e:
+                error = e
+            assert next(stream, None) is None  # it stays at its end
+    else:
+        async def use(client):
+            nonlocal error
+            stream = await client.a_chat_completion(**params)
+            try:
+                async for event in stream:
+                    got.append(event)
+            except taskingai.TaskingAIError as e:
+                error = e
+            assert [e async for e in stream] == []
+            return stream
+        stream = awaited(system, use)
+    return got, error, stream
+
+
+def said(text):
+    return [taskingai.UserMessage(text)]
+
+
+@pytest.mark.parametrize("how", ["plain", "awaited"])
+def test_streams(system, how):
+    system.worker(max_attempts=2)
+    got, error, stream = read_stream(system, how, messages=said("one two three"))
+    assert error is None and [type(e) for e in got] == [taskingai.ChatCompletionChunk] * (len(got) - 1) + [taskingai.ChatCompletion]
+    assert "".join(e.delta for e in got[:-1]) == got[-1].message.content == "Echo: one two three" and len(got) > 3
+    assert stream.result.data == got[-1]
+    # The first try breaks off: what came before is void.
+    got, error, _ = read_stream(system, how, messages=said("one two three stub(cut_after=2,times=1)"))
+    at = [type(e) for e in got].index(taskingai.StreamRestart)
+    assert error is None and at == 2 and got[at].attempt == 2 and got[-1].message.content == "Echo: one two three"
+    assert "".join(e.delta for e in got[at + 1:-1]) == "Echo: one two three"
+    # An error comes behind what came.
+    got, error, stream = read_stream(system, how, messages=said("one two stub(stream_error=2,code=INVALID_REQUEST)"))
+    assert len(got) == 1 and type(error) is taskingai.TaskingAIError and error.code == "INVALID_REQUEST" and error.job_id == stream.job_id and stream.result is None
+    # One that was refused before it began.
+    got, error, _ = read_stream(system, how, messages=[])
+    assert got == [] and type(error) is taskingai.InvalidJobError
+    # One whose stream is not there any more: its result ends it.
+    with tasking(system) as client:
+        finished = client.chat_completion("TpAb12Cd", said("x"), stream=True)
+        list(finished)
+        system.redis.delete(f"adwuma:{{taskingai}}:stream:{finished.job_id}")
+        again = taskingai.Stream(client._wire, finished._job)
+        assert [e.message.content for e in again] == ["Echo: x"]
+    if how == "awaited":
+        async def use(client):
+            return [e async for e in taskingai.AsyncStream(client._wire, finished._job)]
+        assert [e.message.content for e in awaited(system, use)] == ["Echo: x"]
+
+
+def test_a_generation_streams_and_tells_its_log(system):
+    system.worker()
+    with tasking(system) as client:
+        a = client.create_assistant("TpAb12Cd", {"type": "naive"})
+        chat = client.create_chat(a.assistant_id)
+        client.create_message(a.assistant_id, chat.chat_id, "Maakye")
+        got = list(client.generate_message(a.assistant_id, chat.chat_id, stream=True, debug=True))
+        assert {type(e) for e in got} == {taskingai.MessageGenerationLog, taskingai.MessageChunk, taskingai.Message}
+        assert got[-1].content.text == "Echo: Maakye" == "".join(e.delta for e in got if isinstance(e, taskingai.MessageChunk))
+
+
+def test_pieces_come_while_the_answer_is_made_and_leaving_early_cancels(system):
+    """The API is silent after its pieces, so what is read was read before the end."""
+    system.worker()
+    hangs = "one two three stub(cut_after=2,end=hang)"
+    with tasking(system) as client:
+        with client.chat_completion("TpAb12Cd", said(hangs), stream=True) as stream:
+            assert next(stream).delta + next(stream).delta == "Echo: one "
+            assert system.redis.keys("adwuma:{taskingai}:result:*") == []
+        until(lambda: system.stats("taskingai").get("cancelled") == 1, what="it is cancelled")
+    with tasking(system, wait_timeout=0.5) as client, client.chat_completion("TpAb12Cd", said(hangs), stream=True) as stream:
+        assert (next(stream).delta, next(stream).delta) == ("Echo: ", "one ")
+        with pytest.raises(taskingai.WaitTimeoutError, match="no answer within 0.5 s"):
+            next(stream)
+
+    async def use(client):
+        async with await client.a_chat_completion("TpAb12Cd", said(hangs), stream=True) as stream:
+            assert (await stream.__anext__()).delta == "Echo: "
+        while system.stats("taskingai").get("cancelled") != 3:
+            await asyncio.sleep(0.005)
+        stream = await client.a_chat_completion("TpAb12Cd", said(hangs), stream=True)
+        reads = asyncio.ensure_future(collect(stream))
+        while not stream_has(stream, 2):
+            await asyncio.sleep(0.005)
+        reads.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reads
+
+    async def collect(stream):
+        return [e async for e in stream]
+
+    def stream_has(stream, n):
+        return system.redis.xlen(f"adwuma:{{taskingai}}:stream:{stream.job_id}") == n
+
+    awaited(system, use)
+    until(lambda: system.stats("taskingai").get("cancelled") == 4, what="a reader that is cancelled cancels")
+    assert connections(system) == 0
+
+
+@pytest.mark.parametrize("how", ["plain", "awaited"])
+def test_redis_restarts_while_a_stream_is_read(durable, how):
+    durable.worker(lease_ms=5000)
+    reads = InBackground(lambda: read_stream(durable, how, messages=said("one two three four stub(pace=300)")))
+    until(lambda: durable.redis.keys("adwuma:{taskingai}:stream:*"), what="it streams")
+    durable.server.kill()
+    durable.server.start()
+    got, error, _ = reads.ends()
+    assert error is None and "".join(e.delta for e in got[:-1]) == "Echo: one two three four" == got[-1].message.content

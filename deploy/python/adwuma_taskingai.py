@@ -1,0 +1,977 @@
+# SPDX-License-Identifier: MIT
+"""TaskingAI's SDK over a queue: every operation by the SDK's name, plain and with a_.
+
+    import adwuma_taskingai as taskingai
+
+    assistant = taskingai.assistant.create_assistant(model_id="TpAb12Cd", memory={"type": "naive"})
+    for event in taskingai.chat_completion(model_id="TpAb12Cd", messages=[taskingai.UserMessage("Maakye")], stream=True):
+        if isinstance(event, taskingai.ChatCompletionChunk):
+            print(event.delta, end="")
+
+Calls become jobs of Adwuma in Redis; workers carry them out, try again what may be repeated, and keep the API key. One file: the standard library
+and redis-py. Python 3.9, redis-py 4.2, Redis 6.2 or newer."""
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import enum
+import inspect
+import itertools
+import json
+import os
+import sys
+import time
+import uuid
+from typing import Any, BinaryIO, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Type, Union
+
+import redis
+import redis.asyncio
+
+# What workers take: an operation and its parameters, those that are needed with a *. Made by
+#   adwuma operations --json | python3 adwuma_taskingai.py --table
+OPERATIONS = """
+list_assistants order limit after before
+get_assistant assistant_id*
+create_assistant model_id* memory* name description system_prompt_template tools retrievals retrieval_configs metadata
+update_assistant assistant_id* model_id memory name description system_prompt_template tools retrievals retrieval_configs metadata
+delete_assistant assistant_id*
+list_chats assistant_id* order limit after before
+get_chat assistant_id* chat_id*
+create_chat assistant_id* name metadata
+update_chat assistant_id* chat_id* name metadata
+delete_chat assistant_id* chat_id*
+clean_chat_context assistant_id* chat_id*
+list_messages assistant_id* chat_id* order limit after before
+get_message assistant_id* chat_id* message_id*
+create_message assistant_id* chat_id* text* metadata
+update_message assistant_id* chat_id* message_id* metadata*
+generate_message assistant_id* chat_id* system_prompt_variables stream debug
+list_collections order limit after before
+get_collection collection_id*
+create_collection embedding_model_id* capacity name type description metadata
+update_collection collection_id* name description metadata
+delete_collection collection_id*
+list_records collection_id* order limit after before
+get_record collection_id* record_id*
+create_record collection_id* type* file_id url title content text_splitter metadata
+update_record collection_id* record_id* type file_id url title content text_splitter metadata
+delete_record collection_id* record_id*
+query_chunks collection_id* query_text* top_k score_threshold max_tokens rerank_model_id
+list_chunks collection_id* order limit after before
+get_chunk collection_id* chunk_id*
+create_chunk collection_id* content* metadata
+update_chunk collection_id* chunk_id* content metadata
+delete_chunk collection_id* chunk_id*
+chat_completion model_id* messages* configs function_call functions stream
+text_embedding model_id* input* input_type
+rerank model_id* query* documents* top_n*
+upload_file file_path file_key file_base64 file_name purpose
+list_actions order limit after before
+get_action action_id*
+bulk_create_actions openapi_schema* authentication
+update_action action_id* openapi_schema authentication
+delete_action action_id*
+run_action action_id* parameters
+"""
+
+# --- The queue. Up to the next line of this kind the same text in adwuma_khaya.py and adwuma_taskingai.py, since each is whole by itself;
+# --- a test holds them together.
+
+PIECE_S = 5.0  # longest wait at Redis in one go: a connection that died silently is noticed
+LOOK_S = 2.0  # how often results are looked for by their ids, beside the reply lists
+PAUSE_S, PAUSE_MAX_S = 0.05, 1.0  # between two tries to reach Redis
+BATCH, BATCH_BYTES = 500, 8 << 20  # what goes to Redis in one trip
+AUDIO_TTL_S = 86400  # how long what is uploaded waits for a worker, as results do
+# The last: redis-py 4 looks for the host of a unix socket while it tells that this was lost.
+_PASSING = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError, EOFError, asyncio.TimeoutError, AttributeError)
+
+Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
+
+
+class _Failure(Exception):
+    """What went wrong. retryable: the same call, made again later, could succeed; job_id: to find it with `adwuma result`."""
+
+    def __init__(self, message: str, status_code: int = 0, *, code: Optional[str] = None, details: Optional[List[Dict[str, Any]]] = None,
+                 activity_id: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code
+        self.details = details or []
+        self.activity_id = activity_id
+        self.retryable = False
+        self.job_id: Optional[str] = None
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.code:
+            parts.append(f"code={self.code}")
+        if self.activity_id:
+            parts.append(f"activityId={self.activity_id}")
+        for detail in self.details:
+            if isinstance(detail, dict) and detail.get("message"):
+                parts.append(f"{detail['target']}: {detail['message']}" if detail.get("target") else str(detail["message"]))
+        return " | ".join(parts)
+
+
+def _failure(error: Dict[str, Any], job_id: str) -> _Failure:
+    """The exception that a failed result's error object stands for."""
+    failure = _ERRORS.get(error.get("type"), _BASE)(error.get("message") or "", error.get("status_code") or 0, code=error.get("code"),
+                                                    details=error.get("details"), activity_id=error.get("activity_id"))
+    failure.retryable, failure.job_id = bool(error.get("retryable")), job_id
+    return failure
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether another connection may do better. A wrong password is of the class of lost connections, or the cause of one."""
+    return isinstance(error, _PASSING) and not any(isinstance(e, redis.AuthenticationError) for e in (error, error.__cause__))
+
+
+def _refusal(error: BaseException) -> _Failure:
+    return _BASE(f"Redis refuses: {error}" if isinstance(error, redis.RedisError) else f"{type(error).__name__}: {error}")
+
+
+def _late(job: "_Job", seconds: float, lost: Optional[BaseException]) -> _Failure:
+    why = f"; Redis could not be reached ({type(lost).__name__})" if lost else ""
+    failure = WaitTimeoutError(f"no answer within {seconds:g} s{why}")
+    failure.job_id, failure.retryable = job.id, True
+    return failure
+
+
+def _read_source(source: Source) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if hasattr(source, "read"):
+        return source.read()
+    with open(source, "rb") as f:
+        return f.read()
+
+
+async def _aread_source(source: Source) -> bytes:
+    """Files are read beside the event loop."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    return await asyncio.get_running_loop().run_in_executor(None, _read_source, source)
+
+
+class _Job:
+    """A job on its way, and who waits for it. blob: bytes that travel through a key of their own."""
+
+    def __init__(self, wire: "_Wire", queue: str, fields: Dict[str, Any], reply: Optional[str] = None, streams: bool = False) -> None:
+        self.id = uuid.uuid4().hex
+        self.wire, self.queue, self.streams = wire, queue, streams
+        self.blob: Optional[bytes] = None
+        self.end = time.monotonic() + wire.wait_timeout
+        self.tried = False  # it may be in Redis
+        self.future: Any = None  # of an asynchronous call
+        job = {"id": self.id, **wire.defaults, "enqueued_at_ms": int(time.time() * 1000), **fields}
+        if reply and not streams:
+            job["reply"] = reply
+        self.fields = job
+
+    def key(self, kind: str) -> str:
+        return self.wire.key(self.queue, kind, self.id)
+
+    def seal(self) -> "_Job":
+        """Here, where what is no JSON can still be told to whoever gave it."""
+        self.payload = json.dumps(self.fields, allow_nan=False, default=_plain)
+        return self
+
+    def size(self) -> int:
+        return len(self.blob or b"") + len(self.payload)
+
+    def commands(self) -> List[Tuple[Any, ...]]:
+        """What submits it. Made again it does no harm: an id has one result."""
+        push = ("LPUSH", self.wire.key(self.queue, "ready"), self.payload)
+        if self.blob is None:
+            return [push]
+        return [("SET", self.key("audio"), self.blob, "EX", self.wire.defaults.get("result_ttl_s", AUDIO_TTL_S)), push]
+
+    def cancelling(self) -> Tuple[Any, ...]:
+        return ("ZADD", self.wire.key(self.queue, "cancelled"), int(time.time() * 1000), self.id)
+
+    def afterwards(self, result: Dict[str, Any]) -> List[Tuple[Any, ...]]:
+        """What is asked of Redis when the result is there; a failed job may be tried again from the dead, and needs its bytes then."""
+        if result.get("status") != "succeeded":
+            return []
+        made = (result.get("result") or {}).get("audio_key")
+        return [("GET", made)] if made else [("UNLINK", self.key("audio"))] if self.blob is not None else []
+
+    def value(self, result: Dict[str, Any], answers: Sequence[Any]) -> Tuple[Any, Any]:
+        """The result's value and what `afterwards` got, or the failure."""
+        if result.get("status") != "succeeded":
+            raise _failure(result.get("error") or {}, self.id)
+        return result.get("result"), answers[0] if answers else None
+
+
+class _Wire:
+    """Where Redis is, how long is waited, and the plain calls, from any number of threads."""
+
+    def __init__(self, redis_url: Optional[str], key_prefix: str, queues: Sequence[str], wait_timeout: float, loads: Callable[[Any], Any],
+                 **defaults: Any) -> None:
+        self.url = redis_url or os.environ.get("ADWUMA_REDIS_URL") or "redis://127.0.0.1:6379/0"
+        self.prefix, self.queues, self.wait_timeout, self.loads = key_prefix, queues, wait_timeout, loads
+        self.defaults = {name: value for name, value in defaults.items() if value is not None}
+        self.collectors: Dict[Any, "_Collector"] = {}
+        self.redis = self.connect(redis)
+
+    def connect(self, module: Any) -> Any:
+        """A client with connections of its own; module is redis or redis.asyncio."""
+        options: Dict[str, Any] = {"socket_timeout": 2 * PIECE_S, "client_name": "adwuma-py"}
+        if not self.url.startswith("unix:"):
+            options["socket_connect_timeout"] = PIECE_S
+        if int(redis.__version__.split(".")[0]) >= 5:
+            options["protocol"] = 2
+        try:
+            return module.Redis.from_url(self.url, **options)
+        except ValueError:
+            raise ValueError("redis_url cannot be read") from None  # the reason may quote a part of the password
+
+    def key(self, queue: str, *rest: str) -> str:
+        return ":".join((f"{self.prefix}:{{{queue}}}", *rest))
+
+    def insist(self, job: _Job, ask: Callable[[float], Any]) -> Any:
+        """Asks in pieces, over as many connections as it takes, until there is something."""
+        pause, lost = PAUSE_S, None
+        while True:
+            left = job.end - time.monotonic()
+            if left <= 0:
+                raise _late(job, self.wait_timeout, lost)
+            try:
+                found = ask(max(min(left, PIECE_S), 0.01))
+                if found:
+                    return found
+                pause, lost = PAUSE_S, None
+            except (redis.RedisError, *_PASSING) as e:
+                if not _passes(e):
+                    raise _refusal(e) from None
+                lost = e
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, PAUSE_MAX_S)
+
+    def run(self, *commands: Tuple[Any, ...]) -> List[Any]:
+        pipe = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        answers = pipe.execute(raise_on_error=False)  # what it raises by itself quotes the command: texts, and audio
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def submit(self, job: _Job) -> None:
+        self.insist(job, lambda _: self.run(*job.commands()))
+
+    def call(self, job: _Job) -> Tuple[Any, Any]:
+        key = job.key("result")
+        try:
+            self.submit(job)
+            result = self.loads(self.insist(job, lambda piece: self.redis.blmove(key, key, piece, "LEFT", "LEFT")))
+        except KeyboardInterrupt:
+            self.cancel(job)
+            raise
+        commands = job.afterwards(result)
+        job.end = max(job.end, time.monotonic() + PIECE_S)
+        return job.value(result, self.insist(job, lambda _: self.run(*commands)) if commands else ())
+
+    def cancel(self, job: _Job) -> None:
+        with contextlib.suppress(redis.RedisError, OSError):
+            self.run(job.cancelling())
+
+    def collector(self) -> "_Collector":
+        """That of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self.collectors:
+            self.collectors = {known: c for known, c in self.collectors.items() if not known.is_closed()}
+            self.collectors[loop] = _Collector(self)
+        return self.collectors[loop]
+
+    def close(self) -> None:
+        self.redis.connection_pool.disconnect()
+
+    async def aclose(self) -> None:
+        collector = self.collectors.pop(asyncio.get_running_loop(), None)
+        if collector:
+            await collector.aclose()
+        self.close()
+
+
+async def _ask(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
+    """Error replies come back as such; those that pass are raised."""
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command)
+    answers = await pipe.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and _passes(answer):
+            raise answer
+    return answers
+
+
+class _Collector:
+    """All calls of one event loop over one connection, which sends what is to be sent and then waits for whatever ends first. A second one is made
+    only where something is to be sent while the first one waits. Both belong to tasks of our own, which the cancelling of a call does not touch: a
+    connection that lost its place between questions and answers would give later calls the wrong ones."""
+
+    def __init__(self, wire: _Wire) -> None:
+        self.wire = wire
+        self.name = "py-" + uuid.uuid4().hex
+        self.replies = [wire.key(queue, "reply", self.name) for queue in wire.queues]
+        self.calls: Dict[str, _Job] = {}  # those without a result
+        self.outbox: Deque[Tuple[_Job, bool]] = collections.deque()  # jobs; True: to be cancelled
+        self.front, self.side = wire.connect(redis.asyncio), wire.connect(redis.asyncio)
+        self.waits = False
+        self.lost: Optional[BaseException] = None
+        self.task: Optional["asyncio.Task[None]"] = None
+        self.errand: Optional["asyncio.Task[None]"] = None
+
+    def post(self, job: _Job, cancel: bool = False) -> None:
+        self.outbox.append((job, cancel))
+        if self.waits and (self.errand is None or self.errand.done()):
+            self.errand = asyncio.ensure_future(self.run_errand())
+        if self.task is None or self.task.done():
+            self.task = asyncio.ensure_future(self.collect())
+
+    async def call(self, job: _Job) -> Any:
+        """The job's value; of one that streams nothing, once Redis has it."""
+        job.future = asyncio.get_running_loop().create_future()
+        if not job.streams:
+            self.calls[job.id] = job
+        self.post(job)
+        try:
+            done, _ = await asyncio.wait([job.future], timeout=self.wire.wait_timeout)
+        except asyncio.CancelledError:
+            self.cancel(job)
+            raise
+        finally:
+            self.calls.pop(job.id, None)
+        if not done:
+            self.withdraw(job)
+            raise _late(job, self.wire.wait_timeout, self.lost)
+        return job.future.result()
+
+    def withdraw(self, job: _Job) -> None:
+        job.future.cancel()  # so that what is on its way now is not sent again
+        with contextlib.suppress(ValueError):
+            self.outbox.remove((job, False))
+
+    def cancel(self, job: _Job) -> None:
+        self.withdraw(job)
+        if job.tried:
+            self.post(job, cancel=True)
+
+    async def run_errand(self) -> None:
+        try:
+            await self.send(self.side)
+        except (redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
+            await self.side.connection_pool.disconnect()
+
+    async def send(self, client: Any) -> None:
+        while self.outbox:
+            batch, bytes_ = [], 0
+            while self.outbox and len(batch) < BATCH and bytes_ < BATCH_BYTES:
+                job, cancel = self.outbox.popleft()
+                job.tried = True
+                bytes_ += 0 if cancel else job.size()
+                batch.append((job, cancel))
+            try:
+                commands = [[job.cancelling()] if cancel else job.commands() for job, cancel in batch]
+                answers = iter(await _ask(client, [command for each in commands for command in each]))
+            except BaseException:
+                self.outbox.extendleft(reversed([entry for entry in batch if entry[1] or not entry[0].future.done()]))
+                raise
+            for (job, cancel), each in zip(batch, commands):
+                errors = [answer for answer in itertools.islice(answers, len(each)) if isinstance(answer, Exception)]
+                if errors and not cancel:
+                    self.end(job, _refusal(errors[0]))
+                elif job.streams and not cancel:
+                    self.end(job, None)
+
+    def end(self, job: _Job, value: Any) -> None:
+        self.calls.pop(job.id, None)
+        if not job.future.done():
+            job.future.set_exception(value) if isinstance(value, Exception) else job.future.set_result(value)
+
+    async def collect(self) -> None:
+        looked, pause = time.monotonic(), PAUSE_S
+        while self.calls or self.outbox:
+            try:
+                await self.send(self.front)
+                if self.lost or time.monotonic() - looked > LOOK_S:  # what was popped for a connection that then broke is still at its own key
+                    found = await self.look()
+                    looked = time.monotonic()
+                else:
+                    found = await self.wait()
+                await self.settle(found)
+                self.lost, pause = None, PAUSE_S
+            except Exception as e:
+                await self.front.connection_pool.disconnect()
+                if not _passes(e):
+                    self.give_up(_refusal(e))
+                    return
+                self.lost = e
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE_MAX_S)
+
+    async def wait(self) -> List[bytes]:
+        if not self.calls:
+            return []
+        self.waits = True
+        try:
+            first = await self.front.blpop(self.replies, LOOK_S)
+        finally:
+            self.waits = False
+        return [first[1], *(await self.front.lpop(first[0], BATCH) or [])] if first else []
+
+    async def look(self) -> List[bytes]:
+        ids = list(itertools.islice(self.calls, BATCH))
+        for job_id in ids:  # to the end: the next look begins with others
+            self.calls[job_id] = self.calls.pop(job_id)
+        answers = await _ask(self.front, [("LINDEX", self.calls[job_id].key("result"), 0) for job_id in ids])
+        return [answer for answer in answers if isinstance(answer, bytes)]
+
+    async def settle(self, found: Sequence[bytes]) -> None:
+        for raw in found:
+            result = self.wire.loads(raw)
+            job = self.calls.get(result.get("id"))
+            if not job:
+                continue  # nobody waits for it any more
+            commands = job.afterwards(result)
+            answers = await _ask(self.front, commands) if commands else ()
+            try:
+                self.end(job, job.value(result, answers))
+            except _Failure as failure:
+                self.end(job, failure)
+
+    def give_up(self, failure: Exception) -> None:
+        for job in [*self.calls.values(), *(job for job, cancel in self.outbox if not cancel)]:
+            self.end(job, failure)
+        self.outbox.clear()
+
+    async def aclose(self) -> None:
+        """Calls that are still waited for end; what was cancelled just before is still told."""
+        left = [entry for entry in self.outbox if entry[1]]
+        self.give_up(_BASE("the client was closed"))
+        tasks = [task for task in (self.task, self.errand) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.outbox.extend(left)
+        if self.outbox:
+            with contextlib.suppress(redis.RedisError, *_PASSING):
+                await asyncio.wait_for(self.send(self.side), PAUSE_MAX_S)
+        for client in (self.front, self.side):
+            await client.connection_pool.disconnect()
+
+
+# --- End of what both have.
+
+
+class TaskingAIError(_Failure):
+    """Base of all, and what the API says itself: message, status_code (0: no HTTP answer), and code: the API's own, or transport, timeout, protocol
+    or truncated."""
+
+
+class AuthenticationError(TaskingAIError):
+    """The worker's key is missing or refused."""
+
+
+class RateLimitError(TaskingAIError):
+    """429, also after the worker's last try."""
+
+
+class InvalidJobError(TaskingAIError, ValueError):
+    """A parameter is missing, unknown or of a wrong type; no call was made."""
+
+
+class ExpiredError(TaskingAIError):
+    """It was not begun in time."""
+
+
+class CancelledError(TaskingAIError):
+    """Somebody cancelled the job in the queue: no asyncio.CancelledError."""
+
+
+class WorkerCrashError(TaskingAIError):
+    """Workers died of it again and again."""
+
+
+class UnknownOutcomeError(TaskingAIError):
+    """Nobody knows whether it was carried out, and it must not be repeated: look before you call again."""
+
+
+class WaitTimeoutError(TaskingAIError):
+    """There is no answer yet. The job goes on: `adwuma result JOB_ID` shows it."""
+
+
+_BASE = TaskingAIError
+_ERRORS = {cls.__name__: cls for cls in (AuthenticationError, RateLimitError, InvalidJobError, ExpiredError, CancelledError, WorkerCrashError,
+                                         UnknownOutcomeError)}
+
+
+def _plain(value: Any) -> Any:
+    """Objects of the SDK (pydantic's) and enumerations may be given, too."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if hasattr(value, "model_dump"):
+        return value.model_dump(exclude_none=True)
+    raise TypeError(f"{type(value).__name__} has no place in a job")
+
+
+# --- Objects. ------------------------------------------------------------------------------------------------------------------------------------
+
+_OPTIONAL = frozenset(("answer", "content", "created_by", "fallback_index", "finish_reason", "function_calls", "logs", "memory", "num_tokens",
+                       "question", "record_id", "score", "updated_by", "usage"))
+
+
+class Object(dict):
+    """What the API gave, as a dict whose members are attributes too. What it may leave out is None then."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self or name in _OPTIONAL:
+            return self.get(name)
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict.__repr__(self)})"
+
+
+class Assistant(Object):
+    pass
+
+
+class Chat(Object):
+    pass
+
+
+class Message(Object):
+    pass
+
+
+class MessageChunk(Object):
+    """A piece of a message on its way: delta."""
+
+
+class MessageGenerationLog(Object):
+    """What a generation with debug tells in between."""
+
+
+class Collection(Object):
+    pass
+
+
+class Record(Object):
+    pass
+
+
+class Chunk(Object):
+    pass
+
+
+class Action(Object):
+    pass
+
+
+class ChatCompletion(Object):
+    pass
+
+
+class ChatCompletionChunk(Object):
+    """A piece of an answer on its way: delta."""
+
+
+class StreamRestart(Object):
+    """The try that was streaming broke off; attempt is the next one's number. All pieces before this are void: those that follow begin anew."""
+
+
+_OBJECTS: Dict[str, Type[Object]] = {cls.__name__: cls for cls in (Assistant, Chat, Message, MessageChunk, MessageGenerationLog, Collection, Record,
+                                                                   Chunk, Action, ChatCompletion, ChatCompletionChunk)}
+
+
+class Objects(list):
+    """A list, with what the API says beside it in envelope: has_more, fetched_count, usage."""
+
+    envelope: Object = Object()
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self.envelope.get("has_more"))
+
+
+class SystemMessage(Object):
+    def __init__(self, content: str) -> None:
+        super().__init__(role="system", content=content)
+
+
+class UserMessage(Object):
+    def __init__(self, content: str) -> None:
+        super().__init__(role="user", content=content)
+
+
+class AssistantMessage(Object):
+    def __init__(self, content: Optional[str] = None, function_calls: Optional[Sequence[Any]] = None) -> None:
+        super().__init__(role="assistant", content=content, **({"function_calls": list(function_calls)} if function_calls else {}))
+
+
+class FunctionMessage(Object):
+    def __init__(self, id: str, content: str) -> None:
+        super().__init__(role="function", id=id, content=content)
+
+
+class Function(Object):
+    """name, description, parameters"""
+
+
+class FunctionCall(Object):
+    """id, name, arguments"""
+
+
+def _object(found: Dict[str, Any]) -> Object:
+    kind = found.get("object")
+    return (_OBJECTS.get(kind, Object) if isinstance(kind, str) else Object)(found)
+
+
+def _loads(raw: Any) -> Any:
+    return json.loads(raw, object_hook=_object)
+
+
+def _answer(name: str, params: Dict[str, Any], result: Optional[Dict[str, Any]]) -> Any:
+    """What the SDK's function returns."""
+    result = result or Object()
+    data = result.get("data")
+    if name == "text_embedding" and isinstance(data, list):
+        vectors = [vector["embedding"] for vector in data]
+        return vectors if not isinstance(params.get("input"), str) else vectors[0]
+    if name == "query_chunks" and isinstance(data, list):
+        data = [Chunk(chunk) for chunk in data]
+    if isinstance(data, list):
+        data = Objects(data)
+        data.envelope = Object({k: v for k, v in result.items() if k != "data"})
+    return data
+
+
+# --- Streams. ------------------------------------------------------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """How far a stream was read. result: the whole result, once it ended well."""
+
+    def __init__(self, wire: _Wire, job: _Job) -> None:
+        self._wire, self._job, self._last = wire, job, b"0"
+        self._ready: Deque[Any] = collections.deque()
+        self._ended = False
+        self.result: Optional[Object] = None
+
+    @property
+    def job_id(self) -> str:
+        return self._job.id
+
+    def _asks(self, piece: Optional[float]) -> Tuple[Any, ...]:
+        block = ("BLOCK", int(piece * 1000)) if piece else ()
+        return ("XREAD", "COUNT", 500, *block, "STREAMS", self._job.key("stream"), self._last)
+
+    def _take(self, reply: Any) -> bool:
+        for _, entries in reply or ():
+            self._job.end = time.monotonic() + self._wire.wait_timeout  # it limits each silence
+            for self._last, fields in entries:
+                event, data = fields.get(b"event"), _loads(fields.get(b"data") or b"null")
+                if event == b"chunk":
+                    self._ready.append(data)
+                elif event == b"restart":
+                    self._ready.append(StreamRestart(object="StreamRestart", **data))
+                elif event == b"done":
+                    self._end(data, None)
+                elif event == b"error":
+                    self._end(None, data)
+        return bool(self._ready) or self._ended
+
+    def _end(self, result: Optional[Object], error: Optional[Dict[str, Any]]) -> None:
+        self._ended = True
+        self.result = result
+        self._ready.append(_failure(error, self._job.id) if error else (result or {}).get("data"))
+
+    def _end_by(self, raw: bytes) -> None:
+        """A stream that has expired, or was trimmed, is ended by the result itself."""
+        if not self._ended:
+            whole = _loads(raw)
+            self._end(whole.get("result"), whole.get("error"))
+
+    def _next(self) -> Any:
+        found = self._ready.popleft()
+        if isinstance(found, _Failure):
+            raise found
+        return found
+
+
+class Stream(_Reading):
+    """Pieces as they come, then the whole object; after a fault its error is raised. Whoever leaves early says close(), or reads it in a `with`: that
+    cancels the job."""
+
+    def _look(self, piece: float) -> bool:
+        if self._take(self._wire.run(self._asks(piece))[0]):
+            return True
+        found, more = self._wire.run(("LINDEX", self._job.key("result"), 0), self._asks(None))
+        self._take(more)
+        if found:
+            self._end_by(found)
+        return bool(self._ready) or self._ended
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Any:
+        while not self._ready:
+            if self._ended:
+                raise StopIteration
+            self._wire.insist(self._job, lambda piece: self._look(min(piece, LOOK_S)))
+        return self._next()
+
+    def close(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._wire.cancel(self._job)
+        self._ready.clear()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+class AsyncStream(_Reading):
+    """The same for `async for` and `async with`, over a connection of its own while it lasts. A task that is cancelled as it reads cancels the job."""
+
+    _redis: Any = None
+
+    async def _ask(self, *commands: Tuple[Any, ...]) -> List[Any]:
+        if self._redis is None:
+            self._redis = self._wire.connect(redis.asyncio)
+        answers = await _ask(self._redis, commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _look(self, piece: float) -> None:
+        if self._take((await self._ask(self._asks(piece)))[0]):
+            return
+        found, more = await self._ask(("LINDEX", self._job.key("result"), 0), self._asks(None))
+        self._take(more)
+        if found:
+            self._end_by(found)
+
+    async def _fetch(self) -> None:
+        pause, lost = PAUSE_S, None
+        while not self._ready and not self._ended:
+            left = self._job.end - time.monotonic()
+            if left <= 0:
+                raise _late(self._job, self._wire.wait_timeout, lost)
+            try:
+                await self._look(max(min(left, LOOK_S), 0.01))
+            except (redis.RedisError, *_PASSING) as e:
+                await self._hang_up()
+                if not _passes(e):
+                    raise _refusal(e) from None
+                lost = e
+                await asyncio.sleep(min(pause, left))
+                pause = min(2 * pause, PAUSE_MAX_S)
+
+    async def _hang_up(self) -> None:
+        if self._redis is not None:
+            client, self._redis = self._redis, None
+            await client.connection_pool.disconnect()
+
+    def __aiter__(self) -> "AsyncStream":
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            await self._fetch()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if self._ended:
+            await self._hang_up()
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._next()
+
+    async def aclose(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._wire.collector().post(self._job, cancel=True)
+        self._ready.clear()
+        await self._hang_up()
+
+    async def __aenter__(self) -> "AsyncStream":
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self.aclose()
+
+
+# --- Operations. ---------------------------------------------------------------------------------------------------------------------------------
+
+# Where the SDK's order of positional arguments, or its names, are not the table's.
+_FIRST = {"update_assistant": ("assistant_id", "model_id", "name", "description", "system_prompt_template", "memory"),
+          "update_record": ("record_id", "collection_id"),
+          "upload_file": ("file", "purpose")}
+
+
+def _signature(name: str, params: Sequence[str]) -> inspect.Signature:
+    needed = {p[:-1] for p in params if p.endswith("*")}
+    first = _FIRST.get(name, ())
+    names = [*first, *(p.rstrip("*") for p in params if p.rstrip("*") not in first)]
+    names.sort(key=lambda p: p not in needed)  # Python's rule; stable
+    return inspect.Signature([inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=inspect.Parameter.empty if p in needed else None,
+                                                annotation=Any) for p in names], return_annotation=Any)
+
+
+_SIGNATURES = {words[0]: _signature(words[0], words[1:]) for words in map(str.split, OPERATIONS.strip().split("\n"))}
+
+
+class TaskingAIClient:
+    """All operations as methods, `client.create_chat(...)` and `await client.a_create_chat(...)`; the module's functions are those of one that init()
+    describes.
+
+    redis_url: else $ADWUMA_REDIS_URL, else redis://127.0.0.1:6379/0; also rediss:// and unix://.
+    wait_timeout: seconds until a call ends with WaitTimeoutError; on a stream, of silence.
+    result_ttl_s: how long results and streams stay in Redis; without it the worker's setting.
+    timeout (seconds, for one request), max_attempts, if_unsure (`rerun`, `hold`): go into each job.
+
+    Asynchronous calls share one connection in each event loop, and a second one where something is to be sent while the first waits; a stream that
+    is read has its own. A call that is cancelled cancels its job."""
+
+    def __init__(self, redis_url: Optional[str] = None, *, key_prefix: str = "adwuma", queue: str = "taskingai", wait_timeout: float = 400,
+                 result_ttl_s: Optional[int] = None, timeout: Optional[float] = None, max_attempts: Optional[int] = None,
+                 if_unsure: Optional[str] = None) -> None:
+        self._queue = queue
+        self._wire = _Wire(redis_url, key_prefix, [queue], wait_timeout, _loads, timeout_ms=int(timeout * 1000) if timeout else None,
+                           max_attempts=max_attempts, result_ttl_s=result_ttl_s, if_unsure=if_unsure)
+
+    def _job(self, name: str, params: Dict[str, Any], reply: Optional[str] = None) -> _Job:
+        source = params.pop("file", None)
+        streams = name in ("chat_completion", "generate_message") and bool(params.get("stream") or params.get("debug"))
+        job = _Job(self._wire, self._queue, {"type": "taskingai." + name, "params": params}, reply, streams)
+        if source is not None:
+            job.blob, params["file_key"] = source, job.key("audio")
+        return job.seal()
+
+    def call(self, name: str, params: Dict[str, Any]) -> Any:
+        """The operation of this name. Parameters that are None are left out."""
+        params = _with_name({k: v for k, v in params.items() if v is not None})
+        if "file" in params:
+            params["file"] = _read_source(params["file"])
+        job = self._job(name, params)
+        if job.streams:
+            self._wire.submit(job)
+            return Stream(self._wire, job)
+        return _answer(name, params, self._wire.call(job)[0])
+
+    async def acall(self, name: str, params: Dict[str, Any]) -> Any:
+        params = _with_name({k: v for k, v in params.items() if v is not None})
+        if "file" in params:
+            params["file"] = await _aread_source(params["file"])
+        collector = self._wire.collector()
+        job = self._job(name, params, collector.name)
+        value = await collector.call(job)
+        return AsyncStream(self._wire, job) if job.streams else _answer(name, params, value[0])
+
+    def close(self) -> None:
+        self._wire.close()
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+    def __enter__(self) -> "TaskingAIClient":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "TaskingAIClient":
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self.aclose()
+
+
+def _with_name(params: Dict[str, Any]) -> Dict[str, Any]:
+    """A file's name, where the program gave a path or an open file: its extension decides how it is read."""
+    source = params.get("file")
+    path = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
+    if isinstance(path, (str, os.PathLike)):
+        params.setdefault("file_name", os.path.basename(os.fspath(path)))
+    return params
+
+
+# --- The module's functions. ---------------------------------------------------------------------------------------------------------------------
+
+_settings: Dict[str, Any] = {}
+_client: Optional[TaskingAIClient] = None
+
+
+def init(api_key: Optional[str] = None, host: Optional[str] = None, proxy: Optional[str] = None, **settings: Any) -> None:
+    """The SDK's: key, host and proxy belong to the workers; a key given here is not used, and not kept. settings: TaskingAIClient's."""
+    global _client
+    TaskingAIClient(**settings).close()  # what is wrong is told here
+    _settings.clear()
+    _settings.update(settings)
+    _client = None
+
+
+def client() -> TaskingAIClient:
+    """That of the module's functions, made when it is first needed."""
+    global _client
+    if _client is None:
+        _client = TaskingAIClient(**_settings)
+    return _client
+
+
+def _define(name: str, signature: inspect.Signature) -> None:
+    """The four forms of an operation: a function and a method, plain and awaited."""
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return client().call(name, signature.bind(*args, **kwargs).arguments)
+
+    async def a_function(*args: Any, **kwargs: Any) -> Any:
+        return await client().acall(name, signature.bind(*args, **kwargs).arguments)
+
+    def method(self: TaskingAIClient, *args: Any, **kwargs: Any) -> Any:
+        return self.call(name, signature.bind(*args, **kwargs).arguments)
+
+    async def a_method(self: TaskingAIClient, *args: Any, **kwargs: Any) -> Any:
+        return await self.acall(name, signature.bind(*args, **kwargs).arguments)
+
+    own = signature.replace(parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *signature.parameters.values()])
+    for form, prefix, shown in ((function, "", signature), (a_function, "a_", signature), (method, "", own), (a_method, "a_", own)):
+        form.__name__ = form.__qualname__ = prefix + name
+        form.__signature__ = shown  # type: ignore[attr-defined]
+        form.__doc__ = f"TaskingAI's {name}; `adwuma operations {name}` tells what its parameters are."
+    globals().update({name: function, "a_" + name: a_function})
+    setattr(TaskingAIClient, name, method)
+    setattr(TaskingAIClient, "a_" + name, a_method)
+
+
+for _name, _of in _SIGNATURES.items():
+    _define(_name, _of)
+
+# The SDK's modules: taskingai.assistant.create_chat is taskingai.create_chat.
+assistant = tool = retrieval = inference = file = sys.modules[__name__]
+
+__all__ = ["TaskingAIClient", "init", "Object", "Objects", "Stream", "AsyncStream", "StreamRestart", *_OBJECTS, "SystemMessage", "UserMessage",
+           "AssistantMessage", "FunctionMessage", "Function", "FunctionCall", "TaskingAIError", *_ERRORS, "WaitTimeoutError", *_SIGNATURES,
+           *("a_" + name for name in _SIGNATURES)]
+
+
+def _table(lines: Sequence[str]) -> str:
+    """OPERATIONS from what `adwuma operations --json` prints."""
+    rows = [json.loads(line) for line in lines]
+    return "\n".join(" ".join([row["name"], *(p["name"] + "*" * p["required"] for p in row["params"])]) for row in rows)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--table"]:
+        sys.exit("usage: adwuma operations --json | python3 adwuma_taskingai.py --table")
+    print(_table(sys.stdin.read().splitlines()))
