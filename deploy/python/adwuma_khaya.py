@@ -263,6 +263,12 @@ async def _ask(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
     return answers
 
 
+async def _drop(client: Any) -> None:
+    """Its connections; the next command makes a new one."""
+    with contextlib.suppress(Exception):
+        await client.connection_pool.disconnect()
+
+
 class _Collector:
     """All calls of one event loop over one connection, which sends what is to be sent and then waits for whatever ends first. A second one is made
     only where something is to be sent while the first one waits. Both belong to tasks of our own, which the cancelling of a call does not touch: a
@@ -319,7 +325,7 @@ class _Collector:
         try:
             await self.send(self.side)
         except (redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
-            await self.side.connection_pool.disconnect()
+            await _drop(self.side)
 
     async def send(self, client: Any) -> None:
         while self.outbox:
@@ -360,7 +366,7 @@ class _Collector:
                 await self.settle(found)
                 self.lost, pause = None, PAUSE_S
             except Exception as e:
-                await self.front.connection_pool.disconnect()
+                await _drop(self.front)
                 if not _passes(e):
                     self.give_up(_refusal(e))
                     return
@@ -416,7 +422,7 @@ class _Collector:
             with contextlib.suppress(redis.RedisError, *_PASSING):
                 await asyncio.wait_for(self.send(self.side), PAUSE_MAX_S)
         for client in (self.front, self.side):
-            await client.connection_pool.disconnect()
+            await _drop(client)
 
 
 # --- End of what both have.

@@ -309,6 +309,12 @@ async def _ask(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
     return answers
 
 
+async def _drop(client: Any) -> None:
+    """Its connections; the next command makes a new one."""
+    with contextlib.suppress(Exception):
+        await client.connection_pool.disconnect()
+
+
 class _Collector:
     """All calls of one event loop over one connection, which sends what is to be sent and then waits for whatever ends first. A second one is made
     only where something is to be sent while the first one waits. Both belong to tasks of our own, which the cancelling of a call does not touch: a
@@ -365,7 +371,7 @@ class _Collector:
         try:
             await self.send(self.side)
         except (redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
-            await self.side.connection_pool.disconnect()
+            await _drop(self.side)
 
     async def send(self, client: Any) -> None:
         while self.outbox:
@@ -406,7 +412,7 @@ class _Collector:
                 await self.settle(found)
                 self.lost, pause = None, PAUSE_S
             except Exception as e:
-                await self.front.connection_pool.disconnect()
+                await _drop(self.front)
                 if not _passes(e):
                     self.give_up(_refusal(e))
                     return
@@ -462,7 +468,7 @@ class _Collector:
             with contextlib.suppress(redis.RedisError, *_PASSING):
                 await asyncio.wait_for(self.send(self.side), PAUSE_MAX_S)
         for client in (self.front, self.side):
-            await client.connection_pool.disconnect()
+            await _drop(client)
 
 
 # --- End of what both have.
@@ -741,7 +747,7 @@ class Stream(_Reading):
 
 
 class AsyncStream(_Reading):
-    """The same for `async for` and `async with`, over a connection of its own while it lasts. A task that is cancelled as it reads cancels the job."""
+    """The same for `async for` and `async with`, over a connection of its own while it lasts. A task cancelled as it reads cancels the job."""
 
     _redis: Any = None
 
@@ -781,7 +787,7 @@ class AsyncStream(_Reading):
     async def _hang_up(self) -> None:
         if self._redis is not None:
             client, self._redis = self._redis, None
-            await client.connection_pool.disconnect()
+            await _drop(client)
 
     def __aiter__(self) -> "AsyncStream":
         return self

@@ -303,6 +303,10 @@ def test_nobody_answers(system):
     with KhayaClient(redis_url=f"unix://:another-password@{system.server.socket}") as client, pytest.raises(adwuma_khaya.APIError, match="Redis refuses") as caught:
         client.translate("x")
     assert "another-password" not in str(caught.value)
+    with KhayaClient(redis_url=f"unix://:a-password@{system.server.socket}", wait_timeout=0.3) as client, pytest.raises(adwuma_khaya.WaitTimeoutError):
+        client.translate("let in")
+    system.redis.auth("a-password")
+    assert take_job(system, "translate")["text"] == "let in"
     with pytest.raises(ValueError, match="redis_url cannot be read") as caught:
         KhayaClient(redis_url="redis://:pass/word@h:6379")
     assert "pass" not in str(caught.value)
