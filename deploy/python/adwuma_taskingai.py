@@ -789,15 +789,24 @@ class AsyncStream(_Reading):
             client, self._redis = self._redis, None
             await _drop(client)
 
+    async def _fetch_apart(self) -> None:
+        """In a task of its own: redis-py 4 loses a cancelling that comes while it looks whether its connection still is one."""
+        fetch = asyncio.ensure_future(self._fetch())
+        try:
+            await asyncio.wait([fetch])
+        except asyncio.CancelledError:
+            fetch.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody asks any more
+            fetch.cancel()
+            await self.aclose()
+            raise
+        fetch.result()
+
     def __aiter__(self) -> "AsyncStream":
         return self
 
     async def __anext__(self) -> Any:
-        try:
-            await self._fetch()
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
+        if not self._ready and not self._ended:
+            await self._fetch_apart()
         if self._ended:
             await self._hang_up()
         if not self._ready:
