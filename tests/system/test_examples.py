@@ -1,0 +1,294 @@
+"""The programs of deploy/examples: each is started as their README says, and all answer alike, whatever they are written in.
+
+Chats are answered by an API of the test's own, which holds each piece until it is told to send it."""
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+import uuid
+
+import pytest
+from conftest import ROOT, SANITIZED, SLOW, RedisServer, start, until
+from test_stream import FINAL, Api, piece
+
+FOLDER = ROOT + "/deploy/examples"
+WAIT_S = 15 if SANITIZED else 5  # a request for which no worker comes takes as long
+Q = "adwuma:{translate}:"
+
+
+def commands():
+    with open(FOLDER + "/README.md", encoding="utf-8") as f:
+        found = dict(re.findall(r"^\| (\w+) \|.*\| `([^`]*\b8000\b[^`]*)` \|$", f.read(), re.M))
+    assert list(found) == ["FastAPI", "Django", "Flask", "Express", "PHP"], found
+    return found
+
+
+COMMANDS = commands()
+
+
+def free_port():
+    """Below the ports that the kernel gives to others, and in each process of the tests from a range of its own."""
+    first = 20000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20)
+    while True:
+        port = random.randrange(first, first + 500)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+
+
+class Events:
+    """An open stream of server-sent events."""
+
+    def __init__(self, site, path, headers):
+        self.connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20 * SLOW)
+        self.connection.request("GET", path, headers=headers)
+        self.answer = self.connection.getresponse()
+        self.status, self.comments, self.last = self.answer.status, 0, None
+
+    def next(self):
+        """(event, data) of the next one, None where the stream ended."""
+        event = {}
+        while line := self.answer.readline().decode().rstrip("\n"):
+            name, _, value = line.partition(": ")
+            event[name] = value
+        self.comments += "" in event
+        if "event" in event:
+            self.last = event.get("id")
+            return event["event"], json.loads(event["data"])
+        return self.next() if event else None
+
+    def pieces(self, n):
+        got = [self.next() for _ in range(n)]
+        assert all(name == "chunk" for name, _ in got), got
+        return [data["index"] for _, data in got]
+
+    def close(self):
+        self.answer.close()
+        self.connection.close()
+
+
+class Site:
+    """One of the programs, running."""
+
+    def __init__(self, name, system, redis_port):
+        self.name, self.system, self.port = name, system, free_port()
+        self.log = open(f"{system.folder}/{name}.log", "w+b")
+        env = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0", "WAIT_S": str(WAIT_S), "KEEPALIVE_S": "0.2",
+               "NODE_PATH": ROOT + "/build/examples-express/node_modules", "PYTHONDONTWRITEBYTECODE": "1"}
+        # A group of its own, since some have children that outlive them.
+        self.process = start(["env", *shlex.split(COMMANDS[name].replace("8000", str(self.port)))], cwd=FOLDER, env=env, start_new_session=True,
+                             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        until(self.answers, 20, f"{name} answers")
+
+    def answers(self):
+        assert self.process.poll() is None, self.told()
+        with contextlib.suppress(OSError):
+            return self.ask("GET", "/")[0] == 200
+
+    def told(self):
+        with open(self.log.name, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def ask(self, method, path, body=None, headers=()):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=(WAIT_S + 15) * SLOW)
+        with contextlib.closing(connection):
+            body = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            connection.request(method, path, body, {**({} if body is None else {"Content-Type": "application/json"}), **dict(headers)})
+            answer = connection.getresponse()
+            raw = answer.read()
+            return answer.status, json.loads(raw) if "json" in answer.headers.get("Content-Type", "") else raw.decode()
+
+    def accepted(self, *request):
+        status, answer = self.ask(*request)
+        assert status == 202 and list(answer) == ["id"], answer
+        return answer["id"]
+
+    def result(self, job_id):
+        def there():
+            status, answer = self.ask("GET", "/jobs/" + job_id)
+            assert status in (200, 202), answer
+            return status == 200 and answer
+        return until(there, 15, f"result {job_id}")
+
+    def events(self, job_id, query="", **headers):
+        return Events(self, f"/chat/{job_id}/events{query}", {k.replace("_", "-"): v for k, v in headers.items()})
+
+    def stop(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """As everywhere, and at a port."""
+    s = RedisServer(tmp_path, "--port", str(free_port()))
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def api():
+    a = Api()
+    yield a
+    a.stop()
+
+
+def site_of(name, system):
+    site = Site(name, system, system.server.flags[-1])
+    try:
+        yield site
+    except BaseException:
+        print(site.told())
+        raise
+    finally:
+        site.stop()
+
+
+@pytest.fixture(params=COMMANDS)
+def site(request, system):
+    yield from site_of(request.param, system)
+
+
+@pytest.fixture
+def fastapi(system):
+    yield from site_of("FastAPI", system)
+
+
+def test_jobs(site):
+    """What goes well, and each kind of fault with the type that the worker gave it."""
+    site.system.worker(max_attempts=1)
+    assert "EventSource" in site.ask("GET", "/")[1]
+    assert site.ask("POST", "/translate", {"text": "Good \"morning\" ɛ\n\U0001f600"}) == (200, {"text": "[tw] Good \"morning\" ɛ\n\U0001f600"})
+    assert site.ask("POST", "/translate", {"text": "Good morning", "pair": "en-gaa"}) == (200, {"text": "[gaa] Good morning"})
+    for text, status, kind, code in (("", 400, "TranslationError", 400), ("stub(status=401,body=e1)", 502, "AuthenticationError", 401),
+                                     ("stub(status=503,body=html)", 503, "APIError", 503)):
+        got, answer = site.ask("POST", "/translate", {"text": text})
+        assert (got, answer["error"]["type"], answer["error"]["status_code"]) == (status, kind, code), answer
+        assert answer["error"]["message"] and len(answer["error"]) == 8
+    job_id = site.accepted("POST", "/jobs", {"type": "translate", "text": "Thank you", "language_pair": "en-tw"})
+    assert site.result(job_id)["result"]["text"] == "[tw] Thank you"
+    job_id = site.accepted("POST", "/jobs", {"type": "taskingai.chat_completion", "params": {"model_id": "TpAb12Cd", "messages": []}})
+    assert site.result(job_id)["error"]["service"] == "taskingai"
+    uuid.UUID(job_id.removeprefix("taskingai."))
+
+
+def test_long_and_cancelled(site):
+    """A request that waits too long ends with the id; what is asked for by it comes later, or is called off."""
+    site.system.worker()
+    site.system.redis.set(Q + "paused", "by the test")
+    job_id = site.accepted("POST", "/translate", {"text": "Thank you"})
+    assert site.ask("GET", "/jobs/" + job_id) == (202, {"id": job_id})
+    site.system.redis.delete(Q + "paused")
+    assert site.result(job_id)["result"]["text"] == "[tw] Thank you"
+    job_id = site.accepted("POST", "/jobs", {"type": "translate", "text": "x stub(hang)"})
+    until(lambda: site.system.stub.count() == 2, what="the call is running")
+    assert site.accepted("DELETE", "/jobs/" + job_id) == job_id
+    assert site.result(job_id)["error"]["type"] == "CancelledError"
+
+
+def test_bad_input(site):
+    """Never a page of the framework's, a stack, or a job."""
+    big = b'{"text":"' + b"x" * (1 << 20) + b'"}'
+    for method, path, body, status in (
+            ("POST", "/translate", b"", 400), ("POST", "/translate", b"{", 400), ("POST", "/translate", b"[]", 400), ("POST", "/translate", b"null", 400),
+            ("POST", "/translate", b"[" * 100000, 400), ("POST", "/translate", b'{"text":"\xff"}', 400), ("POST", "/translate", {"text": 1}, 400),
+            ("POST", "/translate", {}, 400), ("POST", "/translate", {"text": "x", "pair": None}, 400), ("POST", "/translate", big, 413),
+            ("POST", "/jobs", {"text": "x"}, 400), ("POST", "/jobs", {"type": ["translate"]}, 400), ("POST", "/jobs", {"type": "toString"}, 400),
+            ("POST", "/jobs", {"type": "taskingai.delete_assistant", "params": {}}, 400), ("POST", "/jobs", {"type": "transcribe", "audio_path": "x"}, 400),
+            ("POST", "/jobs", {"type": "translate", "text": "x", "id": "mine"}, 400), ("POST", "/jobs", b'{"type":"synthesize","text":NaN}', 400),
+            ("POST", "/jobs", b'{"type":"taskingai.chat_completion","params":{"temperature":1e999}}', 400),
+            ("POST", "/chat", {"model": "TpAb12Cd"}, 400), ("POST", "/chat", {"model": "TpAb12Cd", "message": ["x"]}, 400),
+            ("GET", "/jobs/translate.a%7Db", None, 404), ("GET", "/jobs/elsewhere.1", None, 404), ("GET", "/jobs/translate." + "x" * 128, None, 404),
+            ("DELETE", "/jobs/1", None, 404), ("GET", "/jobs/translate.a%0A", None, 404), ("GET", "/chat/x/events", None, 404), ("GET", "/no", None, 404),
+            ("GET", "/chat/taskingai.x/events?last_event_id=%24", None, 400)):
+        got, answer = site.ask(method, path, body)
+        assert (got, answer["error"]["status_code"]) == (status, status), (method, path, body and body[:99] if isinstance(body, bytes) else body, answer)
+        assert answer["error"]["type"] and answer["error"]["message"]
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        assert site.ask("POST", "/jobs", b'{"type":"translate","text":"x"}', {"Content-Type": kind})[0] == 415
+    assert site.ask("POST", "/translate", {"text": 1}, {"Content-Type": "Application/JSON; charset=utf-8"})[0] == 400
+    assert site.system.redis.keys("*") == []
+
+
+def followers(system):
+    """Connections that ask for more of a stream; one that went back into its pool has asked nothing for a second."""
+    return sum(c["cmd"] in ("xread", "lindex") and c["idle"] == "0" for c in system.redis.client_list())
+
+
+def test_stream(site, api):
+    """Pieces come as they are sent; who went away in the middle goes on where it was, with neither gap nor repetition."""
+    site.system.worker(TASKINGAI_HOST=api.url, max_attempts=2)
+    job_id = site.accepted("POST", "/chat", {"model": "TpAb12Cd", "message": "Maakye"})
+    reader, answer = site.events(job_id), api.answer()
+    assert (reader.status, reader.answer.headers.get_content_type()) == (200, "text/event-stream")
+    assert "no-store" in reader.answer.headers["Cache-Control"]
+    answer.send(*(piece(i) for i in range(3)))
+    assert reader.pieces(3) == [0, 1, 2]
+    last = reader.last
+    until(lambda: followers(site.system) == 1, what="it waits")
+    reader.close()
+    answer.send(*(piece(i) for i in range(3, 6)))
+    until(lambda: followers(site.system) == 0, what="what the reader held is free")
+
+    reader = site.events(job_id, "?last_event_id=0-0", Last_Event_ID=last)  # the header is the newer of the two
+    answer.send(piece(6))
+    assert reader.pieces(4) == [3, 4, 5, 6]
+    answer.cut()
+    assert reader.next()[0] == "restart"
+    api.answer(1).send(piece(10))
+    assert reader.pieces(1) == [10]
+    before = reader.last
+    api.answer(1).finish()
+    name, data = reader.next()
+    assert (name, data["data"]) == ("done", FINAL) and data == site.result(job_id)["result"]
+    assert reader.next() is None and reader.comments > 0
+    with contextlib.closing(site.events(job_id, "?last_event_id=" + before)) as again:
+        assert [again.next(), again.next()] == [("done", data), None]
+    with contextlib.closing(site.events(job_id, Last_Event_ID=reader.last)) as again:
+        assert again.status == 204  # a browser does not come again
+    reader.close()
+    until(lambda: followers(site.system) == 0, what="nothing is held")
+
+
+def test_stream_that_fails(site, api):
+    """Called off while it runs, and before it was begun, where no stream is ever made."""
+    site.system.worker(TASKINGAI_HOST=api.url)
+    job_id = site.accepted("POST", "/chat", {"model": "TpAb12Cd", "message": "Maakye"})
+    reader = site.events(job_id)
+    api.answer().send(piece(0))
+    assert reader.pieces(1) == [0]
+    site.accepted("DELETE", "/jobs/" + job_id)
+    name, error = reader.next()
+    assert (name, error["type"], reader.next()) == ("error", "CancelledError", None)
+    reader.close()
+
+    site.system.redis.set("adwuma:{taskingai}:paused", "by the test")
+    job_id = site.accepted("POST", "/chat", {"model": "TpAb12Cd", "message": "Maakye"})
+    reader = site.events(job_id)
+    until(lambda: followers(site.system) == 1, what="it waits")
+    site.accepted("DELETE", "/jobs/" + job_id)
+    site.system.redis.delete("adwuma:{taskingai}:paused")
+    name, error = reader.next()
+    assert (name, error["type"], reader.next()) == ("error", "CancelledError", None)
+    reader.close()
+
+
+def test_redis_comes_back(site):
+    """A 503 without it, and all is well with it again; nobody starts anything anew."""
+    site.system.worker()
+    assert site.ask("POST", "/translate", {"text": "a"})[0] == 200
+    site.system.server.kill()
+    status, answer = site.ask("POST", "/translate", {"text": "b"})
+    assert (status, answer["error"]["status_code"]) == (503, 503)
+    site.system.server.start()
+    until(lambda: site.ask("POST", "/translate", {"text": "c"}) == (200, {"text": "[tw] c"}), 20, "it works again")
