@@ -227,7 +227,7 @@ async def follow(stream, result, last):
                 if entry["event"] in ("done", "error"):
                     return
                 spoke = time.monotonic()
-            if over and not entries:  # a job that was refused or cancelled before it began has a result and no stream
+            if over and not entries:  # a job that does not stream has a result alone
                 over = json.loads(over)
                 yield f"event: {'error' if 'error' in over else 'done'}\ndata: {json.dumps(over.get('error', over.get('result')))}\n\n"
                 return

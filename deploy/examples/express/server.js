@@ -147,7 +147,7 @@ app.get('/chat/:id/events', async (req, res) => {
 				await say(`id: ${last = id}\nevent: ${event}\ndata: ${data}\n\n`)
 				if (ends(event)) return
 			}
-			if (over && !found) { // a job that was refused or cancelled before it began has a result and no stream
+			if (over && !found) { // a job that does not stream has a result alone
 				return await say(`event: ${over.error ? 'error' : 'done'}\ndata: ${JSON.stringify(over.error ?? over.result)}\n\n`)
 			}
 			if (Date.now() > spoke + KEEPALIVE_S * 1000) await say(': still here\n\n')

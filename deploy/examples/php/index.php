@@ -202,7 +202,7 @@ function events(string $id): void
 					return;
 				}
 			}
-			if ($over && !$found) { // a job that was refused or cancelled before it began has a result and no stream
+			if ($over && !$found) { // a job that does not stream has a result alone
 				$over = json_decode($over);
 				$say('event: ' . (isset($over->error) ? 'error' : 'done') . "\ndata: " . json_encode($over->error ?? $over->result) . "\n\n");
 				return;
