@@ -38,10 +38,10 @@ key() { # kind, id
 	echo "adwuma:{${2%%.*}}:$1:$2"
 }
 
-# A result, and the type of its error. In a string quotes are escaped, so these words are found only where they are fields.
+# A result, and the type of its error. Before its status no other brace opens, so what a result has inside is not mistaken for it.
 show() { # result
 	printf '%s\n' "$1"
-	if [[ $1 =~ \"status\":\"failed\",\"error\":\{\"type\":\"([^\"]*)\" ]]; then
+	if [[ $1 =~ ^\{[^{]*\"status\":\"failed\",\"error\":\{\"type\":\"([^\"]*)\" ]]; then
 		echo "failed: ${BASH_REMATCH[1]}" >&2
 		return 1
 	fi
