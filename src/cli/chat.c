@@ -141,6 +141,7 @@ static int watch(struct work *w, size_t i, int64_t deadline)
 	chat.printed.max = PICK_TEXT_MAX;
 	chat.begun = false;
 	chat.follow.cli = w->cli;
+	chat.follow.client = w->client;
 	chat.follow.queue = w->queue;
 	chat.follow.entry = w->form == SHOW_WHOLE ? NULL : on_entry;
 	chat.follow.interrupted = &interrupted;

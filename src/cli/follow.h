@@ -4,12 +4,14 @@
 #ifndef ADWUMA_CLI_FOLLOW_H
 #define ADWUMA_CLI_FOLLOW_H
 
+#include "adwuma.h"
 #include "cli/cli.h"
 #include "cli/look.h"
 
 struct follow {
 	const struct cli *cli;
-	struct look look; /* opened at the first use, made anew where it breaks */
+	adwuma *client;
+	struct look look; /* to hint at workers and to cancel: opened at the first use */
 	const char *queue;
 	/* An entry; data is JSON. NULL: they are waited for, and not wanted. */
 	void (*entry)(void *ctx, const char *event, const char *data, size_t n);
