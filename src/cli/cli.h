@@ -68,6 +68,7 @@ struct command;
 struct cli {
 	const struct command *command;
 	const struct settings *settings;
+	const char *warnings;		 /* of the settings, one a line; told already */
 	const char *option[CLI_OPTIONS]; /* its value, "" of a switch; NULL: not given */
 	char **operands;		 /* borrowed from argv */
 	size_t noperands;
@@ -118,6 +119,7 @@ int cli_result(const struct cli *cli);
 int cli_operations(const struct cli *cli);
 int cli_languages(const struct cli *cli);
 int cli_speakers(const struct cli *cli);
+int cli_doctor(const struct cli *cli);
 int cli_stats(const struct cli *cli);
 int cli_workers(const struct cli *cli);
 int cli_dead_list(const struct cli *cli);

@@ -148,6 +148,20 @@ static const struct command views[] = {
 	 "holds, below zero how long it has run out.",
 	 "  adwuma workers\n"
 	 "  adwuma workers --json --queue translate"},
+	{"doctor", "", "what is wrong, and what mends it", IN_QUEUE | TAKES(OPT_JSON), 0, 0, cli_doctor,
+	 "Looks at the settings, who may read files of secrets, and limits of this machine; at Redis: version,\n"
+	 "role, persistence, eviction, memory, latency, clock, and whether its ACL lets our user do what\n"
+	 "producers and workers need; at `queues` (or --queue): types of keys, a write that is deleted at once,\n"
+	 "pauses, workers, jobs of dead workers, failed jobs; and calls each API with its key for what costs\n"
+	 "nothing. Run it where and as whom workers run.\n\n"
+	 "A line for each: ok, warn or BAD, and what was found. Below what is not ok stands what mends it, a\n"
+	 "line for the shell; … is for you to fill in. It changes nothing itself, and goes on after what is BAD.\n"
+	 "With --json one line: an array of objects with check, state (ok, warn, bad), message and mend, which\n"
+	 "is null where all is well.\n\n"
+	 "Exit code: 0 nothing is BAD, 1 something is, 69 Redis or an API cannot be reached.",
+	 "  adwuma doctor\n"
+	 "  adwuma doctor --queue translate\n"
+	 "  adwuma doctor --json --config /etc/adwuma/adwumad.conf"},
 };
 
 static const struct command offers[] = {

@@ -37,7 +37,7 @@ static void print_overview(FILE *to)
 
 static bool comes_later(const char *name)
 {
-	static const char *const later[] = {"doctor", "dashboard"};
+	static const char *const later[] = {"dashboard"};
 
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (strcmp(name, later[i]) == 0)
@@ -126,9 +126,9 @@ static int answer_about_ourselves(int argc, char **argv)
 /* --- Running. ----------------------------------------------------------------------------------------------------- */
 
 /* argv: the program's name and what is no setting. */
-static int run(const struct settings *settings, int argc, char **argv)
+static int run(const struct settings *settings, const char *warnings, int argc, char **argv)
 {
-	struct cli cli = {.settings = settings};
+	struct cli cli = {.settings = settings, .warnings = warnings};
 	size_t nwords;
 	int rc;
 
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
 	} else {
 		for (const char *line = buf_cstr(&warnings); *line; line += strcspn(line, "\n") + 1)
 			fprintf(stderr, "adwuma: warning: %.*s\n", (int)strcspn(line, "\n"), line);
-		rc = run(&settings, argc, argv);
+		rc = run(&settings, buf_cstr(&warnings), argc, argv);
 	}
 	settings_release(&settings);
 	buf_release(&warnings);

@@ -112,6 +112,11 @@ size_t key_crashes(const struct keys *k, const char *hash, char out[KEY_MAX])
 	return join(k, "crashes:", hash, out);
 }
 
+size_t key_doctor(const struct keys *k, const char *name, char out[KEY_MAX])
+{
+	return join(k, "doctor:", name, out);
+}
+
 /* prefix:{queue}:audio:name, where prefix is ours and queue and name are anything but empty. */
 bool key_is_audio(const struct keys *k, const char *s)
 {

@@ -32,6 +32,7 @@ size_t key_sent(const struct keys *k, const char *worker, unsigned n, char out[K
 size_t key_pieces(const struct keys *k, const char *id, char out[KEY_MAX]);
 size_t key_stream(const struct keys *k, const char *id, char out[KEY_MAX]);
 size_t key_cursor(const struct keys *k, const char *id, char out[KEY_MAX]);
+size_t key_doctor(const struct keys *k, const char *name, char out[KEY_MAX]);
 size_t key_crashes(const struct keys *k, const char *hash, char out[KEY_MAX]);
 /* Whether s is the whole name of an audio key of this or another queue under this prefix. */
 bool key_is_audio(const struct keys *k, const char *s);

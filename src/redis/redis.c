@@ -27,8 +27,6 @@
 #define KEEPALIVE_IDLE_S 15
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_PROBES 3
-#define VERSION_MIN_MAJOR 6 /* LMOVE and BLMOVE came with 6.2 */
-#define VERSION_MIN_MINOR 2
 
 struct redis {
 	redisContext *c;
@@ -106,8 +104,7 @@ static int authenticate(struct redis *r, const struct redis_address *a, struct r
 	return 0;
 }
 
-/* The value of "name:" in INFO's text, or NULL. */
-static const char *info_value(const char *info, const char *name)
+const char *redis_info_value(const char *info, const char *name)
 {
 	size_t n = strlen(name);
 
@@ -129,14 +126,14 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	if (redis_run(r, args, &reply, err))
 		return error_prefix(err, "INFO");
 	info = reply_bytes(reply, NULL);
-	version = info ? info_value(info, "redis_version") : NULL;
-	role = info ? info_value(info, "role") : NULL;
-	uptime = info ? info_value(info, "uptime_in_seconds") : NULL;
+	version = info ? redis_info_value(info, "redis_version") : NULL;
+	role = info ? redis_info_value(info, "role") : NULL;
+	uptime = info ? redis_info_value(info, "uptime_in_seconds") : NULL;
 	if (!version || sscanf(version, "%d.%d", &major, &minor) != 2)
 		rc = error_set(err, ERR_REFUSED, "what answers is no Redis: INFO has no redis_version");
-	else if (major < VERSION_MIN_MAJOR || (major == VERSION_MIN_MAJOR && minor < VERSION_MIN_MINOR))
+	else if (major < REDIS_MIN_MAJOR || (major == REDIS_MIN_MAJOR && minor < REDIS_MIN_MINOR))
 		rc = error_set(err, ERR_REFUSED, "Redis %d.%d is too old: %d.%d or newer is needed", major, minor,
-			       VERSION_MIN_MAJOR, VERSION_MIN_MINOR);
+			       REDIS_MIN_MAJOR, REDIS_MIN_MINOR);
 	else if (role && strncmp(role, "master", 6) != 0)
 		rc = error_set(err, ERR_LINK, "this Redis is a replica; the master is needed");
 	r->uptime_s = uptime ? strtoll(uptime, NULL, 10) : 0;
@@ -163,7 +160,7 @@ static int load_scripts(struct redis *r, struct redis_args *args, struct error *
 	return 0;
 }
 
-struct redis *redis_open(const struct redis_address *a, bool with_scripts, struct error *err)
+static struct redis *open_in_steps(const struct redis_address *a, bool looks, bool with_scripts, struct error *err)
 {
 	struct redis *r = calloc(1, sizeof *r);
 	struct redis_args args = {0};
@@ -177,7 +174,7 @@ struct redis *redis_open(const struct redis_address *a, bool with_scripts, struc
 	rc = connect_to(r, a, err);
 	if (rc == 0)
 		rc = authenticate(r, a, &args, err);
-	if (rc == 0)
+	if (rc == 0 && looks)
 		rc = look_who_answers(r, &args, err);
 	if (rc == 0 && with_scripts)
 		rc = load_scripts(r, &args, err);
@@ -187,6 +184,16 @@ struct redis *redis_open(const struct redis_address *a, bool with_scripts, struc
 		return NULL;
 	}
 	return r;
+}
+
+struct redis *redis_open(const struct redis_address *a, bool with_scripts, struct error *err)
+{
+	return open_in_steps(a, true, with_scripts, err);
+}
+
+struct redis *redis_open_any(const struct redis_address *a, struct error *err)
+{
+	return open_in_steps(a, false, false, err);
 }
 
 void redis_close(struct redis *r)

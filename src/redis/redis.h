@@ -33,6 +33,8 @@ void redis_address_release(struct redis_address *a);
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes);
 
 struct redis;
+#define REDIS_MIN_MAJOR 6 /* LMOVE and BLMOVE came with 6.2 */
+#define REDIS_MIN_MINOR 2
 #define REDIS_CONNECT_MS 5000
 #define REDIS_REPLY_MS 10000 /* a healthy server answers far sooner; scripts of ours are bounded */
 
@@ -40,6 +42,8 @@ struct redis;
  * (too old, no rights, wrong password). A LOADING, BUSY, MASTERDOWN or replica is ERR_LINK: it may pass. */
 struct redis *redis_open(const struct redis_address *a, bool with_scripts, struct error *err);
 void redis_close(struct redis *r); /* NULL is fine */
+/* Connects and logs in, whoever answers: for those who want to know. Without scripts. */
+struct redis *redis_open_any(const struct redis_address *a, struct error *err);
 int redis_fd(const struct redis *r);
 int64_t redis_opened_ms(const struct redis *r); /* clock_mono_ms when the connection was made */
 int64_t redis_uptime_s(const struct redis *r);	/* of the server when the connection was made */
@@ -85,6 +89,9 @@ char *reply_steal(struct reply *p, size_t *len); /* the string's memory, returns
 int64_t reply_int(const struct reply *p, int64_t otherwise); /* of an integer, or a string that is one */
 size_t reply_count(const struct reply *p);		     /* of an array, else 0 */
 struct reply *reply_at(const struct reply *p, size_t i);     /* borrowed; NULL beyond the end */
+
+/* The value of "name:" in the text that INFO gives, up to its line's end; NULL where there is none. */
+const char *redis_info_value(const char *info, const char *name);
 
 /* The embedded scripts (src/lua). */
 enum redis_script {

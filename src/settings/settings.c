@@ -152,6 +152,22 @@ static int apply_defaults(struct loading *l, struct error *err)
 	return 0;
 }
 
+static int no_memory(const char *path, struct error *err)
+{
+	return error_set(err, ERR_MEMORY, "out of memory for the name %s", path);
+}
+
+static int remember_secret_file(struct settings *s, const char *path, struct error *err)
+{
+	for (size_t i = 0; i < s->nsecret_files; i++)
+		if (strcmp(s->secret_files[i], path) == 0)
+			return 0;
+	if (s->nsecret_files == SECRET_FILES_MAX)
+		return 0;
+	s->secret_files[s->nsecret_files] = strdup(path);
+	return s->secret_files[s->nsecret_files++] ? 0 : no_memory(path, err);
+}
+
 /* A secret's file; one newline at the end is not part of it. */
 static int apply_secret_file(struct loading *l, const struct row *row, const char *path, const char *place,
 			     struct error *err)
@@ -173,7 +189,14 @@ static int apply_secret_file(struct loading *l, const struct row *row, const cha
 	text[n] = '\0';
 	rc = apply(l, row, text, place, err);
 	explicit_bzero(text, sizeof text);
-	return rc;
+	return rc ? rc : remember_secret_file(&l->s, path, err);
+}
+
+static bool is_secret(const struct row *row, const char *value)
+{
+	size_t len;
+
+	return row->secret || (row->where == AT(redis_url) && row_url_password(value, &len));
 }
 
 static int from_section(struct loading *l, const struct file_line *line, struct error *err)
@@ -223,6 +246,8 @@ static int from_file_line(void *ctx, const struct file_line *line, struct error 
 				 line->name);
 	if (line->queue)
 		return from_section(l, line, err);
+	if (row && is_secret(row, line->value) && remember_secret_file(&l->s, l->s.file, err))
+		return -1;
 	if (row)
 		return apply(l, row, line->value, line->place, err);
 	if (n > 5 && strcmp(line->name + n - 5, "_file") == 0 && (row = row_find(line->name, n - 5)) && row->secret)
@@ -234,7 +259,9 @@ static int apply_file(struct loading *l, const char *path, struct error *err)
 {
 	if (!path && access(DEFAULT_FILE, F_OK) != 0)
 		return 0;
-	return settings_file_read(path ? path : DEFAULT_FILE, from_file_line, l, err);
+	path = path ? path : DEFAULT_FILE;
+	l->s.file = strdup(path);
+	return l->s.file ? settings_file_read(path, from_file_line, l, err) : no_memory(path, err);
 }
 
 static void env_name(const struct row *row, char out[64])
@@ -430,6 +457,11 @@ void settings_release(struct settings *s)
 		free(*field);
 		*field = NULL;
 	}
+	for (size_t i = 0; i < s->nsecret_files; i++)
+		free(s->secret_files[i]);
+	s->nsecret_files = 0;
+	free(s->file);
+	s->file = NULL;
 }
 
 /* --- Showing. ----------------------------------------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #define QUEUE_NAME_MAX 64 /* contract section 2 */
 #define QUEUES_MAX 64	  /* one I/O thread and two connections each */
 #define THREADS_MAX 4096
+#define SECRET_FILES_MAX 16 /* each secret's own from the file and from the environment, and the settings file */
 
 struct queue_settings {
 	char name[QUEUE_NAME_MAX + 1];
@@ -59,6 +60,10 @@ struct settings {
 	char *api_ca_file;			  /* NULL: the system's bundle */
 	bool allow_http_loopback;
 	char *allow_http_hosts; /* NULL: none; else names separated by commas */
+	char *file;		/* the settings file that was read; NULL: none */
+	char *secret_files
+		[SECRET_FILES_MAX]; /* files that secrets were read from, for those who look at who else may */
+	size_t nsecret_files;
 };
 
 /* A check of a text setting's final value, where it is set, that only a layer above can make. err gets the reason alone, without name and

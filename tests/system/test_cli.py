@@ -633,7 +633,7 @@ def test_wrong_use_is_exit_2_with_usage_on_standard_error(cli, system, args):
     assert system.redis.keys("*") == []
 
 
-@pytest.mark.parametrize("command", ["doctor", "dashboard"])
+@pytest.mark.parametrize("command", ["dashboard"])
 def test_commands_that_come_later_are_told_as_such(cli, command):
     for args in ((command, "x"), ("help", command)):
         done = cli(*args)

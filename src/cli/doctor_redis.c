@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * doctor: the server. What INFO and CONFIG do not tell is not judged: hosted ones hide much. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/doctor.h"
+#include "cli/out.h"
+#include "cli/slots.h"
+
+#define ANSWER_MS 3000
+#define WORD_MAX 256 /* bytes of a value that INFO or CONFIG gives */
+#define FULL_WARN 80 /* per cent of maxmemory */
+#define FULL_BAD 95
+#define SYSTEM_WARN 75	/* per cent of the machine's memory, where there is no maxmemory */
+#define CLIENTS_WARN 90 /* per cent of maxclients */
+#define TRIPS 100
+#define TRIPS_MS 2000 /* for all of them */
+#define MEDIAN_WARN_US 5000
+#define WORST_WARN_US 250000
+#define CLOCK_WARN_MS 1000
+#define CLOCK_BAD_MS 30000 /* not_before_ms and expires_at_ms go by it */
+
+/* --- Asking. ------------------------------------------------------------------------------------------------------ */
+
+static int64_t info_int(const struct doctor *d, const char *name, int64_t otherwise)
+{
+	const char *value = d->info ? redis_info_value(d->info, name) : NULL;
+	char *end;
+	long long n = value ? strtoll(value, &end, 10) : 0;
+
+	return value && end != value ? n : otherwise;
+}
+
+/* A word of INFO, "" where it does not say. Returns out. */
+static const char *info_word(const struct doctor *d, const char *name, char out[WORD_MAX])
+{
+	const char *value = d->info ? redis_info_value(d->info, name) : NULL;
+
+	snprintf(out, WORD_MAX, "%.*s", value ? (int)strcspn(value, "\r\n") : 0, value ? value : "");
+	return out;
+}
+
+static bool info_is(const struct doctor *d, const char *name, const char *word)
+{
+	char value[WORD_MAX];
+
+	return strcmp(info_word(d, name, value), word) == 0;
+}
+
+/* False: it does not tell, and value is "". */
+static bool config_word(const struct doctor *d, const char *name, char value[WORD_MAX])
+{
+	struct reply *reply = NULL;
+	const char *word;
+
+	*value = '\0';
+	if (!d->look.redis || redis_call(d->look.redis, &reply, NULL, "CONFIG GET %s", name))
+		return false;
+	word = reply_bytes(reply_at(reply, 1), NULL);
+	snprintf(value, WORD_MAX, "%s", word ? word : "");
+	reply_free(reply);
+	return word;
+}
+
+static int64_t config_int(const struct doctor *d, const char *name)
+{
+	char value[WORD_MAX];
+
+	return config_word(d, name, value) ? strtoll(value, NULL, 10) : 0;
+}
+
+void mend_config(struct doctor *d, const char *name, const char *value)
+{
+	char file[WORD_MAX], word[DOCTOR_TEXT_MAX];
+
+	info_word(d, "config_file", file);
+	mend(d, "%s CONFIG SET %s %s    # and for good, in %s: %s %s", d->redis_cli, name, shell_word(value, word),
+	     *file ? file : "its redis.conf", name, value);
+}
+
+/* --- Failures. ---------------------------------------------------------------------------------------------------- */
+
+#define PASSWORD                                                                                                       \
+	"export ADWUMA_REDIS_PASSWORD=…    # or ADWUMA_REDIS_PASSWORD_FILE=FILE; ADWUMA_REDIS_USERNAME gives the name"
+
+static void mend_absence(struct doctor *d)
+{
+	const struct redis_address *a = &d->look.address;
+	bool here = a->socket || strcmp(a->host, "localhost") == 0 || strncmp(a->host, "127.", 4) == 0;
+
+	if (here)
+		mend(d, "systemctl start redis-server    # or ADWUMA_REDIS_URL must name another place");
+	else
+		mend(d,
+		     "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # or does Redis not run there, or the network not let us in?");
+}
+
+/* By what an error says, else nobody answers. %s is the command that asks this Redis. */
+static void mend_error(struct doctor *d, const char *message)
+{
+	static const struct {
+		const char *words, *mend;
+	} known[] = {
+		{"NOPERM ",
+		 "%s ACL LIST    # as a user who may: ACL SETUSER gives rights; ADWUMA_REDIS_USERNAME names another user"},
+		{"NOAUTH ", PASSWORD},
+		{"WRONGPASS ", PASSWORD},
+		{"invalid password", PASSWORD},
+		{"without any password",
+		 "unset ADWUMA_REDIS_PASSWORD    # this Redis asks for none; nor must redis_url hold one"},
+		{"select database",
+		 "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # it has no database of that number"},
+		{"OOM ", "%s CONFIG SET maxmemory 0    # it is full: more memory, or fewer keys (adwuma dead purge)"},
+		{"MISCONF ",
+		 "%s LASTSAVE    # it cannot save to its disk, and takes nothing until it can; its log says why"},
+		{"NOREPLICAS ", "%s CONFIG SET min-replicas-to-write 0    # or start the replicas that it waits for"},
+		{"WRONGTYPE ", "%s TYPE KEY    # somebody else wrote this key: rename or delete it"},
+		{"BUSY ", "%s SCRIPT KILL    # or wait until somebody's script ends"},
+		{"no answer in time", "%s PING    # it hangs, or the way to it does: does it answer others?"},
+		{"READONLY ", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that of the master"},
+		{"max number of clients", "%s CONFIG SET maxclients 10000    # it has as many connections as it takes"},
+	};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		if (!strstr(message, known[i].words))
+			continue;
+		if (strncmp(known[i].mend, "%s ", 3) == 0)
+			mend(d, "%s%s", d->redis_cli, known[i].mend + 2);
+		else
+			mend(d, "%s", known[i].mend);
+		return;
+	}
+	mend_absence(d);
+}
+
+int doctor_connect(struct doctor *d, struct error *err)
+{
+	redis_close(d->look.redis);
+	d->look.redis = redis_open_any(&d->look.address, err);
+	if (!d->look.redis || redis_set_timeout(d->look.redis, ANSWER_MS, err))
+		return -1;
+	/* The first command tells whether a password is wanted, and whether anybody is at home. It may also be one that the ACL refuses. */
+	if (redis_call(d->look.redis, NULL, err, "TIME") == 0 ||
+	    (err->code == ERR_REFUSED && strncmp(err->msg, "NOAUTH ", 7) != 0))
+		return 0;
+	redis_close(d->look.redis);
+	d->look.redis = NULL;
+	return -1;
+}
+
+void found_failed(struct doctor *d, const char *what, struct error *err)
+{
+	found(d, FOUND_BAD, "%s%s%s", what ? what : "", what ? ": " : "", err->msg);
+	mend_error(d, err->msg);
+	if (err->code == ERR_LINK && doctor_connect(d, err)) {
+		d->unreachable = true;
+		found(d, FOUND_BAD, "the connection is lost: %s; what comes after was not looked at", err->msg);
+		mend_error(d, err->msg);
+	}
+}
+
+/* --- The connection. ---------------------------------------------------------------------------------------------- */
+
+/* With --askpass: a command line is no place for a password, nor is what we print. */
+static void name_redis_cli(struct doctor *d)
+{
+	const struct redis_address *a = &d->look.address;
+	char word[DOCTOR_TEXT_MAX];
+	struct buf line = BUF_INIT(sizeof d->redis_cli - 1);
+
+	if (a->socket)
+		buf_printf(&line, "redis-cli -s %s", shell_word(a->socket, word));
+	else
+		buf_printf(&line, "redis-cli -h %s -p %d", shell_word(a->host, word), a->port);
+	if (a->db != 0)
+		buf_printf(&line, " -n %d", a->db);
+	d->redis_cli_place = line.len;
+	if (a->username)
+		buf_printf(&line, " --user %s", shell_word(a->username, word));
+	if (a->password)
+		buf_lit(&line, " --askpass");
+	snprintf(d->redis_cli, sizeof d->redis_cli, "%s", buf_cstr(&line));
+	buf_release(&line);
+}
+
+static void read_info(struct doctor *d)
+{
+	struct error err = {0};
+
+	if (redis_call(d->look.redis, &d->info_reply, &err, "INFO default")) {
+		found_failed(d, "workers and producers need INFO", &err);
+		return;
+	}
+	d->info = reply_bytes(d->info_reply, NULL);
+	if (d->info && info_int(d, "loading", 0) == 0)
+		return;
+	found(d, FOUND_BAD,
+	      d->info ? "it still reads its data, and takes nothing yet" : "INFO says nothing: this is no Redis");
+	mend(d, d->info ? "sleep 10; adwuma doctor    # in a moment it has"
+			: "export ADWUMA_REDIS_URL=redis://HOST:PORT/0");
+	redis_close(d->look.redis);
+	d->look.redis = NULL;
+	d->unreachable = true;
+}
+
+void doctor_redis(struct doctor *d)
+{
+	const struct redis_address *a = &d->look.address;
+	struct error err = {0};
+	char where[256];
+
+	name_redis_cli(d);
+	redis_address_show(a, where, sizeof where);
+	if (doctor_connect(d, &err)) {
+		d->unreachable = true;
+		found(d, FOUND_BAD, "%s: %s; what is in it was not looked at", where, err.msg);
+		mend_error(d, err.msg);
+		return;
+	}
+	found(d, FOUND_OK, "answers at %s, database %d, to user %s", where, a->db,
+	      a->username ? a->username : "default");
+	read_info(d);
+}
+
+/* --- Who answers. ------------------------------------------------------------------------------------------------- */
+
+void doctor_version(struct doctor *d)
+{
+	char version[WORD_MAX], valkey[WORD_MAX];
+	int major = 0, minor = 0;
+	bool old;
+
+	info_word(d, "valkey_version", valkey);
+	info_word(d, "redis_version", version);
+	old = sscanf(version, "%d.%d", &major, &minor) != 2 || major < REDIS_MIN_MAJOR ||
+	      (major == REDIS_MIN_MAJOR && minor < REDIS_MIN_MINOR);
+	if (*valkey)
+		found(d, old ? FOUND_BAD : FOUND_OK, "Valkey %s, as Redis %s", valkey, version);
+	else if (old)
+		found(d, FOUND_BAD, "Redis %s is too old: %d.%d or newer is needed", version, REDIS_MIN_MAJOR,
+		      REDIS_MIN_MINOR);
+	else
+		found(d, FOUND_OK, "Redis %s", version);
+	if (old)
+		mend(d, "apt-get install redis-server    # %d.%d or newer, or Valkey", REDIS_MIN_MAJOR,
+		     REDIS_MIN_MINOR);
+}
+
+void doctor_role(struct doctor *d)
+{
+	char host[WORD_MAX], word[DOCTOR_TEXT_MAX], mode[WORD_MAX];
+
+	info_word(d, "redis_mode", mode);
+	if (*mode && strcmp(mode, "standalone") != 0) {
+		found(d, FOUND_BAD, "it runs as a %s, which this version of adwuma does not know", mode);
+		mend(d,
+		     "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that of a Redis that stands alone, or of a master");
+	} else if (info_is(d, "role", "master")) {
+		found(d, FOUND_OK, "master");
+	} else {
+		d->replica = true;
+		info_word(d, "master_host", host);
+		found(d, FOUND_BAD, "a replica, which takes no jobs; its master is %s:%" PRId64, host,
+		      info_int(d, "master_port", 0));
+		mend(d, "export ADWUMA_REDIS_URL=redis://%s:%" PRId64 "/%d", shell_word(host, word),
+		     info_int(d, "master_port", 0), d->look.address.db);
+	}
+}
+
+/* --- What it keeps. ----------------------------------------------------------------------------------------------- */
+
+static void tell_disk_error(struct doctor *d, const char *what)
+{
+	char dir[WORD_MAX], word[DOCTOR_TEXT_MAX];
+
+	config_word(d, "dir", dir);
+	found(d, FOUND_BAD, "%s failed the last time", what);
+	mend(d, "df -h %s    # on its host; is there room, and may Redis write there? Its log says why",
+	     shell_word(*dir ? dir : ".", word));
+}
+
+void doctor_persistence(struct doctor *d)
+{
+	char save[WORD_MAX], fsync[WORD_MAX];
+	bool aof = info_int(d, "aof_enabled", 0) == 1, told = config_word(d, "save", save);
+
+	config_word(d, "appendfsync", fsync);
+	if (aof && strcmp(fsync, "no") == 0) {
+		found(d, FOUND_WARN,
+		      "append-only file, but appendfsync no: a crash of the machine may lose half a minute");
+		mend_config(d, "appendfsync", "everysec");
+	} else if (aof) {
+		found(d, FOUND_OK, "append-only file%s%s", *fsync ? ", fsync " : "", fsync);
+	} else if (told && !*save) {
+		found(d, FOUND_BAD, "none: when Redis ends, all jobs and results are lost");
+		mend_config(d, "appendonly", "yes");
+	} else {
+		found(d, FOUND_WARN,
+		      "snapshots alone%s%s%s: a crash loses what came after the last, %" PRId64 " changes now",
+		      told ? " (save " : "", save, told ? ")" : "", info_int(d, "rdb_changes_since_last_save", 0));
+		mend_config(d, "appendonly", "yes");
+	}
+	if (aof && info_is(d, "aof_last_write_status", "err"))
+		tell_disk_error(d, "writing the append-only file");
+	if (aof && info_is(d, "aof_last_bgrewrite_status", "err"))
+		tell_disk_error(d, "rewriting the append-only file");
+	if (info_is(d, "rdb_last_bgsave_status", "err"))
+		tell_disk_error(d, "saving a snapshot");
+}
+
+void doctor_eviction(struct doctor *d)
+{
+	char policy[WORD_MAX];
+	int64_t max = info_int(d, "maxmemory", 0);
+
+	info_word(d, "maxmemory_policy", policy);
+	if (!*policy || strcmp(policy, "noeviction") == 0) {
+		found(d, FOUND_OK, "%s", *policy ? policy : "it does not say");
+		return;
+	}
+	found(d, max > 0 ? FOUND_BAD : FOUND_WARN, "maxmemory-policy %s: %s %s evicted", policy,
+	      strncmp(policy, "volatile", 8) == 0 ? "results" : "jobs and results",
+	      max > 0 ? "may be" : "would be, if there were a maxmemory,");
+	mend_config(d, "maxmemory-policy", "noeviction");
+}
+
+static double mib(int64_t bytes)
+{
+	return (double)bytes / (1024.0 * 1024.0);
+}
+
+static void mend_memory(struct doctor *d, int64_t bytes)
+{
+	char value[32];
+
+	snprintf(value, sizeof value, "%" PRId64, bytes);
+	mend_config(d, "maxmemory", value);
+}
+
+void doctor_memory(struct doctor *d)
+{
+	int64_t used = info_int(d, "used_memory", 0), max = info_int(d, "maxmemory", 0),
+		all = info_int(d, "total_system_memory", 0);
+
+	if (max > 0 && used >= max / 100 * FULL_WARN) {
+		found(d, used >= max / 100 * FULL_BAD ? FOUND_BAD : FOUND_WARN,
+		      "%.1f MiB of %.1f MiB (maxmemory) are used; a full Redis takes no jobs", mib(used), mib(max));
+		mend_memory(d, 2 * max > used ? 2 * max : 2 * used);
+	} else if (all > 0 && max > all) {
+		found(d, FOUND_WARN,
+		      "maxmemory is %.1f MiB, its machine has %.1f MiB: the kernel would kill Redis first", mib(max),
+		      mib(all));
+		mend_memory(d, all / 100 * SYSTEM_WARN);
+	} else if (all > 0 && max == 0 && used >= all / 100 * SYSTEM_WARN) {
+		found(d, FOUND_WARN, "%.1f MiB of its machine's %.1f MiB are used, and there is no maxmemory",
+		      mib(used), mib(all));
+		mend_memory(d, all / 100 * SYSTEM_WARN + used / 10);
+	} else {
+		found(d, FOUND_OK, "%.1f MiB of %.1f MiB (%s)", mib(used), mib(max > 0 ? max : all),
+		      max > 0 ? "maxmemory" : "its machine's");
+	}
+}
+
+/* --- Those who are connected. ------------------------------------------------------------------------------------- */
+
+void doctor_clients(struct doctor *d)
+{
+	int64_t now = info_int(d, "connected_clients", 0), max = info_int(d, "maxclients", 0),
+		idle_s = config_int(d, "timeout");
+	char value[32];
+
+	if (max > 0 && now * 100 >= max * CLIENTS_WARN) {
+		found(d, FOUND_WARN, "%" PRId64 " connections of %" PRId64 " (maxclients)", now, max);
+		snprintf(value, sizeof value, "%" PRId64, 2 * max);
+		mend_config(d, "maxclients", value);
+	} else if (idle_s > 0) {
+		found(d, FOUND_OK,
+		      "%" PRId64 " of %" PRId64 "; idle ones are closed after %" PRId64 " s, and ours come back", now,
+		      max, idle_s);
+	} else {
+		found(d, FOUND_OK, "%" PRId64 " of %" PRId64, now, max);
+	}
+}
+
+void doctor_replicas(struct doctor *d)
+{
+	int64_t now = info_int(d, "connected_slaves", 0), wanted = config_int(d, "min-replicas-to-write"),
+		good = info_int(d, "min_slaves_good_slaves", now);
+
+	if (good < wanted) {
+		found(d, FOUND_BAD,
+		      "%" PRId64 " of the %" PRId64 " that must follow (min-replicas-to-write): it takes no jobs", good,
+		      wanted);
+		mend_config(d, "min-replicas-to-write", good > 0 ? "1" : "0");
+	} else if (now == 0) {
+		found(d, FOUND_OK, "none: what this Redis loses is lost");
+	} else {
+		found(d, FOUND_OK, "%" PRId64 "%s", now,
+		      wanted ? "" : "; none needs to have a write before it is acknowledged");
+	}
+}
+
+/* --- Time. -------------------------------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void tell_latency(struct doctor *d, size_t n, int64_t median_us, int64_t slowest_us)
+{
+	bool well = median_us < MEDIAN_WARN_US && slowest_us < WORST_WARN_US;
+
+	found(d, well ? FOUND_OK : FOUND_WARN, "%zu trips: median %.2f ms, slowest %.2f ms%s", n,
+	      (double)median_us / 1e3, (double)slowest_us / 1e3, well ? "" : "; each job takes several");
+	if (!well)
+		mend(d, "%s SLOWLOG GET 10    # what keeps it busy, or is it far away?", d->redis_cli);
+}
+
+void doctor_latency(struct doctor *d)
+{
+	int64_t us[TRIPS], began_us = clock_mono_us();
+	struct error err = {0};
+	size_t n = 0;
+
+	while (n < TRIPS && clock_mono_us() - began_us < TRIPS_MS * 1000) {
+		int64_t sent_us = clock_mono_us();
+
+		if (redis_call(d->look.redis, NULL, &err, "TIME")) {
+			found_failed(d, "TIME", &err);
+			return;
+		}
+		us[n++] = clock_mono_us() - sent_us;
+	}
+	qsort(us, n, sizeof *us, by_value);
+	tell_latency(d, n, us[n / 2], us[n - 1]);
+}
+
+void doctor_clock(struct doctor *d)
+{
+	int64_t before = clock_real_ms(), now = 0, off;
+	struct error err = {0};
+
+	if (redis_now_ms(d->look.redis, &now, &err)) {
+		found_failed(d, "TIME", &err);
+		return;
+	}
+	off = now - before - (clock_real_ms() - before) / 2;
+	if (llabs(off) < CLOCK_WARN_MS) {
+		found(d, FOUND_OK, "%" PRId64 " ms from that of Redis", (int64_t)llabs(off));
+		return;
+	}
+	found(d, llabs(off) < CLOCK_BAD_MS ? FOUND_WARN : FOUND_BAD,
+	      "that of Redis is %.1f s %s of ours; not_before_ms and expires_at_ms go by it", (double)llabs(off) / 1e3,
+	      off > 0 ? "ahead" : "behind");
+	mend(d, "timedatectl set-ntp true    # on the machine whose clock is wrong");
+}

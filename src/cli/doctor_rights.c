@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * doctor: what Redis's ACL lets this user do. Each command that producers and workers need is asked for with its real keys, and none is carried
+ * out: between MULTI and DISCARD Redis judges rights as it queues. A user without MULTI may have ACL DRYRUN (Redis 7). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/doctor.h"
+#include "cli/out.h"
+
+#define NAMES_MAX 4096
+
+enum { PRODUCER = 1, WORKER = 2, PEOPLE = 4 }; /* who look with adwuma stats, workers and doctor */
+
+/* A word that begins with a colon is a key of the queue. Scripts are judged by what they call, too. */
+static const struct right {
+	const char *name; /* as ACL SETUSER takes it */
+	unsigned who;
+	const char *form;
+} rights[] = {
+	{"info", PRODUCER | WORKER, "INFO default"},
+	{"lpush", PRODUCER | WORKER, "LPUSH :ready x"},
+	{"blmove", PRODUCER, "BLMOVE :result:x :result:x LEFT LEFT 1"},
+	{"blmove", WORKER, "BLMOVE :ready :slot:x:0 RIGHT LEFT 1"},
+	{"lindex", PRODUCER | WORKER, "LINDEX :result:x 0"},
+	{"set", PRODUCER | WORKER, "SET :audio:x x EX 1"},
+	{"getrange", PRODUCER | WORKER, "GETRANGE :audio:x 0 1"},
+	{"blpop", PRODUCER, "BLPOP :reply:x 1"},
+	{"lpop", PRODUCER, "LPOP :reply:x 1"},
+	{"xread", PRODUCER, "XREAD COUNT 1 STREAMS :stream:x 0"},
+	{"zadd", PRODUCER, "ZADD :cancelled 1 x"},
+	{"exists", PRODUCER | WORKER, "EXISTS :result:x"},
+	{"time", WORKER, "TIME"},
+	{"script|load", WORKER, "SCRIPT LOAD x"},
+	{"evalsha", WORKER, "EVALSHA x 2 :ready :slot:x:0"},
+	{"client|id", WORKER, "CLIENT ID"},
+	{"client|unblock", WORKER, "CLIENT UNBLOCK 1"},
+	{"append", WORKER, "APPEND :stage:x:0 x"},
+	{"del", WORKER, "DEL :sent:x:0"},
+	{"get", WORKER, "GET :crashes:x"},
+	{"hdel", WORKER, "HDEL :worker:x x"},
+	{"hget", WORKER, "HGET :pieces:x x"},
+	{"hincrby", WORKER, "HINCRBY :stats x 1"},
+	{"hlen", WORKER, "HLEN :pieces:x"},
+	{"hset", WORKER, "HSET :worker:x x x"},
+	{"incr", WORKER, "INCR :crashes:x"},
+	{"llen", WORKER, "LLEN :ready"},
+	{"lmove", WORKER, "LMOVE :ready :slot:x:0 RIGHT LEFT"},
+	{"lrange", WORKER, "LRANGE :slot:x:0 0 -1"},
+	{"lrem", WORKER, "LREM :slot:x:0 1 x"},
+	{"lpush", WORKER, "LPUSH :dead x"},
+	{"pexpire", WORKER, "PEXPIRE :result:x 1"},
+	{"rename", WORKER, "RENAME :stage:x:0 :audio:x"},
+	{"rpop", WORKER, "RPOP :dead"},
+	{"rpush", WORKER, "RPUSH :ready x"},
+	{"strlen", WORKER, "STRLEN :audio:x"},
+	{"type", WORKER, "TYPE :reply:x"},
+	{"unlink", WORKER, "UNLINK :pieces:x"},
+	{"xadd", WORKER, "XADD :stream:x * x x"},
+	{"xrevrange", WORKER, "XREVRANGE :stream:x + - COUNT 1"},
+	{"zadd", WORKER, "ZADD :delayed 1 x"},
+	{"zcard", WORKER, "ZCARD :delayed"},
+	{"zmscore", WORKER, "ZMSCORE :cancelled x"},
+	{"zrange", WORKER, "ZRANGE :gone 0 1"},
+	{"zrangebyscore", WORKER, "ZRANGEBYSCORE :delayed 0 1"},
+	{"zrem", WORKER, "ZREM :delayed x"},
+	{"zremrangebyscore", WORKER, "ZREMRANGEBYSCORE :cancelled 0 1"},
+	{"zscore", WORKER, "ZSCORE :workers x"},
+	{"hmget", PEOPLE, "HMGET :stats x"},
+	{"pttl", PEOPLE, "PTTL :paused"},
+	{"zcount", PEOPLE, "ZCOUNT :workers 0 1"},
+};
+#define RIGHTS (sizeof rights / sizeof *rights)
+
+struct lack {
+	bool commands[RIGHTS];
+	unsigned keys[QUEUES_MAX]; /* for whom keys of that queue are closed */
+};
+
+static void add_words(struct redis_args *args, const struct keys *keys, const char *form)
+{
+	while (*form) {
+		size_t n = strcspn(form, " ");
+		char key[KEY_MAX];
+
+		if (*form == ':') {
+			int len = snprintf(key, sizeof key, "%s%.*s", keys->stem, (int)n - 1, form + 1);
+
+			redis_arg(args, key, (size_t)len);
+		} else {
+			redis_arg(args, form, n);
+		}
+		form += n + strspn(form + n, " ");
+	}
+}
+
+/* What Redis says of one command: an error where it is queued, a text where it is a dry run. */
+static void judge(struct lack *lack, size_t right, size_t queue, const struct reply *reply, bool dry)
+{
+	const char *text = dry ? reply_bytes(reply, NULL) : reply_error(reply);
+
+	if (!text || strcmp(text, "OK") == 0 || (!dry && strncmp(text, "NOPERM ", 7) != 0))
+		return;
+	if (strstr(text, "to run"))
+		lack->commands[right] = true;
+	else
+		lack->keys[queue] |= rights[right].who;
+}
+
+static int send_all(struct doctor *d, size_t queue, const char *user, struct error *err)
+{
+	struct redis_args args = {0};
+	struct keys keys;
+	int rc = user ? 0 : redis_appendf(d->look.redis, err, "MULTI");
+
+	keys_init(&keys, d->settings->key_prefix, d->look.queues[queue]);
+	for (size_t i = 0; i < RIGHTS && rc == 0; i++) {
+		redis_args_clear(&args);
+		if (user) {
+			redis_arg_str(&args, "ACL");
+			redis_arg_str(&args, "DRYRUN");
+			redis_arg_str(&args, user);
+		}
+		add_words(&args, &keys, rights[i].form);
+		rc = redis_append(d->look.redis, &args, err);
+	}
+	if (rc == 0 && !user)
+		rc = redis_appendf(d->look.redis, err, "DISCARD");
+	redis_args_release(&args);
+	return rc;
+}
+
+/* A queue's forms in one trip. user NULL: between MULTI and DISCARD. *told: whether Redis lets us ask so. It is asked MULTI alone before
+ * (doctor_rights): what follows one that was refused would be carried out. */
+static int ask(struct doctor *d, struct lack *lack, size_t queue, const char *user, bool *told, struct error *err)
+{
+	struct reply *reply = NULL;
+
+	if (send_all(d, queue, user, err))
+		return -1;
+	for (size_t i = 0; i < RIGHTS + (user ? 0 : 2); i++) {
+		size_t right = user ? i : i - 1;
+
+		if (redis_receive(d->look.redis, &reply, err))
+			return -1;
+		if (user && reply_error(reply))
+			*told = false;
+		if (right < RIGHTS)
+			judge(lack, right, queue, reply, user);
+		reply_free(reply);
+		reply = NULL;
+	}
+	return 0;
+}
+
+/* Returns owned; NULL where it is not told. */
+static char *who_am_i(struct doctor *d)
+{
+	struct reply *reply = NULL;
+	size_t len = 0;
+	char *name;
+
+	if (redis_call(d->look.redis, &reply, NULL, "ACL WHOAMI"))
+		return NULL;
+	name = reply_steal(reply, &len);
+	reply_free(reply);
+	return name;
+}
+
+/* --- Telling. ----------------------------------------------------------------------------------------------------- */
+
+static bool is_first(const struct lack *lack, size_t right)
+{
+	for (size_t i = 0; i < right; i++)
+		if (lack->commands[i] && strcmp(rights[i].name, rights[right].name) == 0)
+			return false;
+	return lack->commands[right];
+}
+
+static const char *whose(unsigned who)
+{
+	return who & PRODUCER ? "producers and workers need"
+	     : who & WORKER   ? "workers need (producers' rights are there)"
+			      : "adwuma stats, workers and doctor need (producers' and workers' rights are there)";
+}
+
+static void tell_lack(struct doctor *d, const struct lack *lack, const char *user)
+{
+	struct buf names = BUF_INIT(NAMES_MAX), words = BUF_INIT(NAMES_MAX);
+	char word[DOCTOR_TEXT_MAX];
+	unsigned who = 0;
+
+	for (size_t i = 0; i < RIGHTS; i++) {
+		if (lack->commands[i])
+			who |= rights[i].who;
+		if (!is_first(lack, i))
+			continue;
+		buf_printf(&names, "%s%s", names.len ? ", " : "", rights[i].name);
+		buf_printf(&words, strchr(rights[i].name, '|') ? " '+%s'" : " +%s", rights[i].name);
+	}
+	for (size_t q = 0; q < d->look.nqueues; q++) {
+		if (!lack->keys[q])
+			continue;
+		who |= lack->keys[q];
+		buf_printf(&names, "%skeys of queue %s", names.len ? ", " : "", d->look.queues[q]);
+		buf_printf(&words, " '~%s:{%s}:*'", d->settings->key_prefix, d->look.queues[q]);
+	}
+	if (who == 0) {
+		found(d, FOUND_OK, "user %s may do what producers and workers need", user);
+	} else {
+		found(d, who & (PRODUCER | WORKER) ? FOUND_BAD : FOUND_WARN, "user %s may not do all that %s: %s", user,
+		      whose(who), buf_cstr(&names));
+		mend(d, "%.*s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it", (int)d->redis_cli_place,
+		     d->redis_cli, shell_word(user, word), buf_cstr(&words));
+	}
+	buf_release(&names);
+	buf_release(&words);
+}
+
+void doctor_rights(struct doctor *d)
+{
+	char *name = who_am_i(d), word[DOCTOR_TEXT_MAX];
+	const char *user = name ? name : d->look.address.username ? d->look.address.username : "default";
+	struct lack lack = {0};
+	struct error err = {0};
+	bool told = true, by_multi = false;
+	int rc = redis_call(d->look.redis, NULL, &err, "MULTI");
+
+	by_multi = rc == 0 && redis_call(d->look.redis, NULL, &err, "DISCARD") == 0;
+	if (rc == 0 && !by_multi) /* a MULTI that cannot be left */
+		rc = doctor_connect(d, &err);
+	else if (rc && err.code == ERR_REFUSED)
+		rc = 0;
+	for (size_t i = 0; i < d->look.nqueues && rc == 0 && told; i++)
+		rc = ask(d, &lack, i, by_multi ? NULL : user, &told, &err);
+	if (rc) {
+		found_failed(d, NULL, &err);
+	} else if (!told) {
+		found(d, FOUND_WARN, "user %s may use neither MULTI nor ACL DRYRUN, so its rights cannot be told",
+		      user);
+		mend(d, "%.*s ACL SETUSER %s +multi +discard    # as a user who may", (int)d->redis_cli_place,
+		     d->redis_cli, shell_word(user, word));
+	} else {
+		tell_lack(d, &lack, user);
+	}
+	free(name);
+}
