@@ -57,6 +57,10 @@ enum cli_option {
 	OPT_IF_UNSURE,
 	OPT_INTO,
 	OPT_RETRY_FAILED,
+	OPT_CSV,
+	OPT_TEXT_COLUMN,
+	OPT_OUT_COLUMN,
+	OPT_DELIMITER,
 	CLI_OPTIONS
 };
 #define TAKES(option) (1ULL << (option))
@@ -88,6 +92,7 @@ struct command {
 /* options.c. argv[0] is the command's name; argv is put in order: operands come to the front. Returns CLI_DONE or
  * CLI_USAGE (told). */
 int cli_parse(struct cli *cli, int argc, char **argv);
+const char *cli_option_name(enum cli_option option); /* "retry-failed" */
 /* The seconds of a time option in ms. Returns CLI_DONE or CLI_USAGE (told). */
 int cli_time_ms(const struct cli *cli, enum cli_option option, int64_t otherwise_ms, int64_t *out_ms);
 /* The same of an age like 90s, 10m, 2h, 7d. */

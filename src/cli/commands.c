@@ -99,18 +99,35 @@ static const struct command jobs[] = {
 	 "  adwuma submit jobs.jsonl > ids\n"
 	 "  echo '{\"type\":\"translate\",\"text\":\"Good morning\"}' | adwuma submit"},
 	{"batch", "IN", "a file of jobs into a file of results, however often it is stopped",
-	 TAKES(OPT_QUEUE) | TAKES(OPT_INTO) | TAKES(OPT_RETRY_FAILED) | TAKES(OPT_TIMEOUT), 1, 1, cli_batch,
+	 TAKES(OPT_QUEUE) | TAKES(OPT_INTO) | TAKES(OPT_RETRY_FAILED) | TAKES(OPT_TIMEOUT) | TAKES(OPT_CSV) |
+		 TAKES(OPT_TEXT_COLUMN) | TAKES(OPT_OUT_COLUMN) | TAKES(OPT_DELIMITER) | TAKES(OPT_PAIR) |
+		 TAKES(OPT_LANGUAGE) | TAKES(OPT_TIMESTAMPS) | TAKES(OPT_FORMAT),
+	 1, 1, cli_batch,
 	 "Reads jobs from IN, one JSON object a line (- is standard input), and writes their results to OUT, a\n"
 	 "line for each in the same order; empty lines are skipped, and a line that is no job gets a failed\n"
 	 "result. A few thousand jobs are under way at a time, whatever the size of IN.\n\n"
+	 "With --csv IN is a table with a header: the texts of --text-column are translated into --out-column,\n"
+	 "which is filled where it is there and appended where not. A column is named by its header, or where\n"
+	 "none is so named by its number from 1. All other cells, quotes and line breaks stay byte for byte. A row\n"
+	 "whose text is blank gets an empty cell and no job. A row that fails gets an empty cell, and its error in\n"
+	 "a column of errors, OUT-COLUMN_error; so does one with another number of cells than the header. The last\n"
+	 "row gets a line break where it had none.\n\n"
+	 "Where IN is a folder its recordings (not those of folders in it) are transcribed, 16 at a time, and OUT\n"
+	 "is a folder of their transcripts, made where it is missing: speech.txt of speech.wav, or .json, .srt,\n"
+	 ".vtt by --format. Recordings are files that end in .wav .mp3 .ogg .oga .opus .flac .m4a .mp4 .aac .webm\n"
+	 ".wma .amr .aif .aiff .3gp; others are passed over. Two whose names differ in their endings alone keep\n"
+	 "them: a.wav.txt, a.mp3.txt. One that fails leaves its result in speech.error.json.\n\n"
 	 "Stopped at any moment, also by kill -9, the same command goes on where OUT ends: what was done or\n"
 	 "submitted is neither sent nor paid again, as long as its result lives (result_ttl_s). Only one batch\n"
-	 "writes an OUT at a time. --retry-failed goes over a finished OUT, does its failed lines once more, and\n"
-	 "replaces OUT at the end; it goes on after a stop, too. --timeout is how long no result may come.\n\n"
+	 "writes an OUT at a time. --retry-failed does what failed in OUT once more: of a file it goes over all\n"
+	 "of OUT and replaces it at the end. It goes on after a stop, too. --timeout is how long no result may\n"
+	 "come.\n\n"
 	 "Progress and a summary by kind of error are told on standard error. Exit code: 0 all succeeded, 1 some\n"
 	 "failed, 2 a file cannot be used, 69 Redis cannot be reached, 75 no result came for too long.",
 	 "  adwuma batch jobs.jsonl -o results.jsonl\n"
-	 "  adwuma batch --retry-failed jobs.jsonl -o results.jsonl"},
+	 "  adwuma batch --retry-failed jobs.jsonl -o results.jsonl\n"
+	 "  adwuma batch words.csv -o words.tw.csv --csv --text-column english --out-column twi --pair en-tw\n"
+	 "  adwuma batch recordings -o subtitles --format srt --language twi"},
 };
 
 static const struct command views[] = {

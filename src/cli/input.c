@@ -23,7 +23,7 @@ const char *input_shown(const char *path)
 	return is_stdin(path) ? "standard input" : path;
 }
 
-static int open_path(const char *path, struct error *err)
+int input_open(const char *path, struct error *err)
 {
 	struct stat st;
 	int fd;
@@ -39,14 +39,13 @@ static int open_path(const char *path, struct error *err)
 	return -1;
 }
 
-static void close_path(int fd)
+void input_close(int fd)
 {
 	if (fd > STDIN_FILENO)
 		close(fd);
 }
 
-/* Reads once. Returns the number of bytes, 0 at the end, -1 on failure. */
-static ssize_t read_some(int fd, char *to, size_t n)
+ssize_t input_read(int fd, char *to, size_t n)
 {
 	ssize_t got;
 
@@ -69,7 +68,7 @@ int input_check(const char *path, struct error *err)
 
 int input_read_all(const char *path, const char *setting, struct buf *out, struct error *err)
 {
-	int fd = open_path(path, err), rc = -1;
+	int fd = input_open(path, err), rc = -1;
 	ssize_t got = 1;
 
 	if (fd < 0)
@@ -78,7 +77,7 @@ int input_read_all(const char *path, const char *setting, struct buf *out, struc
 		size_t room = out->max - out->len < READ_BYTES ? out->max - out->len + 1 : READ_BYTES;
 		char block[READ_BYTES + 1];
 
-		got = read_some(fd, block, room);
+		got = input_read(fd, block, room);
 		if (got > 0)
 			buf_add(out, block, (size_t)got);
 		if (out->failed)
@@ -90,7 +89,7 @@ int input_read_all(const char *path, const char *setting, struct buf *out, struc
 		error_set(err, ERR_USAGE, "%s cannot be read: %s", input_shown(path), strerror(errno));
 	else
 		rc = 0;
-	close_path(fd);
+	input_close(fd);
 	return rc;
 }
 
@@ -98,7 +97,7 @@ int input_read_all(const char *path, const char *setting, struct buf *out, struc
 
 int lines_open(struct lines *l, const char *path, size_t max_line_bytes, struct error *err)
 {
-	int fd = open_path(path, err);
+	int fd = input_open(path, err);
 
 	if (fd < 0)
 		return -1;
@@ -108,7 +107,7 @@ int lines_open(struct lines *l, const char *path, size_t max_line_bytes, struct 
 
 void lines_close(struct lines *l)
 {
-	close_path(l->fd);
+	input_close(l->fd);
 	buf_release(&l->buf);
 }
 
@@ -164,7 +163,7 @@ static int fill(struct lines *l, struct error *err)
 	to = buf_reserve(&l->buf, READ_BYTES);
 	if (!to)
 		return error_set(err, ERR_MEMORY, "no memory for a line of %s", l->name);
-	got = read_some(l->fd, to, READ_BYTES);
+	got = input_read(l->fd, to, READ_BYTES);
 	if (got < 0)
 		return error_set(err, ERR_USAGE, "%s cannot be read: %s", l->name, strerror(errno));
 	l->buf.len += (size_t)got;

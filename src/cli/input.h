@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -15,6 +16,12 @@ const char *input_shown(const char *path); /* its name for messages */
 int input_check(const char *path, struct error *err);
 /* All of it into out (empty before), up to out's bound, which comes from that setting. ERR_USAGE with the reason. */
 int input_read_all(const char *path, const char *setting, struct buf *out, struct error *err);
+
+/* Opens it; -1, and ERR_USAGE with the reason. */
+int input_open(const char *path, struct error *err);
+/* Reads once. Returns the number of bytes, 0 at the end, -1 on failure. */
+ssize_t input_read(int fd, char *to, size_t n);
+void input_close(int fd); /* standard input stays open */
 
 /* Reads line by line, without holding back a line that has come. */
 enum line_state {

@@ -92,10 +92,21 @@ static const struct option_row rows[CLI_OPTIONS] = {
 	[OPT_INTO] = {.name = "output",
 		      .letter = 'o',
 		      .value = "OUT",
-		      .help = "the file of results; what is in it already says what is done"},
-	[OPT_RETRY_FAILED] = {.name = "retry-failed", .help = "do the lines of OUT that failed once more"},
+		      .help = "the file (or folder) of results; what is in it already says what is done"},
+	[OPT_RETRY_FAILED] = {.name = "retry-failed", .help = "do what failed in OUT once more"},
+	[OPT_CSV] = {.name = "csv", .help = "IN and OUT are tables in CSV, each row a text to translate"},
+	[OPT_TEXT_COLUMN] = {.name = "text-column", .value = "C", .help = "the column of the texts"},
+	[OPT_OUT_COLUMN] = {.name = "out-column", .value = "C", .help = "the column of their translations"},
+	[OPT_DELIMITER] = {.name = "delimiter",
+			   .value = "D",
+			   .help = "what stands between cells: one character, or tab [,]"},
 	[OPT_JSON] = {.name = "json", .help = "print JSON: whole objects, one a line"},
 };
+
+const char *cli_option_name(enum cli_option option)
+{
+	return rows[option].name;
+}
 
 /* --- Reading. ----------------------------------------------------------------------------------------------------- */
 

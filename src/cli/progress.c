@@ -17,8 +17,8 @@
 #define COLUMNS 80 /* where the terminal does not say */
 
 static struct {
-	bool on, shown; /* shown: the line stands on the terminal */
-	size_t of;
+	bool on, shown;	   /* shown: the line stands on the terminal */
+	size_t of, before; /* before: were done when it began */
 	int64_t began_ms, drawn_ms;
 } bar;
 
@@ -44,9 +44,10 @@ static void make_line(char out[LINE_MAX_BYTES], size_t columns, size_t done, siz
 			     "....................", done, of);
 	if (failed > 0)
 		n += (size_t)snprintf(out + n, room - n, ", %zu failed", failed);
-	if (done > 0 && done < of) {
-		n += (size_t)rate(out + n, room - n, done, elapsed_ms);
-		show_seconds((int64_t)((double)elapsed_ms / (double)done * (double)(of - done)) + 999, left);
+	if (done > bar.before && done < of) {
+		n += (size_t)rate(out + n, room - n, done - bar.before, elapsed_ms);
+		show_seconds((int64_t)((double)elapsed_ms / (double)(done - bar.before) * (double)(of - done)) + 999,
+			     left);
 		snprintf(out + n, room - n, ", %s left", left);
 	}
 	if (columns < LINE_MAX_BYTES) /* in its last column a terminal would begin a new line */
@@ -77,8 +78,14 @@ void progress_begin(size_t of, bool prints)
 {
 	bar.on = of > 1 && isatty(STDERR_FILENO) == 1 && !(prints && out_is_terminal());
 	bar.of = of;
+	bar.before = 0;
 	bar.began_ms = clock_mono_ms();
 	draw(0, 0);
+}
+
+void progress_resume(size_t done)
+{
+	bar.before = done;
 }
 
 void progress_step(size_t done, size_t failed)

@@ -12,6 +12,8 @@
 /* of: how many there are; a single one needs no bar. prints: results go to standard output meanwhile, so there is no bar where that is a
  * terminal too. */
 void progress_begin(size_t of, bool prints);
+/* So many had ended before it began: they say nothing of how fast it is. */
+void progress_resume(size_t done);
 /* So many have ended, of which so many have failed. */
 void progress_step(size_t done, size_t failed);
 /* The line is taken away before something else is written there; the next step brings it back. */

@@ -14,92 +14,22 @@
 #include "cli/jobs.h"
 #include "cli/out.h"
 #include "cli/save.h"
-#include "cli/subtitles.h"
+#include "cli/transcript.h"
 #include "lib/client.h"
 
 #define KEY_BYTES_MAX 512
-
-/* --- What a result is written as. --------------------------------------------------------------------------------- */
-
-static int render_text(const struct result *r, struct buf *out, struct error *err)
-{
-	struct want want[] = {{"text", {0}}};
-
-	if (!r->result.ptr || pick(r->result, want, 1) || !want[0].value.ptr)
-		return error_set(err, ERR_INVALID, "the result holds no text");
-	pick_readable(want[0].value, out);
-	buf_char(out, '\n');
-	return 0;
-}
-
-static int render_json(const struct result *r, struct buf *out, struct error *err)
-{
-	if (!r->result.ptr)
-		return error_set(err, ERR_INVALID, "the result is empty");
-	buf_add(out, r->result.ptr, r->result.len);
-	buf_char(out, '\n');
-	return 0;
-}
-
-static int render_subtitles(const struct result *r, enum subtitles_format format, struct buf *out, struct error *err)
-{
-	struct json *result = r->result.ptr ? json_parse(r->result.ptr, r->result.len) : NULL;
-	const struct json *timings = json_get(result, "timings");
-	int rc;
-
-	if (json_type(timings) == JSON_OBJECT)
-		rc = subtitles_write(timings, format, out, err);
-	else /* though they were asked for */
-		rc = error_set(
-			err, ERR_INVALID,
-			"the result has no timings to make subtitles of; version v1 of the recognition API gives none");
-	json_free(result);
-	return rc;
-}
-
-static int render_srt(const struct result *r, struct buf *out, struct error *err)
-{
-	return render_subtitles(r, SUBTITLES_SRT, out, err);
-}
-
-static int render_vtt(const struct result *r, struct buf *out, struct error *err)
-{
-	return render_subtitles(r, SUBTITLES_VTT, out, err);
-}
-
-/* The first is what is chosen without --format. */
-static const struct format {
-	const char *name;
-	int (*render)(const struct result *r, struct buf *out, struct error *err);
-	bool timed; /* made of timings; many lines, which are one file */
-} formats[] = {
-	{"text", render_text, false},
-	{"json", render_json, false},
-	{"srt", render_srt, true},
-	{"vtt", render_vtt, true},
-};
-
-static const struct format *format_of(const struct cli *cli)
-{
-	const char *name = cli->option[OPT_FORMAT];
-
-	for (size_t i = 0; name && i < sizeof formats / sizeof *formats; i++)
-		if (strcmp(formats[i].name, name) == 0)
-			return &formats[i];
-	return &formats[0];
-}
 
 /* --- Where it is written. ----------------------------------------------------------------------------------------- */
 
 /* DIR/speech.txt of recordings/speech.wav */
 static int output_path(const struct cli *cli, const char *file, char path[PATH_MAX], struct error *err)
 {
-	const struct format *format = format_of(cli);
+	const struct transcript_format *format = transcript_format(cli->option[OPT_FORMAT]);
 	const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file, *dot = strrchr(base, '.');
 	size_t stem = dot && dot > base ? (size_t)(dot - base) : strlen(base);
 	char name[PATH_MAX];
 
-	snprintf(name, sizeof name, "%.*s.%s", (int)stem, base, format == formats ? "txt" : format->name);
+	snprintf(name, sizeof name, "%.*s.%s", (int)stem, base, format->ending);
 	return jobs_path_in(cli->option[OPT_OUTPUT_DIR], name, path, PATH_MAX, err);
 }
 
@@ -141,7 +71,7 @@ static int check_output_dir(const struct cli *cli, struct error *err)
 
 static int check(const struct cli *cli)
 {
-	bool is_file = format_of(cli)->timed && !cli->option[OPT_OUTPUT_DIR];
+	bool is_file = transcript_format(cli->option[OPT_FORMAT])->timed && !cli->option[OPT_OUTPUT_DIR];
 	struct error err = {0};
 
 	if (cli->option[OPT_OUTPUT_DIR] && cli->option[OPT_NO_WAIT])
@@ -218,7 +148,8 @@ static int write_job(struct work *w, const char *operand, const char *id, struct
 	if (rc)
 		return rc;
 	jobs_write_member(out, "language", jobs_language(w->cli));
-	jobs_write_member(out, "timestamps", timestamps || !format_of(w->cli)->timed ? timestamps : "segment");
+	jobs_write_member(out, "timestamps",
+			  timestamps || !transcript_format(w->cli->option[OPT_FORMAT])->timed ? timestamps : "segment");
 	return CLI_DONE;
 }
 
@@ -233,7 +164,7 @@ static int save(const struct cli *cli, const char *file, const struct buf *text,
 
 static int finish(struct work *w, size_t i, const char *json)
 {
-	const struct format *format = format_of(w->cli);
+	const struct transcript_format *format = transcript_format(w->cli->option[OPT_FORMAT]);
 	struct buf text = BUF_INIT(PICK_TEXT_MAX);
 	struct error err = {0};
 	struct result r;

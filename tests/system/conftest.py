@@ -5,6 +5,7 @@ synchronise: conditions are polled with a deadline."""
 import ctypes
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -455,6 +456,55 @@ def system(tmp_path, stub, server):
     s = System(tmp_path, stub, server)
     yield s
     s.finish()
+
+
+class Batch:
+    """Starts adwuma batch with files of the test's folder."""
+
+    def __init__(self, system, folder):
+        self.system, self.folder = system, folder
+
+    def start(self, *args, stdin=None, **settings):
+        return start([BUILD + "/adwuma", "batch", *args], cwd=self.folder, env=self.system.env(**settings), stdin=stdin or subprocess.DEVNULL,
+                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __call__(self, *args, **more):
+        """Until its end; what it said is .err."""
+        p = self.start(*args, **more)
+        out, p.err = p.communicate(timeout=120 * SLOW)
+        assert out == "" and "Sanitizer" not in p.err and "runtime error" not in p.err, p.err
+        return p
+
+    def kills(self, times, *args, pauses, seed=7):
+        """Starts it again and again, and kills it after one of these pauses; how often it had to be killed."""
+        chance = random.Random(seed)
+        for n in range(times):
+            p = self.start(*args)
+            try:
+                p.communicate(timeout=chance.choice(pauses))
+                return n
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.communicate()
+        return times
+
+    def peak(self, *args):
+        """Until its end, and the largest memory it had, in KiB."""
+        p, peak = self.start(*args), 0
+        while p.poll() is None:
+            try:
+                with open(f"/proc/{p.pid}/status", encoding="ascii") as f:
+                    peak = max(peak, int(f.read().split("VmHWM:")[1].split()[0]))
+            except (OSError, IndexError):
+                pass  # it has just ended
+            time.sleep(0.02)
+        _, p.err = p.communicate()
+        return p, peak
+
+
+@pytest.fixture
+def batch(system, tmp_path):
+    return Batch(system, tmp_path)
 
 
 @pytest.fixture

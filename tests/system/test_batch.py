@@ -1,26 +1,10 @@
 """adwuma batch: results in order, and nothing done twice, however often it is stopped."""
 import json
-import random
 import subprocess
 import time
 
 import pytest
 from conftest import BUILD, SLOW, until
-
-
-@pytest.fixture
-def batch(system, tmp_path):
-    """Starts it with files of the test's folder."""
-    def batch(*args, wait=True, stdin=None, **settings):
-        p = subprocess.Popen([BUILD + "/adwuma", "batch", *args], cwd=tmp_path, env=system.env(**settings), stdin=stdin or subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if not wait:
-            return p
-        out, err = p.communicate(timeout=120 * SLOW)
-        assert out == "" and "Sanitizer" not in err and "runtime error" not in err, err
-        p.err = err
-        return p
-    return batch
 
 
 def lines(path):
@@ -61,7 +45,6 @@ def test_all_well_is_exit_0(system, batch, tmp_path):
 
 def test_killed_twenty_times(system, batch, tmp_path):
     """Whatever it was at: the output is that of a run that nobody disturbed, and every job was called once."""
-    random.seed(7)
     jobs = [*translations(2300), *translations(700, type="taskingai.chat_completion", text=None, params={"model_id": "TpAb12Cd", "messages": [{"role": "user", "content": "x"}]})]
     for i, job in enumerate(jobs):
         if "params" in job:
@@ -70,16 +53,7 @@ def test_killed_twenty_times(system, batch, tmp_path):
     write(tmp_path / "in", jobs)
     system.worker(threads=8)
     system.stub.fault("delay=10")
-    kills = 0
-    while kills < 20:
-        p = batch("in", "-o", "out", wait=False)
-        try:
-            p.communicate(timeout=random.choice((0.005, 0.02, 0.05, 0.1, 0.2, 0.3)))
-            break
-        except subprocess.TimeoutExpired:
-            p.kill()
-            p.communicate()
-            kills += 1
+    kills = batch.kills(20, "in", "-o", "out", pauses=(0.005, 0.02, 0.05, 0.1, 0.2, 0.3))
     assert kills == 20
     p = batch("in", "-o", "out")
     assert p.returncode == 1 and "3001 done: 3000 succeeded, 1 failed" in p.err
@@ -129,7 +103,7 @@ def test_a_retry_goes_on_too(system, batch, tmp_path):
     assert batch("in", "-o", "out").returncode == 1
     system.stub.fault("delay=10")
     for _ in range(4):
-        p = batch("in", "-o", "out", "--retry-failed", wait=False)
+        p = batch.start("in", "-o", "out", "--retry-failed")
         time.sleep(0.05 * SLOW)
         p.kill()
         p.communicate()
@@ -164,7 +138,7 @@ def test_wrong_use(system, batch, tmp_path):
 
 def test_two_at_a_time_are_refused_and_a_stall_is_told(system, batch, tmp_path):
     write(tmp_path / "in", translations(2))
-    first = batch("in", "-o", "out", "--timeout", "4", wait=False)
+    first = batch.start("in", "-o", "out", "--timeout", "4")
     until(lambda: system.redis.llen("adwuma:{translate}:ready") == 2, 10, "it has submitted")
     second = batch("in", "-o", "out")
     assert second.returncode == 2 and "is being written by another batch" in second.err
@@ -197,16 +171,7 @@ def test_from_standard_input(system, batch, tmp_path):
 def test_its_memory_is_that_of_a_window(system, batch, tmp_path):
     system.worker(threads=16)
     write(tmp_path / "in", translations(20000))
-    p = batch("in", "-o", "out", wait=False)
-    peak = 0
-    while p.poll() is None:
-        try:
-            with open(f"/proc/{p.pid}/status", encoding="ascii") as f:
-                peak = max(peak, int(f.read().split("VmHWM:")[1].split()[0]))
-        except (OSError, IndexError):
-            pass
-        time.sleep(0.05)
-    p.communicate()
+    p, peak = batch.peak("in", "-o", "out")
     assert p.returncode == 0 and 0 < peak < 32 * 1024, peak
     with open(tmp_path / "out", encoding="utf-8") as f:
         assert sum(1 for _ in f) == 20000
