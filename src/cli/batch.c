@@ -415,7 +415,10 @@ static int turn(struct batch *b, struct error *err)
 		return -1;
 	if (b->unsent > 0 && submit(b, err))
 		return -1;
-	if (collect(b, err) || (b->n > 0 && is_awaited(item_at(b, 0)) && wait_for_first(b, err)))
+	if (collect(b, err))
+		return -1;
+	if (b->n > 0 && is_awaited(item_at(b, 0)) && (b->kind->ordered || b->result_bytes == 0) &&
+	    wait_for_first(b, err))
 		return -1;
 	return put_out(b, err);
 }

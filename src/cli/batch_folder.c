@@ -233,6 +233,7 @@ static int open_output(struct folder *f, const char *path, struct error *err)
 		return error_set(err, ERR_USAGE, "%.300s cannot be written to: %s", path, strerror(errno));
 	if (flock(f->out, LOCK_EX | LOCK_NB) != 0)
 		return error_set(err, ERR_USAGE, "%.300s is being written by another batch", path);
+	unlinkat(f->out, BESIDE, 0); /* of a run that was killed */
 	return 0;
 }
 

@@ -1,10 +1,12 @@
 """adwuma batch: results in order, and nothing done twice, however often it is stopped."""
 import json
+import re
 import subprocess
 import time
 
 import pytest
 from conftest import BUILD, SLOW, until
+from test_speech import on_terminal
 
 
 def lines(path):
@@ -157,6 +159,22 @@ def test_a_result_is_one_line(system, batch, tmp_path):
     assert p.returncode == 1 and "1 succeeded, 1 failed: Odd 1" in p.err and [r["id"] for r in lines(tmp_path / "out")] == ["a", "b"]
     assert lines(tmp_path / "out")[0]["result"]["text"] == "x\ny"
     assert batch("in", "-o", "out").returncode == 1 and len(lines(tmp_path / "out")) == 2
+
+
+def test_how_far_it_is_on_a_terminal(system, batch, tmp_path):
+    """What an earlier run has done says nothing of how fast it is."""
+    system.worker(threads=4)
+    write(tmp_path / "in", [*translations(300), {"text": "no type"}, *translations(100)])
+    assert batch("in", "-o", "out").returncode == 1
+    whole = (tmp_path / "out").read_bytes().splitlines(keepends=True)
+    (tmp_path / "out").write_bytes(b"".join(whole[:301]))
+    for key in system.redis.keys("adwuma:{translate}:result:*"):
+        system.redis.delete(key)
+    system.stub.fault("delay=40")
+    code, seen = on_terminal(system, "batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"))
+    assert code == 1 and "401 done: 400 succeeded, 1 failed: InvalidJobError 1" in seen
+    bars = re.findall(r"\[#+\.*\] (\d+) of 401, 1 failed, ([0-9.]+)/s, [0-9sm]+ left", seen)
+    assert bars and all(float(rate) < 200 for _, rate in bars), seen
 
 
 def test_from_standard_input(system, batch, tmp_path):
