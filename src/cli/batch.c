@@ -21,12 +21,13 @@
 #include "cli/out.h"
 #include "cli/progress.h"
 #include "cli/show.h"
-#include "lib/client.h"
 #include "lib/draft.h"
 #include "queue/keys.h"
 
 #define LOOK_AT_ONCE 500
 #define RESULTS_BYTES (8UL * 1024 * 1024) /* of results that wait for others; beyond it only the first is asked for */
+#define TRIP_JOBS 1000			  /* pushed in one round trip: their replies fit a socket's buffer */
+#define TRIP_BYTES (1024UL * 1024)	  /* of them, beyond the first */
 #define STALL_MS 300000
 #define REDIS_AGAIN_US 250000
 #define HINT_AFTER_MS 2000
@@ -179,81 +180,79 @@ static void forget_job(struct batch *b, struct item *item)
 	buf_release(&item->job);
 }
 
-/* What the library's connection met: one that is lost may come back, but where Redis answers it refuses us. */
-static int client_failed(struct batch *b, const struct adwuma_error *failed, struct error *err)
+static int receive_pushed(struct batch *b, struct error *err)
 {
-	if (failed->code == ADWUMA_UNREACHABLE && redis_call(b->look.redis, NULL, err, "PING"))
-		return -1;
-	return error_set(err, failed->code == ADWUMA_NO_MEMORY ? ERR_MEMORY : ERR_REFUSED, "%s", failed->message);
+	struct reply *reply = NULL;
+	int rc = redis_receive(b->look.redis, &reply, err);
+
+	if (rc == 0 && reply_error(reply))
+		rc = error_set(err, reply_passes(reply) ? ERR_LINK : ERR_REFUSED, "%s", reply_error(reply));
+	reply_free(reply);
+	return rc;
 }
 
-static int submit_these(struct batch *b, struct item **items, struct adwuma_job *jobs, size_t n, struct error *err)
+/* Not by the library's submitting: that sends again what a lost connection leaves unsure, here it is looked for first. */
+static int submit_these(struct batch *b, struct item *const *items, size_t n, struct error *err)
 {
-	struct adwuma_error failed = {0};
+	struct keys keys;
 
-	for (size_t i = 0; i < n; i++)
-		jobs[i] = (struct adwuma_job){.queue = items[i]->queue,
-					      .json = items[i]->job.ptr,
-					      .len = items[i]->job.len};
-	if (n == 0 || adwuma_submit_many(b->client, jobs, n, &failed) == 0)
-		return 0;
-	for (size_t i = 0; i < n; i++)
-		if (jobs[i].error.code == ADWUMA_INVALID)
-			batch_refuse(b, items[i], NULL, jobs[i].error.message, NULL);
-		else if (jobs[i].error.code != ADWUMA_OK)
-			return client_failed(b, &jobs[i].error, err);
+	for (size_t done = 0, sent = 0; done < n;) {
+		for (size_t bytes = 0; sent < n && sent - done < TRIP_JOBS && bytes < TRIP_BYTES; sent++) {
+			const struct buf *job = &items[sent]->job;
+
+			keys_init(&keys, b->cli->settings->key_prefix, items[sent]->queue);
+			if (redis_appendf(b->look.redis, err, "LPUSH %s %b", keys.ready, job->ptr, job->len))
+				return -1;
+			bytes += job->len;
+		}
+		for (; done < sent; done++)
+			if (receive_pushed(b, err))
+				return -1;
+	}
 	return 0;
 }
 
-/* Those that are not there yet, and whose kind has sent what they need. Sets *n to how many they are. */
-static int choose(struct batch *b, struct item **items, size_t *n, struct error *err)
+/* Those that are not there yet, and whose kind has sent what they need. there: room for n. Sets *chosen. */
+static int choose(struct batch *b, struct item *const *items, size_t n, bool *there, struct item **chosen,
+		  size_t *nchosen, struct error *err)
 {
-	bool *there = calloc(*n + 1, sizeof *there);
-	size_t kept = 0;
-	int rc = there ? 0 : error_set(err, ERR_MEMORY, "no memory");
-
-	if (rc == 0 && b->unsure_left > 0)
-		rc = batch_find(b, items, *n, there, err);
-	for (size_t i = 0; rc == 0 && i < *n; i++) {
-		if (!there[i] && b->kind->send)
-			rc = b->kind->send(b, items[i], err);
+	if (b->unsure_left > 0 && batch_find(b, items, n, there, err))
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		if (!there[i] && b->kind->send && b->kind->send(b, items[i], err))
+			return -1;
 		if (!there[i] && !is_finished(items[i]))
-			items[kept++] = items[i];
+			chosen[(*nchosen)++] = items[i];
 	}
-	*n = kept;
-	free(there);
-	return rc;
+	return 0;
 }
 
 /* What was read; once more from the beginning where the connection broke. */
 static int submit(struct batch *b, struct error *err)
 {
-	struct item **items = calloc(2 * b->unsent + 1, sizeof *items), **chosen = items + b->unsent;
-	struct adwuma_job *jobs = calloc(b->unsent + 1, sizeof *jobs);
-	size_t n = 0, wanted;
+	struct item *items[BATCH_WINDOW_MAX] = {0}, *chosen[BATCH_WINDOW_MAX] = {0};
+	bool *there = calloc(b->unsent, sizeof *there);
+	size_t n = 0, nchosen = 0;
 	int rc = -1;
 
-	if (!items || !jobs) {
-		error_set(err, ERR_MEMORY, "no memory for %zu jobs", b->unsent);
-	} else {
-		for (size_t i = 0; i < b->n && n < b->unsent; i++)
-			if (item_at(b, i)->job.len > 0)
-				items[n++] = item_at(b, i);
-		memcpy(chosen, items, n * sizeof *items);
-		wanted = n;
-		rc = choose(b, chosen, &wanted, err) || submit_these(b, chosen, jobs, wanted, err) ? -1 : 0;
-		for (size_t i = 0; rc == 0 && i < n; i++)
-			forget_job(b, items[i]);
+	for (size_t i = 0; i < b->n && n < b->unsent; i++)
+		if (item_at(b, i)->job.len > 0)
+			items[n++] = item_at(b, i);
+	if (!there)
+		error_set(err, ERR_MEMORY, "no memory for %zu jobs", n);
+	else if (choose(b, items, n, there, chosen, &nchosen, err) == 0)
+		rc = submit_these(b, chosen, nchosen, err);
+	free(there);
+	if (rc) {
+		if (b->unsure_left < n)
+			b->unsure_left = n; /* some may have been taken */
+		return -1;
 	}
-	if (rc == 0) {
-		b->unsure_left -= b->unsure_left < n ? b->unsure_left : n;
-		b->unsent = 0;
-	} else if (b->unsure_left < n) {
-		b->unsure_left = n; /* some may have been taken */
-	}
-	free(items);
-	free(jobs);
-	return rc;
+	for (size_t i = 0; i < n; i++)
+		forget_job(b, items[i]);
+	b->unsure_left -= b->unsure_left < n ? b->unsure_left : n;
+	b->unsent = 0;
+	return 0;
 }
 
 /* --- Collecting. -------------------------------------------------------------------------------------------------- */
@@ -270,7 +269,8 @@ static void take_result(struct batch *b, struct item *item, struct reply *reply)
 
 	if (text)
 		buf_add(&item->result, text, len);
-	b->result_bytes += item->result.len;
+	item->came = item->result.len;
+	b->result_bytes += item->came;
 	reply_free(reply);
 }
 
@@ -331,7 +331,6 @@ static int wait_for_first(struct batch *b, struct error *err)
 
 static int put_one(struct batch *b, struct item *item, struct error *err)
 {
-	b->result_bytes -= item->result.len;
 	if (b->kind->put(b, item, err))
 		return -1;
 	if (item->settled)
@@ -339,6 +338,7 @@ static int put_one(struct batch *b, struct item *item, struct error *err)
 	else
 		batch_count_result(b, buf_cstr(&item->result));
 	b->held -= item->held;
+	b->result_bytes -= item->came;
 	return 0;
 }
 
@@ -505,18 +505,14 @@ static void close_all(struct batch *b)
 	b->kind->close(b);
 	free(b->items);
 	buf_release(&b->scratch);
-	adwuma_close(b->client);
 	look_close(&b->look);
 }
 
 static int run_all(struct batch *b, int64_t stall_ms)
 {
-	struct adwuma_error failed = {0};
 	struct error err = {0};
-	int rc;
+	int rc = look_connect(&b->look, b->cli);
 
-	b->client = client_open(b->cli->settings, &failed);
-	rc = b->client ? look_connect(&b->look, b->cli) : say_error(&failed);
 	if (rc == CLI_DONE) {
 		b->of = b->kind->count(b);
 		progress_begin(b->of, false);

@@ -27,6 +27,7 @@ struct item {
 	struct buf result; /* once it is there */
 	struct buf record; /* what its kind keeps of it for the output */
 	size_t held;	   /* bytes that it takes up here or in Redis until it is put out */
+	size_t came;	   /* bytes of the result that came from Redis */
 	bool settled;	   /* has no job and no result: `record` is what stands in the output */
 };
 
@@ -34,7 +35,6 @@ struct batch {
 	const struct cli *cli;
 	const struct batch_kind *kind;
 	void *own; /* the kind's */
-	adwuma *client;
 	struct look look;
 	bool retries, at_end;
 	size_t read, done, of, failed; /* records; of 0: nobody knows */

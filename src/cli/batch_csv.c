@@ -48,13 +48,16 @@ struct table {
 static struct rows *rows_open(const char *path, char delimiter, size_t max_bytes, struct error *err)
 {
 	struct rows *r = calloc(1, sizeof *r);
-	int fd = r ? input_open(path, err) : error_set(err, ERR_MEMORY, "no memory");
 
-	if (fd < 0) {
+	if (!r) {
+		error_set(err, ERR_MEMORY, "no memory");
+		return NULL;
+	}
+	r->fd = input_open(path, err);
+	if (r->fd < 0) {
 		free(r);
 		return NULL;
 	}
-	r->fd = fd;
 	r->name = input_shown(path);
 	csv_init(&r->csv, delimiter, max_bytes);
 	return r;
@@ -74,6 +77,7 @@ static int rows_next(struct rows *r, struct span *record, struct error *err)
 {
 	ssize_t got = 1;
 
+	*record = (struct span){0};
 	do {
 		if (r->at == r->n) {
 			got = input_read(r->fd, r->block, sizeof r->block);

@@ -445,12 +445,21 @@ static int render(const struct batch *b, struct item *item, struct buf *out, str
 	return 0;
 }
 
+/* Where the connection is lost all of it is done again; where Redis refuses, the recording expires. */
+static int delete_audio(const struct batch *b, const struct item *item, struct error *err)
+{
+	char key[KEY_MAX];
+
+	name_audio(b, item->queue, item->id, key);
+	return redis_call(b->look.redis, NULL, err, "DEL %s", key) && err->code == ERR_LINK ? -1 : 0;
+}
+
 static int put(struct batch *b, struct item *item, struct error *err)
 {
 	const struct recording *r = recording_of(b, item);
 	struct buf text = BUF_INIT(PICK_TEXT_MAX);
 	const struct folder *f = b->own;
-	char output[NAME_BYTES], error[NAME_BYTES], key[KEY_MAX];
+	char output[NAME_BYTES], error[NAME_BYTES];
 	int rc = render(b, item, &text, err);
 
 	name_output(r, f->format->ending, output);
@@ -464,10 +473,7 @@ static int put(struct batch *b, struct item *item, struct error *err)
 		rc = save(f, error, &text, err);
 	}
 	buf_release(&text);
-	name_audio(b, item->queue, item->id, key);
-	if (rc == 0 && *item->id) /* what is left there expires */
-		(void)redis_call(b->look.redis, NULL, NULL, "DEL %s", key);
-	return rc;
+	return rc == 0 && *item->id ? delete_audio(b, item, err) : rc;
 }
 
 static void close_all(struct batch *b)

@@ -235,6 +235,13 @@ class Wire:
             end.close()
 
 
+def lose_one(wire, number):
+    """The connection that brings it ends instead of the reply of that number from now on."""
+    lost, wire.replies, wire.lose_every = wire.lost, 0, number
+    until(lambda: wire.lost > lost, 20, "a reply is lost")
+    wire.lose_every = 0
+
+
 class Script:
     """An API that answers what the test tells it to, byte by byte: for what the stub would never say."""
 

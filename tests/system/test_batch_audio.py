@@ -3,7 +3,7 @@ import json
 import os
 
 import pytest
-from conftest import SLOW, Batch, until
+from conftest import SLOW, Batch, lose_one, until
 
 
 @pytest.fixture
@@ -138,6 +138,20 @@ def test_few_are_in_redis_at_once(system, batch, speak, tmp_path):
     system.push("transcribe", first)
     _, err = p.communicate(timeout=30 * SLOW)
     assert p.returncode == 0 and len(names(tmp_path / "out")) == 40 and no_audio_is_left(system), err
+
+
+def test_lost_replies_are_no_second_calls(system, batch, speak, wire, tmp_path):
+    """What Redis has carried out without our knowing is looked for before it is sent again."""
+    system.worker(threads=8)
+    speak("in", **{f"r{i}": f"number {i}" for i in range(40)})
+    system.stub.fault("delay=20")
+    p = batch.start("in", "-o", "out", redis_url="unix://" + wire.path)
+    until(lambda: system.stub.count() > 0, 20, "it is under way")
+    for every in (1, 2, 3, 5, 8, 13):
+        lose_one(wire, every)
+    _, err = p.communicate(timeout=60 * SLOW)
+    assert p.returncode == 0 and "is back" in err and len(names(tmp_path / "out")) == 40, err
+    assert system.stub.count() == 40 and wire.lost >= 6 and no_audio_is_left(system)
 
 
 def test_redis_goes_away_and_comes_back(durable, tmp_path):

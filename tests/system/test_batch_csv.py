@@ -4,7 +4,7 @@ import io
 import random
 
 import pytest
-from conftest import SLOW, Batch, until
+from conftest import SLOW, Batch, lose_one, until
 
 COLUMNS = ("--csv", "--text-column", "english", "--out-column", "twi")
 
@@ -133,6 +133,20 @@ def test_a_retry_goes_on_too(system, batch, tmp_path):
     batch.kills(4, "in.csv", "-o", "out.csv", *COLUMNS, "--retry-failed", pauses=(0.05 * SLOW,))
     assert run(batch, "--retry-failed").returncode == 0
     assert all(r[1].startswith("[tw]") and r[2] == "" for r in table(tmp_path / "out.csv")[1:]) and system.stub.count() == 600
+
+
+def test_lost_replies_are_no_second_calls(system, batch, wire, tmp_path):
+    """What Redis has carried out without our knowing is looked for before it is sent again."""
+    system.worker(threads=8)
+    (tmp_path / "in.csv").write_text("english\n" + "".join(f"number {i}\n" for i in range(2500)))
+    system.stub.fault("delay=20")
+    p = batch.start("in.csv", "-o", "out.csv", *COLUMNS, redis_url="unix://" + wire.path)
+    until(lambda: system.stub.count() > 0, 20, "it is under way")
+    for every in (1, 2, 3, 5, 8, 13):
+        lose_one(wire, every)
+    _, err = p.communicate(timeout=60 * SLOW)
+    assert p.returncode == 0 and "is back" in err and [r[1] for r in table(tmp_path / "out.csv")[1:]] == [f"[tw] number {i}" for i in range(2500)], err
+    assert system.stub.count() == 2500 and wire.lost >= 6
 
 
 def test_redis_goes_away_and_comes_back(durable, tmp_path):
