@@ -166,6 +166,8 @@ static int fill(struct batch *b, struct error *err)
 			return error_set(err, ERR_MEMORY, "no memory for the %s that wait", b->kind->unit);
 		b->read++;
 		b->n++;
+		item->doubtful = item->doubtful || b->unsure_left > 0;
+		b->unsure_left -= b->unsure_left > 0;
 		b->unsent += item->job.len > 0;
 		item->held += item->record.len + item->job.len;
 		b->held += item->held;
@@ -212,47 +214,62 @@ static int submit_these(struct batch *b, struct item *const *items, size_t n, st
 	return 0;
 }
 
-/* Those that are not there yet, and whose kind has sent what they need. there: room for n. Sets *chosen. */
-static int choose(struct batch *b, struct item *const *items, size_t n, bool *there, struct item **chosen,
-		  size_t *nchosen, struct error *err)
+/* Which of them have been submitted already; only those that may have been are looked for. */
+static int find_doubtful(struct batch *b, struct item *const *items, size_t n, bool *there, struct error *err)
 {
-	if (b->unsure_left > 0 && batch_find(b, items, n, there, err))
+	struct item *doubtful[BATCH_WINDOW_MAX] = {0};
+	size_t ndoubtful = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!items[i]->doubtful && b->kind->doubt && b->kind->doubt(b, items[i], err))
+			return -1;
+		if (items[i]->doubtful)
+			doubtful[ndoubtful++] = items[i];
+	}
+	if (ndoubtful > 0 && batch_find(b, doubtful, ndoubtful, there, err))
+		return -1;
+	for (size_t i = n; i-- > 0;) /* from the end on, since there is in the order of those that are doubtful */
+		there[i] = items[i]->doubtful && there[--ndoubtful];
+	return 0;
+}
+
+/* Submits those of n that are not there yet, and whose kind has sent what they need. */
+static int submit_new(struct batch *b, struct item *const *items, size_t n, bool *there, struct error *err)
+{
+	struct item *chosen[BATCH_WINDOW_MAX] = {0};
+	size_t nchosen = 0;
+
+	if (find_doubtful(b, items, n, there, err))
 		return -1;
 	for (size_t i = 0; i < n; i++) {
 		if (!there[i] && b->kind->send && b->kind->send(b, items[i], err))
 			return -1;
 		if (!there[i] && !is_finished(items[i]))
-			chosen[(*nchosen)++] = items[i];
+			chosen[nchosen++] = items[i];
 	}
-	return 0;
+	return submit_these(b, chosen, nchosen, err);
 }
 
 /* What was read; once more from the beginning where the connection broke. */
 static int submit(struct batch *b, struct error *err)
 {
-	struct item *items[BATCH_WINDOW_MAX] = {0}, *chosen[BATCH_WINDOW_MAX] = {0};
+	struct item *items[BATCH_WINDOW_MAX] = {0};
 	bool *there = calloc(b->unsent, sizeof *there);
-	size_t n = 0, nchosen = 0;
-	int rc = -1;
+	size_t n = 0;
+	int rc;
 
 	for (size_t i = 0; i < b->n && n < b->unsent; i++)
 		if (item_at(b, i)->job.len > 0)
 			items[n++] = item_at(b, i);
-	if (!there)
-		error_set(err, ERR_MEMORY, "no memory for %zu jobs", n);
-	else if (choose(b, items, n, there, chosen, &nchosen, err) == 0)
-		rc = submit_these(b, chosen, nchosen, err);
+	rc = there ? submit_new(b, items, n, there, err) : error_set(err, ERR_MEMORY, "no memory for %zu jobs", n);
 	free(there);
-	if (rc) {
-		if (b->unsure_left < n)
-			b->unsure_left = n; /* some may have been taken */
-		return -1;
-	}
 	for (size_t i = 0; i < n; i++)
-		forget_job(b, items[i]);
-	b->unsure_left -= b->unsure_left < n ? b->unsure_left : n;
-	b->unsent = 0;
-	return 0;
+		if (rc)
+			items[i]->doubtful = true; /* some may have been taken */
+		else
+			forget_job(b, items[i]);
+	b->unsent = rc ? b->unsent : 0;
+	return rc;
 }
 
 /* --- Collecting. -------------------------------------------------------------------------------------------------- */

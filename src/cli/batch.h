@@ -28,6 +28,7 @@ struct item {
 	struct buf record; /* what its kind keeps of it for the output */
 	size_t held;	   /* bytes that it takes up here or in Redis until it is put out */
 	size_t came;	   /* bytes of the result that came from Redis */
+	bool doubtful;	   /* may have been submitted before, so it is looked for first */
 	bool settled;	   /* has no job and no result: `record` is what stands in the output */
 };
 
@@ -62,6 +63,8 @@ struct batch_kind {
 	size_t (*count)(struct batch *b); /* how many records there are, for the bar; 0: nobody knows */
 	/* The next record: 1, 0 at the end, or -1. It gets a job (batch_make_job), or is refused (batch_refuse), or settled. */
 	int (*next)(struct batch *b, struct item *item, struct error *err);
+	/* NULL, or sets `doubtful` where that can be told from Redis; the first window is it in any case. */
+	int (*doubt)(struct batch *b, struct item *item, struct error *err);
 	/* NULL, or what must be in Redis before the job is. May refuse it yet. */
 	int (*send)(struct batch *b, struct item *item, struct error *err);
 	/* Its result is there, or it is settled. May make its result a failed one. */

@@ -237,6 +237,17 @@ static int open_output(struct folder *f, const char *path, struct error *err)
 	return 0;
 }
 
+static void say_passed_over(const struct folder *f)
+{
+	struct buf known = BUF_INIT(4096);
+
+	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+		buf_printf(&known, " .%s", endings[i]);
+	say("%zu of %zu are passed over: recordings are files that end in%s", f->passed_over, f->passed_over + f->of,
+	    buf_cstr(&known));
+	buf_release(&known);
+}
+
 static int open_all(struct batch *b, struct error *err)
 {
 	const char *path = b->cli->operands[0];
@@ -254,12 +265,8 @@ static int open_all(struct batch *b, struct error *err)
 	part_names(f);
 	drop_done(b);
 	b->read = b->done;
-	if (b->retries) /* those that failed again have other ids now, so the window of an earlier run may lie anywhere */
-		b->unsure_left = SIZE_MAX;
 	if (f->passed_over > 0)
-		say("%zu of %zu are passed over: recordings are files that end in .wav .mp3 .ogg .oga .opus .flac .m4a .mp4 .aac "
-		    ".webm .wma .amr .aif .aiff .3gp",
-		    f->passed_over, f->passed_over + f->of);
+		say_passed_over(f);
 	return 0;
 }
 
@@ -383,6 +390,23 @@ static int upload(struct batch *b, int fd, const char *key, struct error *err)
 	return rc < 0 ? -1 : got == 0 && all > 0;
 }
 
+/* A recording that an earlier run has left there, or the result of it. What that run had in flight may lie anywhere in the folder by now. */
+static int doubt(struct batch *b, struct item *item, struct error *err)
+{
+	struct reply *reply = NULL;
+	char audio[KEY_MAX], result[KEY_MAX];
+	struct keys keys;
+
+	name_audio(b, item->queue, item->id, audio);
+	keys_init(&keys, b->cli->settings->key_prefix, item->queue);
+	key_result(&keys, item->id, result);
+	if (redis_call(b->look.redis, &reply, err, "EXISTS %s %s", audio, result))
+		return -1;
+	item->doubtful = reply_int(reply, 0) > 0;
+	reply_free(reply);
+	return 0;
+}
+
 static int send(struct batch *b, struct item *item, struct error *err)
 {
 	const struct folder *f = b->own;
@@ -500,6 +524,7 @@ const struct batch_kind batch_folder = {.unit = "recordings",
 					.open = open_all,
 					.count = count,
 					.next = next,
+					.doubt = doubt,
 					.send = send,
 					.put = put,
 					.close = close_all};

@@ -110,6 +110,25 @@ def test_killed_and_started_again(system, batch, speak, tmp_path):
     assert system.stub.count() == 60 and system.stats("transcribe").get("fenced", 0) == 0
 
 
+def test_what_came_meanwhile_hides_nothing(system, batch, speak, tmp_path):
+    """New recordings that come first do not keep those in flight from being found."""
+    worker = system.worker(threads=4)
+    speak("in", **{f"r{i}": f"number {i}" for i in range(20)})
+    source = (tmp_path / "in" / "r1.wav").read_bytes()
+    worker.stop()
+    p = batch.start("in", "-o", "out")
+    until(lambda: system.redis.llen("adwuma:{transcribe}:ready") == 16, 20, "the first are submitted")
+    p.kill()
+    p.communicate()
+    for i in range(20):
+        (tmp_path / "in" / f"a{i}.wav").write_bytes(source)
+    p = batch.start("in", "-o", "out")
+    until(lambda: system.redis.llen("adwuma:{transcribe}:ready") == 32, 20, "the new ones are submitted too")
+    system.worker(threads=4)
+    _, err = p.communicate(timeout=60 * SLOW)
+    assert p.returncode == 0 and len(names(tmp_path / "out")) == 40 and system.stub.count() == 40 and system.stats("transcribe").get("fenced", 0) == 0, err
+
+
 def test_a_retry_goes_on_too(system, batch, speak, tmp_path):
     system.worker(threads=4, max_attempts=1)
     speak("in", **{f"r{i}": f"{i} stub(path=/asr,status=403,times=1)" for i in range(40)})
