@@ -39,7 +39,7 @@ BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model install deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model install uninstall deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -53,7 +53,7 @@ help:
 	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
 	@echo "make model      the protocol on a model, searched by spin: it holds, and without any one of its rules it breaks"
 	@echo "make lint       formatting, static analysis, layers"
-	@echo "make install    DESTDIR= PREFIX=/usr/local"
+	@echo "make install    programs, library, manual pages, completion for bash, systemd unit: DESTDIR= PREFIX=/usr/local; make uninstall"
 	@echo "make clean"
 
 $(B)/adwumad: $(call obj,src/main.c $(LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
@@ -141,15 +141,30 @@ model:
 lint:
 	scripts/lint
 
+# What stands where, below DESTDIR and PREFIX: install and uninstall go by the same names.
+MAN := $(wildcard deploy/man/*.[1-8])
+INSTALLED := sbin/adwumad bin/adwuma include/adwuma.h lib/libadwuma.a lib/libadwuma.so.0 lib/libadwuma.so lib/pkgconfig/adwuma.pc \
+	lib/systemd/system/adwumad.service share/bash-completion/completions/adwuma share/bash-completion/completions/adwumad \
+	share/doc/adwuma/adwumad.conf.example $(foreach m,$(MAN),share/man/man$(subst .,,$(suffix $m))/$(notdir $m))
+TO := $(DESTDIR)$(PREFIX)
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install $(B)/adwumad $(DESTDIR)$(PREFIX)/sbin/
-	install $(B)/adwuma $(DESTDIR)$(PREFIX)/bin/
-	install -m 644 include/adwuma.h $(DESTDIR)$(PREFIX)/include/
-	install -m 644 $(B)/libadwuma.a $(DESTDIR)$(PREFIX)/lib/
-	install $(B)/libadwuma.so $(DESTDIR)$(PREFIX)/lib/libadwuma.so.0
-	ln -sf libadwuma.so.0 $(DESTDIR)$(PREFIX)/lib/libadwuma.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' deploy/adwuma.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/adwuma.pc
+	install -d $(sort $(dir $(INSTALLED:%=$(TO)/%)))
+	install $(B)/adwumad $(TO)/sbin/
+	install $(B)/adwuma $(TO)/bin/
+	install -m 644 include/adwuma.h $(TO)/include/
+	install -m 644 $(B)/libadwuma.a $(TO)/lib/
+	install $(B)/libadwuma.so $(TO)/lib/libadwuma.so.0
+	ln -sf libadwuma.so.0 $(TO)/lib/libadwuma.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' deploy/adwuma.pc.in > $(TO)/lib/pkgconfig/adwuma.pc
+	sed -e 's|/usr/local/|$(PREFIX)/|' deploy/systemd/adwumad.service > $(TO)/lib/systemd/system/adwumad.service
+	install -m 644 deploy/bash-completion/adwuma $(TO)/share/bash-completion/completions/
+	ln -sf adwuma $(TO)/share/bash-completion/completions/adwumad
+	install -m 644 deploy/adwumad.conf.example $(TO)/share/doc/adwuma/
+	@for m in $(MAN); do install -m 644 $$m $(TO)/share/man/man$${m##*.}/ || exit 1; done
+# Settings, secrets and whatever else is not ours stays.
+uninstall:
+	rm -f $(INSTALLED:%=$(TO)/%)
+	@rmdir $(TO)/share/doc/adwuma 2>/dev/null || true
 
 clean:
 	rm -rf build

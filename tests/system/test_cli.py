@@ -865,7 +865,12 @@ def test_what_is_installed_serves_a_producer(system, tmp_path):
     clean = {k: v for k, v in system.env().items() if not k.startswith(("MAKE", "MFLAGS"))}
     subprocess.run(["make", "-s", "-o", "all", "install", "B=" + BUILD, f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=ROOT, env=clean, check=True)
     put = {os.path.relpath(os.path.join(folder, f), tmp_path / "usr") for folder, _, files in os.walk(tmp_path / "usr") for f in files}
-    assert put == {"bin/adwuma", "sbin/adwumad", "include/adwuma.h", "lib/libadwuma.a", "lib/libadwuma.so", "lib/libadwuma.so.0", "lib/pkgconfig/adwuma.pc"}
+    pages = {f"share/man/man{page[-1]}/{page}" for page in os.listdir(ROOT + "/deploy/man") if page[-2] == "."}
+    assert put == {"bin/adwuma", "sbin/adwumad", "include/adwuma.h", "lib/libadwuma.a", "lib/libadwuma.so", "lib/libadwuma.so.0", "lib/pkgconfig/adwuma.pc",
+                   "lib/systemd/system/adwumad.service", "share/bash-completion/completions/adwuma", "share/bash-completion/completions/adwumad",
+                   "share/doc/adwuma/adwumad.conf.example", *pages}
+    with open(tmp_path / "usr/lib/systemd/system/adwumad.service", encoding="utf-8") as f:
+        assert "\nExecStart=/usr/sbin/adwumad\n" in f.read()
     with open(tmp_path / "usr/include/adwuma.h", encoding="utf-8") as f:
         example = "".join(re.findall(r"^ \*   (.*\n)", f.read(), re.M))
     (tmp_path / "p.c").write_text("#include <adwuma.h>\n#include <stdio.h>\nint main(void)\n{\n" + example + "return 0;\n}\n")
@@ -875,3 +880,5 @@ def test_what_is_installed_serves_a_producer(system, tmp_path):
         build = f"{compiler} -Wall -Werror $(pkg-config --cflags adwuma) p.c -x none $(pkg-config {libs}) -o p && ./p"
         done = subprocess.run(["sh", "-c", build], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout == "[tw] Good morning\n", build + done.stderr
+    subprocess.run(["make", "-s", "uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=ROOT, env=clean, check=True)
+    assert [f for _, _, files in os.walk(tmp_path / "usr") for f in files] == []
