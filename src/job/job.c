@@ -95,6 +95,23 @@ const struct job_type *job_type_find(const char *name, size_t len)
 	return op ? &op->type : NULL;
 }
 
+const struct job_type *job_type_at(size_t i)
+{
+	const struct operation *op;
+
+	if (i < JOB_TASKINGAI)
+		return &types[i];
+	op = operation_at(i - JOB_TASKINGAI);
+	return op ? &op->type : NULL;
+}
+
+size_t job_type_index(const struct job_type *type)
+{
+	if (type->kind != JOB_TASKINGAI)
+		return (size_t)(type - types);
+	return JOB_TASKINGAI + (size_t)((const struct operation *)(const void *)type - operation_at(0));
+}
+
 /* --- Collecting the spans. ---------------------------------------------------------------------------------------------- */
 
 static void collect(void *ctx, struct span key, struct span value)

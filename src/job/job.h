@@ -65,6 +65,9 @@ struct job_type {
 };
 const char *job_kind_service(enum job_kind kind);
 const struct job_type *job_type_find(const char *name, size_t len); /* NULL: unknown */
+/* All types, from 0 on; NULL: there are not so many. And the number of one. */
+const struct job_type *job_type_at(size_t i);
+size_t job_type_index(const struct job_type *type);
 
 struct job {
 	const char *payload;

@@ -17,7 +17,7 @@
 #else
 #define STALL_MS 120000
 #endif
-#define BODY_MAX (1024 * 1024)
+#define BODY_MAX (32 * 1024 * 1024) /* every operation in every queue */
 #define REQUEST_BODY_MAX 1024
 
 struct admin {
@@ -181,6 +181,13 @@ static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 		buf_printf(out, "adwuma_queue_jobs{queue=\"%s\",state=\"dead\"} %lld\n", queue, (long long)f.dead);
 		buf_printf(out, "adwuma_queue_jobs{queue=\"%s\",state=\"running\"} %zu\n", queue, running);
 	}
+	metric(out, "adwuma_queue_paused", "gauge", "Whether the queue is paused.");
+	for (size_t i = 0; i < v->nlines; i++) {
+		struct keeper_figures f;
+
+		keeper_figures(v->keeper, i, &f);
+		buf_printf(out, "adwuma_queue_paused{queue=\"%s\"} %d\n", line_queue(v->lines[i]), f.paused);
+	}
 	metric(out, "adwuma_threads", "gauge", "Pool threads by state.");
 	buf_printf(out, "adwuma_threads{state=\"busy\"} %zu\nadwuma_threads{state=\"idle\"} %zu\n", busy,
 		   threads - (busy < threads ? busy : threads));
@@ -195,6 +202,7 @@ static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 	       "Jobs of dead workers that this worker put back or gave up.");
 	buf_printf(out, "adwuma_jobs_reaped_total %llu\n", (unsigned long long)v->ctx->reaped);
 	billed_metrics(v->ctx, out);
+	metrics_print(v->ctx->metrics, out);
 }
 
 static const struct {

@@ -13,6 +13,7 @@
 #include "redis/redis.h"
 #include "settings/settings.h"
 #include "worker/health.h"
+#include "worker/metrics.h"
 
 /* The stages of a worker's life; main alone moves it. QUIET and RUN may alternate, the rest only go on. */
 enum phase {
@@ -28,6 +29,7 @@ struct context {
 	const struct api *api;
 	struct redis_address address;
 	struct health health;
+	struct metrics *metrics;
 	char base_id[WORKER_ID_MAX - 12]; /* host-pid-random: generations of worker ids are base_id.N */
 	int64_t started_at_ms;
 	int64_t waited_for_redis_ms; /* at the start, until it served us */

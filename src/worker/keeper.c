@@ -276,7 +276,8 @@ static int reap_expired(struct keeper *k, struct charge *c, const struct reply *
 				return -1;
 			continue;
 		}
-		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings, line_queue(c->line), worker,
+		if (reap_worker(k->r, &k->turn, line_keys(c->line), k->ctx->settings,
+				metrics_queue(k->ctx->metrics, line_index(c->line)), line_queue(c->line), worker,
 				k->reap_until_ms, &jobs, &err)) {
 			if (go_past(k, c, worker, &err))
 				return -1;
@@ -488,7 +489,8 @@ static int sweep(struct keeper *k, struct charge *c)
 
 		if (!worker || line_owns(c->line, worker + 1))
 			continue;
-		rc = reap_gone(k->r, &k->turn, keys, k->ctx->settings, line_queue(c->line), worker + 1,
+		rc = reap_gone(k->r, &k->turn, keys, k->ctx->settings,
+			       metrics_queue(k->ctx->metrics, line_index(c->line)), line_queue(c->line), worker + 1,
 			       strtol(entry, NULL, 10), k->reap_until_ms, &jobs, &err);
 		if (rc)
 			rc = go_past(k, c, worker + 1, &err);

@@ -84,7 +84,7 @@ static void hold(struct line *l, struct task *t)
 {
 	if (!l->held_told)
 		log_event(LOG_ERROR, "a key has a wrong type", "queue", l->queue->name, "job", t->job.id, "then",
-			  "its result is kept and tried again; delete the key that is in the way", NULL);
+			  "its result is kept and tried again; delete the key that is in the way", TASK_TRACE(t), NULL);
 	l->held_told = true;
 	l->nheld++;
 	t->next = l->held;
@@ -127,7 +127,7 @@ static void do_without_reply(struct line *l, struct task *t)
 	if (!l->reply_told)
 		log_event(LOG_ERROR, "a reply list has a wrong type", "queue", l->queue->name, "job", t->job.id,
 			  "reply", t->job.reply, "then",
-			  "too many results wait for it: this one and others are not put there", NULL);
+			  "too many results wait for it: this one and others are not put there", TASK_TRACE(t), NULL);
 	l->reply_told = true;
 	t->job.reply[0] = '\0';
 	pthread_mutex_lock(&l->lock);
@@ -135,8 +135,21 @@ static void do_without_reply(struct line *l, struct task *t)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* What Redis counts in its stats, this worker's share of it. Only what ended took its time. */
+static void count(struct line *l, const struct task *t, enum settled letter)
+{
+	struct queue_metrics *q = metrics_queue(l->ctx->metrics, l->index);
+	bool ended = t->how == SETTLE_RESULT || t->how == SETTLE_DEAD;
+
+	if (letter == SETTLED_DUPLICATE || (letter == SETTLED_FENCED && t->how == SETTLE_RESULT))
+		metrics_ended(q, t->job.type, "fenced", -1);
+	else if (letter == SETTLED_DONE && *t->outcome)
+		metrics_ended(q, t->job.type, t->outcome, ended ? clock_mono_us() - t->started_us : -1);
+}
+
 static void after_settled(struct line *l, struct task *t, enum settled letter)
 {
+	count(l, t, letter);
 	switch (letter) {
 	case SETTLED_WRONG_REPLY:
 		if (l->nheld >= l->nslots / 4) {
@@ -150,7 +163,8 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 		return;
 	case SETTLED_STAGE_GONE: /* Redis forgot the staged audio (rolled back): only doing the job again brings it back */
 		log_event(LOG_WARN, "staged audio is gone", "queue", l->queue->name, "job", t->job.id, "then",
-			  job_holds(&t->job) ? "the job fails, as it says hold" : "the job is done again", NULL);
+			  job_holds(&t->job) ? "the job fails, as it says hold" : "the job is done again",
+			  TASK_TRACE(t), NULL);
 		if (job_holds(&t->job))
 			give_up_held(l, t);
 		else
@@ -165,7 +179,7 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 			log_event(LOG_INFO,
 				  letter == SETTLED_FENCED ? "result refused: the slot was taken away"
 							   : "id has a result already",
-				  "queue", l->queue->name, "job", t->job.id, NULL);
+				  "queue", l->queue->name, "job", t->job.id, TASK_TRACE(t), NULL);
 		break;
 	case SETTLED_DONE:
 		if (t->how == SETTLE_LATER)

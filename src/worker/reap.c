@@ -22,6 +22,7 @@ struct reaping {
 	bool refused; /* err says what could not be settled, of one job or more */
 	const struct keys *k;
 	const struct settings *s;
+	struct queue_metrics *metrics; /* NULL: nothing is counted */
 	const char *queue;
 	const char *worker;
 	bool own;
@@ -109,7 +110,7 @@ static int judge(struct reaping *p, unsigned slot, struct job *job, bool readabl
 	return 0;
 }
 
-static int settle(struct reaping *p, struct settlement *s)
+static int settle(struct reaping *p, struct settlement *s, const struct job_type *type)
 {
 	struct turn_request q = {.worker = "",
 				 .victim = p->own ? "" : p->worker,
@@ -130,6 +131,8 @@ static int settle(struct reaping *p, struct settlement *s)
 	if (rc == 0) {
 		p->alive = answer.state == CLAIM_VICTIM_ALIVE;
 		p->jobs += !p->alive && answer.letters[0] == SETTLED_DONE;
+		if (p->metrics && !p->alive && answer.letters[0] == SETTLED_DONE)
+			metrics_ended(p->metrics, type, s->outcome, -1);
 	}
 	if (rc == 0 && !p->alive &&
 	    (answer.letters[0] == SETTLED_WRONG_TYPE || answer.letters[0] == SETTLED_WRONG_REPLY))
@@ -186,7 +189,7 @@ static int reap_job(struct reaping *p, unsigned slot, const char *payload, size_
 		s.dead_len = dead.len;
 	}
 	if (rc == 0)
-		rc = settle(p, &s);
+		rc = settle(p, &s, job.type);
 	buf_release(&body);
 	buf_release(&dead);
 	outcome_release(&out);
@@ -292,12 +295,14 @@ static int empty_and_strike(struct reaping *p, unsigned nslots)
 }
 
 int reap_worker(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,
-		const char *queue, const char *worker, int64_t until_ms, size_t *jobs, struct error *err)
+		struct queue_metrics *metrics, const char *queue, const char *worker, int64_t until_ms, size_t *jobs,
+		struct error *err)
 {
 	struct reaping p = {.r = r,
 			    .turn = turn,
 			    .k = k,
 			    .s = s,
+			    .metrics = metrics,
 			    .queue = queue,
 			    .worker = worker,
 			    .until_ms = until_ms,
@@ -321,12 +326,14 @@ int reap_worker(struct redis *r, struct redis_args *turn, const struct keys *k, 
 }
 
 int reap_gone(struct redis *r, struct redis_args *turn, const struct keys *k, const struct settings *s,
-	      const char *queue, const char *worker, int64_t nslots, int64_t until_ms, size_t *jobs, struct error *err)
+	      struct queue_metrics *metrics, const char *queue, const char *worker, int64_t nslots, int64_t until_ms,
+	      size_t *jobs, struct error *err)
 {
 	struct reaping p = {.r = r,
 			    .turn = turn,
 			    .k = k,
 			    .s = s,
+			    .metrics = metrics,
 			    .queue = queue,
 			    .worker = worker,
 			    .until_ms = until_ms,

@@ -35,6 +35,8 @@ struct runner {
 	struct partial partial;
 	struct task *task;	    /* at hand */
 	struct outcome_facts facts; /* of it */
+	bool called;		    /* a request was made for it */
+	long status;		    /* what the last one's answer said; 0: none came */
 	uint64_t random;
 	pthread_mutex_t lock; /* guards the next two, which crew_log reads */
 	char doing[JOB_ID_MAX + 1];
@@ -189,6 +191,14 @@ static void finish(struct task *t, const struct outcome *out, const struct outco
 				  (size_t)line_settings(t->line)->dead_max_bytes, &t->dead);
 }
 
+static void succeed(struct task *t, const struct outcome *out, const struct outcome_facts *facts)
+{
+	finish(t, out, facts, "succeeded", false);
+	if (log_enabled(LOG_DEBUG))
+		log_event(LOG_DEBUG, "job succeeded", "queue", line_queue(t->line), "job", t->job.id, "attempts",
+			  log_int(facts->attempts), TASK_TRACE(t), NULL);
+}
+
 static void fail(struct task *t, struct outcome *out, const struct outcome_facts *facts)
 {
 	out->kind = OUTCOME_FAILED;
@@ -196,7 +206,7 @@ static void fail(struct task *t, struct outcome *out, const struct outcome_facts
 	if (log_enabled(LOG_INFO))
 		log_event(LOG_INFO, "job failed", "queue", line_queue(t->line), "job", t->job.id, "type",
 			  out->fault.type, "status", log_int(out->fault.status_code), "attempts",
-			  log_int(facts->attempts), NULL);
+			  log_int(facts->attempts), TASK_TRACE(t), NULL);
 }
 
 /* The producer no longer wants it, so it is not kept in dead either. */
@@ -251,7 +261,7 @@ static void retry(struct runner *r, struct task *t)
 	buf_clear(&t->body);
 	job_with_attempt(&t->job, attempts, &billed, &t->body);
 	log_event(LOG_DEBUG, "job tried again later", "queue", line_queue(t->line), "job", t->job.id, "attempts",
-		  log_int(attempts), "in_ms", log_int(t->number), NULL);
+		  log_int(attempts), "in_ms", log_int(t->number), TASK_TRACE(t), NULL);
 }
 
 /* --- The steps. --------------------------------------------------------------------------------------------------------- */
@@ -348,13 +358,13 @@ static bool stage(struct runner *r, struct task *t)
 		/* That Redis is lost the line tells; a refusal of this very key only we see. */
 		if (!told && err.code == ERR_REFUSED) {
 			log_event(LOG_ERROR, "audio refused", "queue", line_queue(t->line), "job", t->job.id, "reason",
-				  err.msg, "then", "it waits until redis takes it", NULL);
+				  err.msg, "then", "it waits until redis takes it", TASK_TRACE(t), NULL);
 			told = true;
 		}
 		nap();
 	}
 	if (told)
-		log_event(LOG_INFO, "audio taken", "queue", line_queue(t->line), "job", t->job.id, NULL);
+		log_event(LOG_INFO, "audio taken", "queue", line_queue(t->line), "job", t->job.id, TASK_TRACE(t), NULL);
 	return true;
 }
 
@@ -433,7 +443,7 @@ static int begin_stream(struct runner *r, struct task *t, struct call *call)
 		break;
 	case PARTIAL_REFUSED: /* its result will be held, and tells of it again */
 		log_event(LOG_WARN, "stream not written", "queue", line_queue(t->line), "job", t->job.id, "reason",
-			  err.msg, NULL);
+			  err.msg, TASK_TRACE(t), NULL);
 		break;
 	case PARTIAL_NO_REDIS:
 		nap();
@@ -526,6 +536,9 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 	if (holds && (!resp->sent || audio_lost))
 		unmark_sent(r, t);
 	r->facts.api_ms += resp->elapsed_ms;
+	metrics_called(r->ctx->metrics, t->job.type, resp->elapsed_ms);
+	r->called = true;
+	r->status = resp->status;
 	if (resp->end == HTTP_ABORTED && t->cancelled)
 		return ATTEMPT_CANCELLED;
 	if (audio_lost || (resp->end == HTTP_ABORTED && !(holds && resp->sent)))
@@ -599,7 +612,7 @@ static enum piece_put put_piece(void *ctx, const char *name, const struct buf *p
 		/* This very key is of a wrong type: what is in memory still makes a whole. */
 		if (err.code == ERR_REFUSED) {
 			log_event(LOG_WARN, "piece not kept", "queue", line_queue(t->line), "job", t->job.id, "reason",
-				  err.msg, NULL);
+				  err.msg, TASK_TRACE(t), NULL);
 			put = PIECE_NOT_KEPT;
 			break;
 		}
@@ -618,6 +631,8 @@ static void settle_judged(struct runner *r, struct task *t)
 {
 	struct outcome *out = &r->attempt.out;
 
+	if (r->called && out->kind != OUTCOME_SUCCEEDED)
+		metrics_refused(r->ctx->metrics, t->job.type, r->status);
 	if (out->tokens > 0)
 		count_billed(r, t, &(const struct units){.n = {[UNIT_TOKEN] = out->tokens}});
 	if (out->kind == OUTCOME_RETRY && t->cancelled)
@@ -627,7 +642,7 @@ static void settle_judged(struct runner *r, struct task *t)
 	else if (out->kind == OUTCOME_SUCCEEDED && !deliver_audio(r, t)) /* which may also make it fail */
 		undelivered(r, t, &r->facts);
 	else if (out->kind == OUTCOME_SUCCEEDED)
-		finish(t, out, &r->facts, "succeeded", false);
+		succeed(t, out, &r->facts);
 	else
 		fail(t, out, &r->facts);
 }
@@ -706,6 +721,17 @@ static bool open_audio(struct runner *r, struct task *t)
 	}
 }
 
+/* How long a job stood in the queue is known where its producer said when it came. */
+static void count_wait(struct runner *r, const struct task *t)
+{
+	int64_t since_ms = job_number(&t->job, JOB_ENQUEUED_AT_MS, 0);
+	int64_t not_before_ms = job_number(&t->job, JOB_NOT_BEFORE_MS, 0);
+
+	if (job_has(&t->job, JOB_ENQUEUED_AT_MS) && !was_started(t, &r->facts))
+		metrics_waited(metrics_queue(r->ctx->metrics, line_index(t->line)),
+			       context_now_ms(r->ctx) - (not_before_ms > since_ms ? not_before_ms : since_ms));
+}
+
 static void run_task(struct runner *r, struct task *t)
 {
 	struct outcome *out = &r->attempt.out;
@@ -715,12 +741,14 @@ static void run_task(struct runner *r, struct task *t)
 	r->task = t;
 	r->facts = (struct outcome_facts){.attempts = job_number(&t->job, JOB_ATTEMPT, 0)};
 	r->attempt.kept_pieces = 0;
+	r->called = false;
 	if (r->ctx->phase >= PHASE_DRAIN) {
 		put_back(t);
 		return;
 	}
 	if (settled_before_call(r, t, &r->facts))
 		return;
+	count_wait(r, t);
 	if (api_build(r->ctx->api, &t->job, &r->attempt.call, out) || deliver_open(&r->deliver, &t->job, out)) {
 		fail(t, out, &r->facts);
 		return;

@@ -203,6 +203,9 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 	s->ctx.settings = settings;
 	s->ctx.started_at_ms = clock_real_ms();
 	health_init(&s->ctx.health);
+	s->ctx.metrics = metrics_new(settings, err);
+	if (!s->ctx.metrics)
+		goto fail;
 	name_worker(&s->ctx);
 	if (redis_address_parse(&s->ctx.address, settings->redis_url, settings->redis_username,
 				settings->redis_password, err))
@@ -329,6 +332,7 @@ void service_free(struct service *s)
 	stock_free(s->stock);
 	api_free(s->api);
 	http_shared_free(s->ctx.http);
+	metrics_free(s->ctx.metrics);
 	redis_address_release(&s->ctx.address);
 	free(s);
 }

@@ -53,6 +53,10 @@ struct task {
 	int64_t number;
 };
 
+/* The last pair of a log line about a job, where it has one; NULL must follow. */
+#define TASK_TRACE(t)                                                                                                  \
+	(*job_string(&(t)->job, JOB_TRACEPARENT, "") ? "traceparent" : NULL), job_string(&(t)->job, JOB_TRACEPARENT, "")
+
 /* Reads the payload, unless it was read already; sets bad and fault. The thread that holds the task. */
 void task_parse(struct task *t);
 

@@ -50,6 +50,81 @@ def test_what_each_endpoint_says(system):
     system.redis.zadd("adwuma:{translate}:cancelled", {"a": time.time() * 1000})
 
 
+def figures(at):
+    """Every sample of /metrics: {'adwuma_threads{state="busy"}': 1.0}; each is declared, and stands there once."""
+    lines = get(at + "/metrics")[1].splitlines()
+    declared = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+    samples = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    assert len({name for name, _ in samples}) == len(samples)
+    assert {re.sub("_(bucket|sum|count)$", "", name.split("{")[0]) if "_seconds_" in name else name.split("{")[0] for name, _ in samples} <= declared
+    return {name: float(value) for name, value in samples}
+
+
+def counted(at, queue):
+    """What became of jobs of the queue, over all types."""
+    sums = {}
+    for name, value in figures(at).items():
+        found = re.match(rf'adwuma_jobs_total{{queue="{queue}",type="[^"]+",outcome="(\w+)"}}', name)
+        if found and value:
+            sums[found[1]] = sums.get(found[1], 0) + value
+    return sums
+
+
+def test_metrics_count_what_redis_counts(system):
+    """Outcomes as in stats, histograms over all that ended, calls and faults as the API saw them."""
+    at = admin(system.worker(admin_listen="127.0.0.1:0", queues="translate,taskingai"))
+    assert figures(at)['adwuma_jobs_total{queue="translate",type="translate",outcome="failed"}'] == 0
+    now = time.time() * 1000
+    system.redis.zadd("adwuma:{translate}:cancelled", {"gone": now})
+    texts = {"a": "x", "b": "stub(status=500,retry_after=0,times=1)", "c": "stub(status=400)", "d": "stub(html200)", "gone": "x", "e": 5}
+    for name, text in texts.items():
+        system.do("translate", id=name, text=text, enqueued_at_ms=int(now) - 2000)
+    system.do("translate", id="late", text="x", expires_at_ms=1)
+    system.do("translate", id="odd", type="nothing")
+    system.do("taskingai", id="t", type="taskingai.list_assistants", params={})
+    system.push("translate", {"id": "a", "text": "x"})
+    until(lambda: system.stats("translate").get("fenced"), what="an id has one result")
+    until(lambda: counted(at, "translate") == system.stats("translate"), what=f"{counted(at, 'translate')} is {system.stats('translate')}")
+    assert {"succeeded", "failed", "retried", "fenced", "cancelled", "expired"} == set(counted(at, "translate")) and counted(at, "taskingai") == {"succeeded": 1}
+    seen = figures(at)
+    assert seen['adwuma_job_duration_seconds_count{queue="translate",type="translate"}'] == 7
+    assert seen['adwuma_job_duration_seconds_count{queue="translate",type="unknown"}'] == 1
+    assert seen['adwuma_jobs_total{queue="taskingai",type="taskingai.list_assistants",outcome="succeeded"}'] == 1
+    assert seen['adwuma_queue_latency_seconds_count{queue="translate"}'] == 4 and seen['adwuma_queue_latency_seconds_sum{queue="translate"}'] >= 8
+    assert seen['adwuma_queue_latency_seconds_bucket{queue="translate",le="1"}'] == 0 and seen['adwuma_queue_latency_seconds_bucket{queue="translate",le="60"}'] == 4
+    calls = {'service="khaya",operation="translate"': 5, 'service="taskingai",operation="list_assistants"': 1}
+    assert {labels: seen[f"adwuma_api_duration_seconds_count{{{labels}}}"] for labels in calls} == calls and system.stub.count() == 6
+    errors = {name.split("status=")[1]: value for name, value in seen.items() if name.startswith("adwuma_api_errors_total{service=\"khaya\"")}
+    assert errors == {'"0"}': 0, '"200"}': 1, '"400"}': 1, '"500"}': 1}
+    for name in {name for name in seen if "_bucket{" in name}:
+        base, labels = name.split("_bucket{")
+        assert seen[name] <= seen[f"{base}_count{{{re.sub(',le=.*', '', labels)}}}"]
+
+
+def test_jobs_that_are_given_up_are_counted_where_that_is_done(system):
+    system.redis.zadd("adwuma:{translate}:workers", {"gone-1-0.0": 1})
+    system.redis.hset("adwuma:{translate}:worker:gone-1-0.0", "slots", 1)
+    system.redis.lpush("adwuma:{translate}:slot:gone-1-0.0:0", '{"id":"a","text":"x"}')
+    at = admin(system.worker(admin_listen="127.0.0.1:0", queues="translate", max_crashes=1))
+    assert system.result("translate", "a", 20)["error"]["type"] == "WorkerCrashError"
+    until(lambda: counted(at, "translate") == {"failed": 1} == system.stats("translate"), what="it is counted")
+    assert figures(at)["adwuma_jobs_reaped_total"] == 1
+
+
+def test_log_lines_of_a_job_name_its_trace(system):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    w = system.worker(log_format="json", log_level="debug")
+    for name, text in {"good": "x", "again": "stub(status=500,retry_after=0,times=1)", "bad": "stub(status=400)"}.items():
+        assert system.do("translate", id=name, text=text, traceparent=trace)["traceparent"] == trace
+    system.do("translate", id="none", text="stub(status=400)")
+    lines = [json.loads(line) for line in w.log().splitlines()]
+    told = {(line["job"], line["event"]): line for line in lines if "job" in line}
+    for job in (("good", "job succeeded"), ("again", "job tried again later"), ("again", "job succeeded"), ("bad", "job failed")):
+        assert told[job]["traceparent"] == trace and told[job]["queue"] == "translate"
+    assert "traceparent" not in told["none", "job failed"]
+    assert [c["traceparent"] for c in system.stub.calls()[:4]] == [trace] * 4
+
+
 def test_is_alive_while_redis_was_never_there(system, tmp_path):
     """Else a manager would restart a worker again and again that only waits."""
     w = system.worker(wait=False, admin_listen="127.0.0.1:0", redis_url=f"unix://{tmp_path}/later.sock")
