@@ -71,7 +71,8 @@ static void say_health(const struct admin_view *v, struct httpd_answer *a)
 	plain(a, loop ? 503 : 200, loop ? "a loop does not turn any more" : "ok");
 }
 
-static void say_ready(const struct admin_view *v, struct httpd_answer *a)
+/* NULL: it is ready. */
+static const char *why_not_ready(const struct admin_view *v)
 {
 	const char *why = v->ctx->phase != PHASE_RUN ? "no jobs are taken now: the worker is quiet or stopping" : NULL;
 
@@ -80,6 +81,13 @@ static void say_ready(const struct admin_view *v, struct httpd_answer *a)
 	for (size_t i = 0; !why && i < v->nlines; i++)
 		if (!keeper_writes(v->keeper, i))
 			why = "redis does not take our writes";
+	return why;
+}
+
+static void say_ready(const struct admin_view *v, struct httpd_answer *a)
+{
+	const char *why = why_not_ready(v);
+
 	plain(a, why ? 503 : 200, why ? why : "ok");
 }
 
@@ -191,6 +199,8 @@ static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 	metric(out, "adwuma_threads", "gauge", "Pool threads by state.");
 	buf_printf(out, "adwuma_threads{state=\"busy\"} %zu\nadwuma_threads{state=\"idle\"} %zu\n", busy,
 		   threads - (busy < threads ? busy : threads));
+	metric(out, "adwuma_ready", "gauge", "Whether /readyz says so: writes go through, and jobs are taken.");
+	buf_printf(out, "adwuma_ready %d\n", !why_not_ready(v));
 	metric(out, "adwuma_redis_up", "gauge", "Whether all connections to Redis are up.");
 	buf_printf(out, "adwuma_redis_up %d\n", health_up(&v->ctx->health));
 	metric(out, "adwuma_redis_last_answer_age_seconds", "gauge", "Time since Redis last did what was asked.");

@@ -5,10 +5,11 @@ import os
 import re
 import shlex
 import subprocess
+import urllib.parse
 
 import pytest
 import yaml
-from conftest import BUILD, ROOT, SLOW, TASKING_KEY, until
+from conftest import BUILD, ROOT, SLOW, start, until
 from test_admin import admin, get
 
 UNIT = ROOT + "/deploy/systemd/adwumad.service"
@@ -182,3 +183,133 @@ def test_completion_knows_every_command_and_option(system):
 ])
 def test_completion_of_values(system, line, offers):
     assert set(complete(system, line)) == offers
+
+
+# --- Kubernetes ---
+
+
+def manifests():
+    page = read("deploy/kubernetes.md")
+    assert "Not tested on a cluster" in page
+    return [m for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S) for m in yaml.safe_load_all(block)]
+
+
+def of_kind(kind):
+    found, = (m for m in manifests() if m["kind"] == kind)
+    return found
+
+
+def test_the_page_about_kubernetes_fits_itself_and_the_programs(tmp_path):
+    assert [m["kind"] for m in manifests()] == ["Secret", "Deployment", "Service", "ScaledObject"]
+    deployment, service, secret = of_kind("Deployment"), of_kind("Service"), of_kind("Secret")
+    pod = deployment["spec"]["template"]
+    container, = pod["spec"]["containers"]
+    env = {e["name"]: e["value"] for e in container["env"]}
+    assert pod["metadata"]["labels"] == deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+    assert of_kind("ScaledObject")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"] and "replicas" not in deployment["spec"]
+    assert pod["spec"]["terminationGracePeriodSeconds"] >= int(env["ADWUMA_DRAIN_TIMEOUT_S"]) + 10
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "admin"} and container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    port = container["ports"][0]["containerPort"]
+    assert env["ADWUMA_ADMIN_LISTEN"] == f"0.0.0.0:{port}" and service["spec"]["ports"][0]["port"] == port
+    sd, = yaml.safe_load(read("deploy/prometheus/prometheus.yml"))["scrape_configs"][0]["dns_sd_configs"]
+    assert sd["names"] == [service["metadata"]["name"]] and sd["port"] == port
+    folder = container["volumeMounts"][0]["mountPath"] + "/"
+    files = {value[len(folder):] for name, value in env.items() if name.endswith("_FILE") and value.startswith(folder)}
+    assert files == set(secret["stringData"]) and pod["spec"]["volumes"][0]["secret"]["secretName"] == secret["metadata"]["name"]
+    for name in files:
+        (tmp_path / name).write_text(secret["stringData"][name])
+    done = tool(BUILD + "/adwumad", "--check", env={name: value.replace(folder, f"{tmp_path}/") for name, value in env.items()})
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+# --- Monitoring ---
+
+
+def dashboard():
+    return json.loads(read("deploy/grafana/dashboards/adwuma.json"))
+
+
+def expressions():
+    """All of PromQL that is deployed: of the dashboard, the alerts and the scaler, with the dashboard's variables filled in."""
+    found = [t["expr"] for p in dashboard()["panels"] for t in p.get("targets", [])]
+    found += [rule["expr"] for group in yaml.safe_load(read("deploy/prometheus/alerts.yml"))["groups"] for rule in group["rules"]]
+    found += [t["metadata"]["query"] for t in of_kind("ScaledObject")["spec"]["triggers"]]
+    return [e.replace("$queue", ".*").replace("$__rate_interval", "5m") for e in found]
+
+
+def families(metrics):
+    """What /metrics declares, with the suffixes of a histogram: {"adwuma_threads": {"adwuma_threads"}}."""
+    return {name: {name + end for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+            for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", metrics, re.M)}
+
+
+CONTRACT = {"adwuma_jobs_total", "adwuma_job_duration_seconds", "adwuma_api_duration_seconds", "adwuma_queue_latency_seconds", "adwuma_queue_jobs", "adwuma_threads",
+            "adwuma_redis_up", "adwuma_api_errors_total", "adwuma_redis_reconnects_total", "adwuma_jobs_reaped_total", "adwuma_billed_units_total"}
+
+
+def test_dashboard_and_alerts_ask_for_metrics_that_there_are(system):
+    there = families(get(admin(system.worker(admin_listen="127.0.0.1:0")) + "/metrics")[1])
+    used = set(re.findall(r"\badwuma_\w+", " ".join(expressions())))
+    assert used <= set().union(*there.values()) and CONTRACT <= set(there)
+    on_dashboard = set(re.findall(r"\badwuma_\w+", json.dumps(dashboard()["panels"])))
+    assert [name for name, names in there.items() if not names & on_dashboard] == []
+
+
+def test_the_dashboard_is_whole():
+    d = dashboard()
+    places = [(p["gridPos"]["y"], p["gridPos"]["x"], p["gridPos"]["w"]) for p in d["panels"]]
+    assert d["uid"] == "adwuma" and len({p["id"] for p in d["panels"]}) == len(d["panels"]) > 20 and places == sorted(places)
+    assert all(x + w <= 24 for _, x, w in places) and all(p["type"] == "row" or p["targets"] and p["description"] for p in d["panels"])
+    for kind in ("datasources/prometheus", "dashboards/adwuma"):
+        assert yaml.safe_load(read(f"deploy/grafana/provisioning/{kind}.yml"))["apiVersion"] == 1
+
+
+def test_rules_are_right_and_ring_when_they_should():
+    folder = ROOT + "/deploy/prometheus"
+    for command in ("check config prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"):
+        done = tool("promtool", *command.split(), cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+    rules = {rule["alert"] for group in yaml.safe_load(read("deploy/prometheus/alerts.yml"))["groups"] for rule in group["rules"]}
+    tests = yaml.safe_load(read("deploy/prometheus/alerts_test.yml"))["tests"]
+    rings = {t["alertname"] for test in tests for t in test["alert_rule_test"] if t.get("exp_alerts")}
+    silent = {t["alertname"] for test in tests if test["name"] == "all is well" for t in test["alert_rule_test"]}
+    assert rules == rings == silent
+
+
+@pytest.mark.release
+def test_prometheus_scrapes_a_worker(system, tmp_path):
+    """The deployed configuration, with this worker's address in place of the name "worker"; every expression of dashboard and alerts is asked of it."""
+    worker = admin(system.worker(admin_listen="127.0.0.1:0", queues="translate,taskingai", threads=3)).removeprefix("http://")
+    for i in range(5):
+        assert system.do("translate", text="x" if i else "stub(status=400)")["status"] == ("succeeded" if i else "failed")
+    config = yaml.safe_load(read("deploy/prometheus/prometheus.yml"))
+    config["global"] = {"scrape_interval": "200ms", "evaluation_interval": "1s"}
+    config["rule_files"] = [ROOT + "/deploy/prometheus/alerts.yml"]
+    del config["scrape_configs"][0]["dns_sd_configs"]
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [worker]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with open(tmp_path / "said", "w+", encoding="utf-8") as said:
+        prometheus = start(["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data", "--web.listen-address=127.0.0.1:0",
+                            "--log.level=info"], stdout=said, stderr=said)
+        try:
+            port = until(lambda: re.search(r"Listening on\" address=127.0.0.1:(\d+)", (tmp_path / "said").read_text()), 30, "it listens")[1]
+
+            def ask(query):
+                code, text = get(f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(query)}")
+                return [float(r["value"][1]) for r in json.loads(text)["data"]["result"]] if code == 200 else text
+
+            def says(query):
+                return until(lambda: ask(query), 20, f"{query} is answered: {ask(query)}")
+
+            until(lambda: ask('sum(adwuma_jobs_total{queue="translate",type="translate",outcome="succeeded"})') == [4], 20, "four jobs are counted")
+            assert says('adwuma_jobs_total{outcome="failed",type="translate"}') == [1] and says("sum(adwuma_threads)") == [3]
+            assert says("sum(adwuma_api_duration_seconds_count)") == [5] and says('up{job="adwuma"}') == [1]
+            for expression in expressions():
+                assert isinstance(ask(expression), list), (expression, ask(expression))
+            for panel in (p for p in dashboard()["panels"] if p["type"] == "stat"):
+                says(panel["targets"][0]["expr"].replace("$queue", ".*").replace("$__rate_interval", "1m"))
+            rules = json.loads(get(f"http://127.0.0.1:{port}/api/v1/rules")[1])["data"]["groups"][0]["rules"]
+            assert len(rules) > 10 and not [r["name"] for r in rules if r["state"] == "firing" or r["health"] == "err"]
+        finally:
+            prometheus.terminate()
+            assert prometheus.wait(30) == 0, (tmp_path / "said").read_text()[-2000:]
