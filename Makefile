@@ -160,7 +160,7 @@ install: all
 	install -m 644 deploy/bash-completion/adwuma $(TO)/share/bash-completion/completions/
 	ln -sf adwuma $(TO)/share/bash-completion/completions/adwumad
 	install -m 644 deploy/adwumad.conf.example $(TO)/share/doc/adwuma/
-	@for m in $(MAN); do install -m 644 $$m $(TO)/share/man/man$${m##*.}/ || exit 1; done
+	@for m in $(MAN); do sed -e 's|/usr/local/|$(PREFIX)/|' $$m > $(TO)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
 # Settings, secrets and whatever else is not ours stays.
 uninstall:
 	rm -f $(INSTALLED:%=$(TO)/%)
