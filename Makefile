@@ -161,6 +161,7 @@ install: all
 	ln -sf adwuma $(TO)/share/bash-completion/completions/adwumad
 	install -m 644 deploy/adwumad.conf.example $(TO)/share/doc/adwuma/
 	@for m in $(MAN); do sed -e 's|/usr/local/|$(PREFIX)/|' $$m > $(TO)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
+	@test -n "$(DESTDIR)" || ldconfig 2>/dev/null || true
 # Settings, secrets and whatever else is not ours stays.
 uninstall:
 	rm -f $(INSTALLED:%=$(TO)/%)

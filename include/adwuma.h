@@ -23,7 +23,7 @@
  * Strings are UTF-8 and NUL-terminated. A parameter `err` may be NULL. A client may be used by many threads at once; a handle, a result and a stream by one
  * thread at a time. What is "borrowed" stays its owner's; what is "returned owned" is the caller's to free with the function named. The library
  * prints nothing, keeps no global state, installs no signal handler, and lets no SIGPIPE reach the host program. A client does not survive fork(): the
- * child opens its own. */
+ * child opens its own, and adwuma_close does nothing there with its parent's. */
 #ifndef ADWUMA_H
 #define ADWUMA_H
 
@@ -84,7 +84,7 @@ struct adwuma_options {
 
 /* options: NULL, or borrowed for the call. Connects at the first use. Returns owned (adwuma_close), NULL on failure. */
 ADWUMA_API adwuma *adwuma_open(const struct adwuma_options *options, struct adwuma_error *err);
-/* Hands over what was not handed over yet, for at most the submit time-out (and some 10 s where Redis takes a connection and does not answer), and
+/* Hands over what was not handed over yet, for at most the submit time-out (and 10 s more where Redis takes a connection and does not answer), and
  * frees the client with all of its handles. No other thread may use any of them any more. NULL is fine. */
 ADWUMA_API void adwuma_close(adwuma *client);
 
@@ -147,8 +147,9 @@ struct adwuma_how {
 	int64_t deadline_ms;   /* direct forms: how long it may take with all its tries; 0: 300,000 */
 	const char *if_unsure; /* "rerun" or "hold" */
 	const char *traceparent;
-	const char *members;	/* a JSON object of further members of the job, like {"format":"mp3"} */
-	adwuma_piece_fn *piece; /* direct forms: gets the pieces of a stream while they come, in the caller's thread */
+	const char *members; /* a JSON object of further members of the job, like {"format":"mp3"} */
+	adwuma_piece_fn *
+		piece; /* direct forms: gets the chunks and restarts of a stream as they come, in the caller's thread, SIGPIPE blocked */
 	void *piece_ctx;
 };
 
@@ -184,7 +185,7 @@ ADWUMA_API int adwuma_chat_completion(adwuma *client, const char *model_id, cons
 				      const struct adwuma_how *how, adwuma_result **result, struct adwuma_error *err);
 
 /* Any operation of TaskingAI by the SDK's name, like "create_assistant"; adwuma_operation() lists them. params: its arguments as a JSON object; NULL: {}. A
- * file for upload_file is named by file_path where this host has it (direct form), by file_key from adwuma_put_audio (the other). */
+ * file for upload_file is named by file_path, its whole name, where this host has it (direct form), by file_key from adwuma_put_audio (the other). */
 ADWUMA_API int adwuma_taskingai(adwuma *client, const char *operation, const char *params, const struct adwuma_how *how,
 				adwuma_result **result, struct adwuma_error *err);
 /* The name of operation i, from 0 on; NULL beyond the last. */
@@ -227,7 +228,8 @@ ADWUMA_API void adwuma_handle_set_data(adwuma_handle *handle, void *data);
 ADWUMA_API void *adwuma_handle_data(const adwuma_handle *handle);
 
 /* Each wait: 0 when what is waited for is there; -1 with ADWUMA_TIMEOUT after timeout_ms (0: only looks), or with ADWUMA_UNREACHABLE where a job could
- * not be handed over. A result that is there stays with its handle. */
+ * not be handed over, or nobody knows whether it was: its message says so, and it should be tried again under adwuma_handle_id() only, since it may be
+ * done. A result that is there stays with its handle. Handles that are waited for together must be of one client. */
 
 /* Until Redis has the job. From then on it will be done, whatever becomes of this process. */
 ADWUMA_API int adwuma_handle_submitted(adwuma_handle *handle, int64_t timeout_ms, struct adwuma_error *err);
@@ -245,7 +247,8 @@ ADWUMA_API const adwuma_result *adwuma_handle_result(adwuma_handle *handle);
 ADWUMA_API int adwuma_handle_error(adwuma_handle *handle, struct adwuma_error *err);
 /* Says that it is not wanted any more. What has not begun will not; the result then is a CancelledError. 0 or -1. */
 ADWUMA_API int adwuma_handle_cancel(adwuma_handle *handle, struct adwuma_error *err);
-/* Forgets it, at any time; the job goes on. NULL is fine. */
+/* Forgets it, at any time; the job goes on. For jobs that nobody will wait for adwuma_submit is meant: a client that is closed leaves the results of
+ * what still runs in its reply list until they expire. NULL is fine. */
 ADWUMA_API void adwuma_handle_free(adwuma_handle *handle);
 
 /* For event loops: a file descriptor, the client's own, that can be read from while adwuma_next_settled has something to give. -1 on failure. Asked for

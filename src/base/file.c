@@ -38,11 +38,9 @@ int file_read_all(const char *path, const char *setting, struct buf *out, struct
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc;
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) != 0)
-		rc = error_set(err, ERR_INVALID, "%s cannot be read: %s", path, strerror(errno));
-	else if (!S_ISREG(st.st_mode))
+	if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
 		rc = error_set(err, ERR_INVALID, "%s is no file", path);
-	else if (read_fd(fd, out) == 0)
+	else if (fd >= 0 && read_fd(fd, out) == 0)
 		rc = 0;
 	else if (out->failed)
 		rc = error_set(err, ERR_INVALID, "%s has more than %zu bytes (%s)", path, out->max, setting);

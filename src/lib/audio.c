@@ -47,7 +47,9 @@ int adwuma_put_audio(adwuma *client, const char *queue, const char *name, const 
 	struct link *l;
 	int rc;
 
-	if (lib_check_names(queue, name, &e))
+	if (!client)
+		return lib_no_client(err);
+	if (lib_check_names(queue, name, &e) || (!bytes && len > 0 && error_set(&e, ERR_INVALID, "there are no bytes")))
 		return lib_tell(err, &e);
 	keys_init(&keys, client->prefix, queue);
 	if (key_audio(&keys, name, whole) >= key_bytes || len > AUDIO_MAX_BYTES || ttl_s < 1 || ttl_s > TTL_MAX_S) {
@@ -109,6 +111,8 @@ int adwuma_get_audio(adwuma *client, const char *key, char **bytes, size_t *len,
 	struct link *l;
 	int rc;
 
+	if (!client)
+		return lib_no_client(err);
 	keys_init(&keys, client->prefix, "any");
 	if (!key || !key_is_audio(&keys, key)) {
 		error_set(&e, ERR_INVALID, "'%.200s' is no audio key: it must look like %s:{QUEUE}:audio:NAME",

@@ -12,7 +12,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/pick.h"
+#include "base/utf8.h"
 #include "job/operation.h"
 #include "lib/courier.h"
 #include "lib/draft.h"
@@ -23,6 +23,7 @@
 #define DEADLINE_MS_MAX 86400000LL
 #define SPARE_BYTES 4096 /* so that the bound on a job is met by its check, not while writing it */
 #define TEXT_MAX (1UL << 30)
+#define AUDIO_TTL_MAX_S (365LL * 86400)
 
 /* A job that is being written. */
 struct request {
@@ -51,6 +52,15 @@ static void add_text(struct buf *b, const char *name, const char *value)
 	comma(b);
 	buf_printf(b, "\"%s\":", name);
 	buf_json_cstr(b, value);
+}
+
+/* What the caller gave. What is no UTF-8 would be something else when it is written as JSON, and be paid for. */
+static int add_given(struct request *q, const char *name, const char *value)
+{
+	if (value && !utf8_valid(value, strlen(value)))
+		return error_set(&q->e, ERR_INVALID, "%s is not UTF-8", name);
+	add_text(&q->job, name, value);
+	return 0;
 }
 
 static void add_number(struct buf *b, const char *name, int64_t value)
@@ -148,9 +158,9 @@ static int finish(struct request *q)
 	add_number(b, "not_before_ms", how->not_before_ms);
 	add_number(b, "expires_at_ms", how->expires_at_ms);
 	add_number(b, "result_ttl_s", how->result_ttl_s);
-	add_text(b, "if_unsure", how->if_unsure);
-	add_text(b, "traceparent", how->traceparent);
-	add_text(b, "type", q->type);
+	if (add_given(q, "if_unsure", how->if_unsure) || add_given(q, "traceparent", how->traceparent) ||
+	    add_given(q, "type", q->type))
+		return -1;
 	add_text(b, "id", q->id);
 	add_number(b, "enqueued_at_ms", clock_real_ms());
 	if (q->courier)
@@ -254,11 +264,14 @@ void directs_free(struct adwuma *c)
 static void on_piece(void *ctx, const char *json, size_t n)
 {
 	const struct adwuma_how *how = ctx;
-	struct adwuma_piece piece = {.event = json ? "chunk" : "restart",
-				     .data = json ? json : "{}",
-				     .len = json ? n : 2,
-				     .entry_id = ""};
+	struct adwuma_piece piece = {.event = "chunk", .data = json, .len = n, .entry_id = ""};
+	char attempt[64];
 
+	if (!json) {
+		piece.event = "restart";
+		piece.len = (size_t)snprintf(attempt, sizeof attempt, "{\"attempt\":%zu}", n);
+		piece.data = attempt;
+	}
 	how->piece(how->piece_ctx, &piece);
 }
 
@@ -315,17 +328,13 @@ static int write_members(struct request *q, const char *members)
 
 static int write_translate(struct request *q, const char *text, const char *pair)
 {
-	add_text(&q->job, "text", text ? text : "");
-	add_text(&q->job, "language_pair", pair);
-	return 0;
+	return add_given(q, "text", text ? text : "") || add_given(q, "language_pair", pair);
 }
 
 static int write_synthesize(struct request *q, const char *text, const char *language, const char *speaker)
 {
-	add_text(&q->job, "text", text ? text : "");
-	add_text(&q->job, "language", language ? language : "twi");
-	add_text(&q->job, "speaker", speaker);
-	return 0;
+	return add_given(q, "text", text ? text : "") || add_given(q, "language", language ? language : "twi") ||
+	       add_given(q, "speaker", speaker);
 }
 
 static int write_chat(struct request *q, const char *model, const char *messages, const char *params)
@@ -334,8 +343,7 @@ static int write_chat(struct request *q, const char *model, const char *messages
 	buf_lit(&q->job, "\"params\":{");
 	if (add_members(q, params, "params"))
 		return -1;
-	add_text(&q->job, "model_id", model);
-	if (add_value(q, "messages", messages, JSON_ARRAY, "messages"))
+	if (add_given(q, "model_id", model) || add_value(q, "messages", messages, JSON_ARRAY, "messages"))
 		return -1;
 	buf_char(&q->job, '}');
 	return 0;
@@ -359,13 +367,26 @@ static int check_audio(struct request *q, const struct adwuma_audio *a)
 	return 0;
 }
 
-/* Into a key of its own, where any worker finds it. */
+/* How long audio must lie there: as results do by the settings, from when the job may begin, or until it may not any more. */
+static int64_t audio_ttl_s(const struct request *q)
+{
+	int64_t least = q->how->result_ttl_s > q->client->result_ttl_s ? q->how->result_ttl_s : q->client->result_ttl_s;
+	int64_t until_ms = q->how->expires_at_ms > 0 ? q->how->expires_at_ms : q->how->not_before_ms;
+	int64_t wait_s = (until_ms - clock_real_ms()) / 1000;
+
+	if (wait_s > 0)
+		least += wait_s < AUDIO_TTL_MAX_S - least ? wait_s : AUDIO_TTL_MAX_S - least;
+	return least < AUDIO_TTL_MAX_S ? least : AUDIO_TTL_MAX_S;
+}
+
+/* Into a key of its own, where any worker finds it. Not one of the job's name: a second job of that id would change the first one's audio. */
 static int upload(struct request *q, const void *bytes, size_t len, char key[KEY_MAX])
 {
-	int64_t ttl_s = q->how->result_ttl_s > 0 ? q->how->result_ttl_s : q->client->result_ttl_s;
 	struct adwuma_error failed = {0};
+	char name[ADWUMA_ID_MAX + 1];
 
-	if (adwuma_put_audio(q->client, q->queue, q->id, bytes, len, ttl_s, key, KEY_MAX, &failed) == 0)
+	adwuma_new_id(name);
+	if (adwuma_put_audio(q->client, q->queue, name, bytes, len, audio_ttl_s(q), key, KEY_MAX, &failed) == 0)
 		return 0;
 	return error_set(&q->e, failed.code == ADWUMA_INVALID ? ERR_INVALID : ERR_LINK, "%s", failed.message);
 }
@@ -377,8 +398,7 @@ static int write_file(struct request *q, const char *path)
 	int rc;
 
 	if (!q->courier) { /* as it lies there; one that does not is told as a worker tells it */
-		add_text(&q->job, "audio_path", realpath(path, whole) ? whole : path);
-		return 0;
+		return add_given(q, "audio_path", realpath(path, whole) ? whole : path);
 	}
 	rc = file_read_all(path, "max_audio_bytes", &bytes, &q->e) || upload(q, buf_cstr(&bytes), bytes.len, key);
 	if (rc == 0)
@@ -412,10 +432,9 @@ static int write_transcribe(struct request *q, const struct adwuma_audio *audio,
 {
 	if (check_audio(q, audio))
 		return -1;
-	add_text(&q->job, "language", language);
-	add_text(&q->job, "timestamps", timestamps);
-	add_text(&q->job, "audio_key", audio->key);
-	add_text(&q->job, "audio_url", audio->url);
+	if (add_given(q, "language", language) || add_given(q, "timestamps", timestamps) ||
+	    add_given(q, "audio_key", audio->key) || add_given(q, "audio_url", audio->url))
+		return -1;
 	if (audio->path)
 		return write_file(q, audio->path);
 	return audio->bytes ? write_bytes(q, audio->bytes, audio->len) : 0;
@@ -507,9 +526,10 @@ int adwuma_taskingai(adwuma *client, const char *operation, const char *params, 
 {
 	char type[TYPE_MAX];
 
-	*result = NULL;
-	if (!type_of(operation, type, err))
+	if (!type_of(operation, type, err)) {
+		*result = NULL;
 		return -1;
+	}
 	DIRECTLY(type, write_params(&q, params));
 }
 

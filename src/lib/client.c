@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "lib/draft.h"
@@ -15,6 +16,7 @@
 
 #define SUBMIT_MS 10000 /* how long a broken connection is made anew before a submit gives up */
 #define SUBMIT_MS_MAX 86400000LL
+#define TIMEOUT_MS_MAX (366LL * 86400 * 1000)
 #define PAUSE_FIRST_MS 50 /* before the first new connection; doubled each time */
 #define PAUSE_MAX_MS 1000
 #define SCRATCH_KEEP_BYTES (64 * 1024)
@@ -45,6 +47,19 @@ int lib_tell(struct adwuma_error *out, const struct error *e)
 		snprintf(out->message, sizeof out->message, "%s", e->msg);
 	}
 	return -1;
+}
+
+int64_t lib_timeout(int64_t timeout_ms)
+{
+	return timeout_ms < 0 ? 0 : timeout_ms < TIMEOUT_MS_MAX ? timeout_ms : TIMEOUT_MS_MAX;
+}
+
+int lib_no_client(struct adwuma_error *err)
+{
+	struct error e = {0};
+
+	error_set(&e, ERR_INVALID, "there is no client: adwuma_open has failed");
+	return lib_tell(err, &e);
 }
 
 int lib_check_names(const char *queue, const char *id, struct error *e)
@@ -193,6 +208,7 @@ static struct adwuma *open_with(const struct settings *s, struct error *e)
 	c->max_job_bytes = (size_t)s->max_job_bytes;
 	c->result_ttl_s = s->result_ttl_s;
 	c->submit_ms = SUBMIT_MS;
+	c->pid = getpid();
 	pthread_mutex_init(&c->lock, NULL);
 	return c;
 }
@@ -278,7 +294,8 @@ void adwuma_close(adwuma *client)
 {
 	struct sigpipe sigpipe;
 
-	if (!client)
+	if (!client ||
+	    client->pid != getpid()) /* a child of fork() has none of its threads, and what is open is its parent's */
 		return;
 	sigpipe_block(&sigpipe);
 	courier_end(client->courier);

@@ -30,6 +30,11 @@
 #define BUSY_NAP_US 1000     /* for so long */
 #define FIRST_BUCKETS 64
 #define STACK_BYTES (256 * 1024)
+#define LINGER_MS                                                                                                      \
+	600000 /* how long results are taken that nobody awaits: else they would stay in the list until they expire */
+#define HUSKS_MAX 256
+#define MAYBE_THERE "; it was sent and may be done all the same: try again only under the same id"
+#define CLOSE_MARGIN_MS 500
 #define BELL_TTL_S 60
 
 enum state {
@@ -68,6 +73,7 @@ struct place {
 struct item {
 	adwuma_handle *handle;
 	size_t at, len; /* in texts */
+	bool sent;	/* at least once, and not acknowledged: Redis may have it */
 	bool dealt_with;
 };
 
@@ -89,17 +95,21 @@ struct courier {
 	pthread_cond_t awaited; /* for the taker: there is something to wait for */
 	pthread_cond_t changed; /* for callers: room, or a handle moved on */
 	bool ending;
-	int64_t end_ms; /* mono; when the sender gives up at the latest */
+	int64_t end_ms;	      /* mono; when the sender gives up at the latest */
+	struct error trouble; /* why results do not come at the moment; code ERR_NONE: they do */
 	struct batch batches[2];
 	struct batch *gathering;
 	struct place *places[QUEUES_MAX];
 	size_t nplaces, nwatched; /* the taker waits at the first nwatched */
 	adwuma_handle **buckets;
 	size_t nbuckets, nawaited, next_bucket;
+	size_t nunderway; /* jobs whose results are still to come, also of handles that are gone: nobody else empties the list */
+	int64_t arrived_ms; /* mono; when the last came, or a job was handed over */
+	size_t nhusks;	    /* forgotten ones in the list of settled ones */
 	adwuma_handle *first;
 	adwuma_handle *first_settled, *last_settled;
-	int told_by;   /* an eventfd, -1: nobody asked */
-	int taking_fd; /* -1: not connected */
+	int told_by;		   /* an eventfd, -1: nobody asked */
+	int taking_fd, sending_fd; /* -1: not connected */
 };
 
 /* --- The awaited ones, found by id. --------------------------------------------------------------------------------- */
@@ -183,13 +193,16 @@ static void settle(struct courier *c, adwuma_handle *h, enum state state)
 	tell_later(c, h);
 }
 
-static void lose(struct courier *c, adwuma_handle *h, const struct error *e)
+static void lose(struct courier *c, adwuma_handle *h, bool maybe, const struct error *e)
 {
 	if (h->state >= DONE)
 		return;
 	h->error = calloc(1, sizeof *h->error);
 	if (h->error)
 		lib_tell(h->error, e);
+	/* What was sent may have arrived. */
+	if (h->error && maybe)
+		strncat(h->error->message, MAYBE_THERE, sizeof h->error->message - strlen(h->error->message) - 1);
 	settle(c, h, LOST);
 }
 
@@ -226,9 +239,13 @@ static void mark(struct courier *c, struct item *item, const struct error *refus
 
 	item->dealt_with = true;
 	if (refused->code != ERR_NONE)
-		lose(c, h, refused);
+		lose(c, h, false, refused);
 	else if (h->state == PUT_DOWN)
 		h->state = SUBMITTED;
+	if (refused->code == ERR_NONE) {
+		c->nunderway++;
+		c->arrived_ms = clock_mono_ms();
+	}
 	carried_no_more(h);
 }
 
@@ -309,6 +326,19 @@ static int receive_job(struct courier *c, struct item *item, struct error *troub
 	return 0;
 }
 
+static void note_sending(struct courier *c, int fd)
+{
+	pthread_mutex_lock(&c->lock);
+	c->sending_fd = fd;
+	pthread_mutex_unlock(&c->lock);
+}
+
+static int sending_failed(struct courier *c, struct error *e)
+{
+	note_sending(c, -1);
+	return link_failed(&c->sending, e);
+}
+
 /* One round trip for what is left from *from on. 0; or -1: the connection broke, or Redis is in trouble. */
 static int trip(struct courier *c, struct batch *b, size_t *from, struct error *e)
 {
@@ -318,16 +348,21 @@ static int trip(struct courier *c, struct batch *b, size_t *from, struct error *
 
 	if (link_connect(&c->sending, e))
 		return -1;
-	for (; to < b->n && to - *from < TRIP_JOBS; to++)
-		if (!b->items[to].dealt_with && append_job(c, b, &b->items[to], e))
-			return link_failed(&c->sending, e);
+	note_sending(c, redis_fd(c->sending.redis));
+	for (; to < b->n && to - *from < TRIP_JOBS; to++) {
+		if (b->items[to].dealt_with)
+			continue;
+		b->items[to].sent = true;
+		if (append_job(c, b, &b->items[to], e))
+			return sending_failed(c, e);
+	}
 	if (bell && append_bell(c, e))
-		return link_failed(&c->sending, e);
+		return sending_failed(c, e);
 	for (size_t i = *from; i < to; i++)
 		if (!b->items[i].dealt_with && receive_job(c, &b->items[i], &trouble, e))
-			return link_failed(&c->sending, e);
+			return sending_failed(c, e);
 	if (bell && receive_bell(c, e))
-		return link_failed(&c->sending, e);
+		return sending_failed(c, e);
 	pthread_mutex_lock(&c->lock);
 	pthread_cond_broadcast(&c->changed);
 	pthread_mutex_unlock(&c->lock);
@@ -345,7 +380,7 @@ static void lose_rest(struct courier *c, struct batch *b, const struct error *e)
 	for (size_t i = 0; i < b->n; i++) {
 		if (b->items[i].dealt_with)
 			continue;
-		lose(c, b->items[i].handle, e);
+		lose(c, b->items[i].handle, b->items[i].sent, e);
 		carried_no_more(b->items[i].handle);
 	}
 	pthread_cond_broadcast(&c->changed);
@@ -467,6 +502,10 @@ static void deliver(struct courier *c, const struct place *place, struct reply *
 		read_arrival(&arrivals[i], replies[i]);
 	pthread_mutex_lock(&c->lock);
 	for (size_t i = 0; i < n; i++)
+		if (arrivals[i].json && c->nunderway > 0)
+			c->nunderway--;
+	c->arrived_ms = clock_mono_ms();
+	for (size_t i = 0; i < n; i++)
 		if (arrivals[i].json)
 			settle_arrival(c, place, &arrivals[i]);
 	pthread_cond_broadcast(&c->changed);
@@ -568,12 +607,14 @@ static size_t choose(struct courier *c, struct looked_at *some, bool *round)
 	return n;
 }
 
-static int look(struct courier *c, bool at_all, struct error *e)
+static int look(struct courier *c, bool at_all, size_t *found, struct error *e)
 {
 	struct looked_at *some = malloc(LOOK_JOBS * sizeof *some);
 	bool round = false;
-	int rc = some ? 0 : error_set(e, ERR_MEMORY, "no memory");
+	int rc = 0;
 
+	if (!some)
+		return error_set(e, ERR_MEMORY, "no memory");
 	if (at_all) {
 		pthread_mutex_lock(&c->lock);
 		c->next_bucket = 0;
@@ -591,8 +632,10 @@ static int look(struct courier *c, bool at_all, struct error *e)
 			struct reply *reply = NULL;
 
 			rc = redis_receive(c->taking.redis, &reply, e);
-			if (rc == 0 && reply_bytes(reply, NULL))
+			if (rc == 0 && reply_bytes(reply, NULL)) {
 				deliver(c, some[i].place, &reply, 1);
+				++*found;
+			}
 			reply_free(reply);
 		}
 		round = round || !at_all;
@@ -608,7 +651,7 @@ static size_t await_work(struct courier *c)
 
 	pthread_mutex_lock(&c->lock);
 	c->nwatched = 0;
-	while (c->nawaited == 0 && !c->ending)
+	while (c->nawaited == 0 && !c->ending && (c->nunderway == 0 || clock_mono_ms() - c->arrived_ms > LINGER_MS))
 		pthread_cond_wait(&c->awaited, &c->lock);
 	n = c->ending ? 0 : c->nplaces;
 	c->nwatched = n;
@@ -636,6 +679,14 @@ static void disconnect_taker(struct courier *c)
 	link_disconnect(&c->taking);
 }
 
+/* For those who wait in vain meanwhile. */
+static void note_trouble(struct courier *c, const struct error *e)
+{
+	pthread_mutex_lock(&c->lock);
+	c->trouble = *e;
+	pthread_mutex_unlock(&c->lock);
+}
+
 static void *take_all(void *arg)
 {
 	struct courier *c = arg;
@@ -650,11 +701,14 @@ static void *take_all(void *arg)
 		int rc = anew ? connect_taker(c, &e) : 0;
 
 		if (rc == 0 && (anew || now - looked_ms >= LOOK_EVERY_MS)) {
-			rc = look(c, anew, &e);
-			looked_ms = now;
+			size_t found = 0;
+
+			rc = look(c, anew, &found, &e);
+			looked_ms = found >= LOOK_JOBS / 4 ? 0 : now; /* there are more, most likely */
 		}
 		if (rc == 0)
 			rc = take(c, nplaces, &e);
+		note_trouble(c, &e);
 		if (rc == 0) {
 			tries = 0;
 			continue;
@@ -725,7 +779,7 @@ static void init(struct courier *c, struct adwuma *client)
 	pthread_condattr_t mono;
 
 	c->client = client;
-	c->told_by = c->taking_fd = -1;
+	c->told_by = c->taking_fd = c->sending_fd = -1;
 	link_init(&c->sending, client);
 	link_init(&c->taking, client);
 	pthread_mutex_init(&c->lock, NULL);
@@ -786,9 +840,27 @@ static void drop_lists(struct courier *c)
 {
 	struct error e;
 
+	if (c->sending.redis && redis_set_timeout(c->sending.redis, CLOSE_MARGIN_MS, &e))
+		return;
 	for (size_t i = 0; i < c->nplaces && c->sending.redis; i++)
 		if (redis_call(c->sending.redis, NULL, &e, "UNLINK %s", c->places[i]->reply) && link_broke(&e))
 			return;
+}
+
+/* A Redis that does not answer is not waited for beyond the time. */
+static void join_sender(struct courier *c)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += (c->client->submit_ms + CLOSE_MARGIN_MS) / 1000;
+	if (pthread_timedjoin_np(c->sender, NULL, &end) == 0)
+		return;
+	pthread_mutex_lock(&c->lock);
+	if (c->sending_fd >= 0)
+		shutdown(c->sending_fd, SHUT_RDWR);
+	pthread_mutex_unlock(&c->lock);
+	pthread_join(c->sender, NULL);
 }
 
 void courier_end(struct courier *c)
@@ -801,7 +873,7 @@ void courier_end(struct courier *c)
 	pthread_cond_broadcast(&c->work);
 	pthread_mutex_unlock(&c->lock);
 	if (c->has_sender)
-		pthread_join(c->sender, NULL);
+		join_sender(c);
 	pthread_mutex_lock(&c->lock);
 	pthread_cond_broadcast(&c->awaited);
 	if (c->taking_fd >= 0)
@@ -914,22 +986,23 @@ adwuma_handle *courier_hand(struct courier *c, const char *queue, const char *id
 
 const char *adwuma_handle_id(const adwuma_handle *handle)
 {
-	return handle->id;
+	return handle ? handle->id : "";
 }
 
 const char *adwuma_handle_queue(const adwuma_handle *handle)
 {
-	return handle->place->name;
+	return handle ? handle->place->name : "";
 }
 
 void adwuma_handle_set_data(adwuma_handle *handle, void *data)
 {
-	handle->data = data;
+	if (handle)
+		handle->data = data;
 }
 
 void *adwuma_handle_data(const adwuma_handle *handle)
 {
-	return handle->data;
+	return handle ? handle->data : NULL;
 }
 
 /* Until a handle is in that state or a later one. Under the lock. */
@@ -941,10 +1014,18 @@ static int wait_until(struct courier *c, const adwuma_handle *h, enum state stat
 	return 0;
 }
 
-static int timed_out(int64_t timeout_ms, const char *what, const char *id, struct error *e)
+/* Under the lock. */
+static int timed_out(const struct courier *c, int64_t timeout_ms, const char *what, const char *id, struct error *e)
 {
-	return error_set(e, ERR_TIMEOUT, "%s %s within %lld.%03lld s", what, id, (long long)(timeout_ms / 1000),
-			 (long long)(timeout_ms % 1000));
+	long long ms = lib_timeout(timeout_ms);
+
+	error_set(e, ERR_TIMEOUT, "%s %s within %lld.%03lld s", what, id, ms / 1000, ms % 1000);
+	if (c->trouble.code != ERR_NONE) {
+		size_t n = strlen(e->msg);
+
+		snprintf(e->msg + n, sizeof e->msg - n, "; meanwhile: %.300s", c->trouble.msg);
+	}
+	return -1;
 }
 
 static int copy_error(const adwuma_handle *h, struct adwuma_error *err)
@@ -956,19 +1037,9 @@ static int copy_error(const adwuma_handle *h, struct adwuma_error *err)
 	return -1;
 }
 
-#define WAIT_MAX_MS (366LL * 86400 * 1000) /* no result lives longer */
-
 static struct timespec end_of(int64_t timeout_ms)
 {
-	return until(clock_mono_ms() + (timeout_ms < 0 ? 0 : timeout_ms < WAIT_MAX_MS ? timeout_ms : WAIT_MAX_MS));
-}
-
-static struct courier *courier_of_any(adwuma_handle *const *handles, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (handles[i])
-			return handles[i]->place->courier;
-	return NULL;
+	return until(clock_mono_ms() + lib_timeout(timeout_ms));
 }
 
 static int no_handle(struct error *e)
@@ -976,29 +1047,44 @@ static int no_handle(struct error *e)
 	return error_set(e, ERR_INVALID, "there is no handle: the call that should have made it has failed");
 }
 
+/* That of all of them; NULL where there is none, or several, with *e. */
+static struct courier *courier_of_all(adwuma_handle *const *handles, size_t n, struct error *e)
+{
+	struct courier *c = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!handles[i] || handles[i]->place->courier == c)
+			continue;
+		if (c) {
+			error_set(e, ERR_INVALID, "handles of several clients cannot be waited for together");
+			return NULL;
+		}
+		c = handles[i]->place->courier;
+	}
+	if (!c)
+		no_handle(e);
+	return c;
+}
+
 static int await_state(adwuma_handle *const *handles, size_t n, enum state state, int64_t timeout_ms,
 		       struct adwuma_error *err)
 {
-	struct courier *c = courier_of_any(handles, n);
 	struct timespec end = end_of(timeout_ms);
 	const adwuma_handle *lost = NULL;
 	struct error e = {0};
+	struct courier *c = courier_of_all(handles, n, &e);
 	bool missing = false;
 	int rc = 0;
 
-	if (!c) {
-		if (n == 0)
-			return 0;
-		no_handle(&e);
-		return lib_tell(err, &e);
-	}
+	if (!c)
+		return n == 0 ? 0 : lib_tell(err, &e);
 	pthread_mutex_lock(&c->lock);
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		missing = missing || !handles[i];
 		if (!handles[i])
 			continue;
 		if (wait_until(c, handles[i], state, &end))
-			rc = timed_out(timeout_ms, state == DONE ? "no result of job" : "not handed over: job",
+			rc = timed_out(c, timeout_ms, state == DONE ? "no result of job" : "not handed over: job",
 				       handles[i]->id, &e);
 		else if (handles[i]->state == LOST && !lost)
 			lost = handles[i];
@@ -1030,14 +1116,12 @@ int adwuma_wait_first(adwuma_handle *const *handles, size_t n, int64_t timeout_m
 		      struct adwuma_error *err)
 {
 	struct timespec end = end_of(timeout_ms);
-	struct courier *c = courier_of_any(handles, n);
 	struct error e = {0};
+	struct courier *c = courier_of_all(handles, n, &e);
 	bool found = false, late = false;
 
-	if (!c) {
-		no_handle(&e);
+	if (!c)
 		return lib_tell(err, &e);
-	}
 	pthread_mutex_lock(&c->lock);
 	while (!found && !late) {
 		size_t i = 0;
@@ -1050,11 +1134,10 @@ int adwuma_wait_first(adwuma_handle *const *handles, size_t n, int64_t timeout_m
 		else
 			late = pthread_cond_timedwait(&c->changed, &c->lock, &end) == ETIMEDOUT;
 	}
+	if (!found)
+		timed_out(c, timeout_ms, "no result of any", "job", &e);
 	pthread_mutex_unlock(&c->lock);
-	if (found)
-		return 0;
-	timed_out(timeout_ms, "no result of any", "job", &e);
-	return lib_tell(err, &e);
+	return found ? 0 : lib_tell(err, &e);
 }
 
 const adwuma_result *adwuma_handle_result(adwuma_handle *handle)
@@ -1071,15 +1154,52 @@ const adwuma_result *adwuma_handle_result(adwuma_handle *handle)
 
 int adwuma_handle_error(adwuma_handle *handle, struct adwuma_error *err)
 {
+	struct error e = {0};
 	int rc = 0;
 
 	if (err)
 		*err = (struct adwuma_error){.code = ADWUMA_OK};
+	if (!handle) {
+		no_handle(&e);
+		return lib_tell(err, &e);
+	}
 	pthread_mutex_lock(&handle->place->courier->lock);
 	if (handle->state == LOST)
 		rc = copy_error(handle, err);
 	pthread_mutex_unlock(&handle->place->courier->lock);
 	return rc;
+}
+
+/* The descriptor is ready only while there is something to tell. */
+static void quieten(struct courier *c)
+{
+	uint64_t count;
+
+	if (!c->first_settled && c->told_by >= 0)
+		(void)!read(c->told_by, &count, sizeof count);
+}
+
+/* For a program that asked for the descriptor and then frees handles without being told of them. but: is only taken out. Under the lock. */
+static void drop_husks(struct courier *c, const adwuma_handle *but)
+{
+	adwuma_handle **at = &c->first_settled;
+
+	c->last_settled = NULL;
+	while (*at) {
+		adwuma_handle *h = *at;
+
+		if (h->forgotten) {
+			*at = h->next_alike;
+			h->to_tell = false;
+			if (!h->carried && h != but)
+				destroy(h);
+			continue;
+		}
+		c->last_settled = h;
+		at = &h->next_alike;
+	}
+	c->nhusks = 0;
+	quieten(c);
 }
 
 void adwuma_handle_free(adwuma_handle *handle)
@@ -1097,6 +1217,8 @@ void adwuma_handle_free(adwuma_handle *handle)
 	if (handle->next)
 		handle->next->before = handle->before;
 	handle->forgotten = true;
+	if (handle->to_tell && ++c->nhusks >= HUSKS_MAX)
+		drop_husks(c, handle);
 	held = handle->carried || handle->to_tell;
 	pthread_mutex_unlock(&c->lock);
 	if (!held)
@@ -1106,8 +1228,11 @@ void adwuma_handle_free(adwuma_handle *handle)
 int adwuma_fd(adwuma *client, struct adwuma_error *err)
 {
 	struct error e = {0};
-	struct courier *c = courier_of(client, &e);
+	struct courier *c = client ? courier_of(client, &e) : NULL;
 	int fd = -1;
+
+	if (!client)
+		return lib_no_client(err);
 
 	if (c) {
 		pthread_mutex_lock(&c->lock);
@@ -1127,7 +1252,6 @@ int adwuma_fd(adwuma *client, struct adwuma_error *err)
 static adwuma_handle *next_settled(struct courier *c)
 {
 	adwuma_handle *h = NULL;
-	uint64_t count;
 
 	while (c->first_settled && !h) {
 		h = c->first_settled;
@@ -1135,12 +1259,12 @@ static adwuma_handle *next_settled(struct courier *c)
 		h->to_tell = false;
 		if (!h->forgotten)
 			break;
+		c->nhusks--;
 		if (!h->carried)
 			destroy(h);
 		h = NULL;
 	}
-	if (!c->first_settled && c->told_by >= 0)
-		(void)!read(c->told_by, &count, sizeof count);
+	quieten(c);
 	return h;
 }
 
@@ -1149,6 +1273,8 @@ adwuma_handle *adwuma_next_settled(adwuma *client)
 	adwuma_handle *h = NULL;
 	struct courier *c;
 
+	if (!client)
+		return NULL;
 	pthread_mutex_lock(&client->lock);
 	c = client->courier;
 	pthread_mutex_unlock(&client->lock);
@@ -1162,20 +1288,22 @@ adwuma_handle *adwuma_next_settled(adwuma *client)
 
 int adwuma_handle_cancel(adwuma_handle *handle, struct adwuma_error *err)
 {
-	struct adwuma *client = handle->place->courier->client;
-	const struct keys *keys = &handle->place->keys;
 	struct error e = {0};
 	struct sigpipe sigpipe;
 	struct link *l;
 	int rc = -1;
 
+	if (!handle) {
+		no_handle(&e);
+		return lib_tell(err, &e);
+	}
 	sigpipe_block(&sigpipe);
-	l = link_take(client, &e);
+	l = link_take(handle->place->courier->client, &e);
 	for (int tries = 0; l && rc != 0 && tries < 2; tries++) { /* once more, for a connection that idled too long */
 		if (link_connect(l, &e))
 			break;
-		rc = redis_call(l->redis, NULL, &e, "ZADD %s %lld %s", keys->cancelled, (long long)clock_real_ms(),
-				handle->id);
+		rc = redis_call(l->redis, NULL, &e, "ZADD %s %lld %s", handle->place->keys.cancelled,
+				(long long)clock_real_ms(), handle->id);
 		if (rc)
 			link_failed(l, &e);
 	}

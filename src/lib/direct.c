@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/direct.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -193,8 +194,8 @@ static bool try_until_settled(struct direct *d, const struct attempt_host *host)
 		wait_ms = wait_ms < SLEEP_MAX_MS ? wait_ms : SLEEP_MAX_MS;
 		if (clock_mono_ms() + wait_ms >= d->deadline_ms)
 			return false;
-		if (d->piece)
-			d->piece(d->piece_ctx, NULL, 0);
+		if (d->piece && d->attempt.call.request.sink)
+			d->piece(d->piece_ctx, NULL, (size_t)d->facts.attempts);
 		sleep_ms(wait_ms);
 	}
 }
@@ -261,6 +262,7 @@ void direct_run(struct direct *d, const char *type, const char *json, size_t len
 {
 	struct outcome *o = &d->attempt.out;
 	struct kept kept = {.d = d};
+	char queue[QUEUE_NAME_MAX + 1]; /* where it would have gone */
 	const struct attempt_host host = {.call = call_for,
 					  .get_piece = get_piece,
 					  .put_piece = put_piece,
@@ -271,7 +273,8 @@ void direct_run(struct direct *d, const char *type, const char *json, size_t len
 	d->job = &job;
 	d->deadline_ms = deadline_ms;
 	d->answered = true; /* until a call shows otherwise */
-	d->facts = (struct outcome_facts){.queue = type, .worker = "direct"};
+	snprintf(queue, sizeof queue, "%.*s", (int)strcspn(type, "."), type);
+	d->facts = (struct outcome_facts){.queue = queue, .worker = "direct"};
 	outcome_clear(o);
 	if (job_parse(&job, json, len, type, (size_t)d->site->settings.max_job_bytes, &o->fault))
 		o->kind = OUTCOME_FAILED;

@@ -29,7 +29,8 @@ struct direct_outcome {
 };
 void direct_outcome_release(struct direct_outcome *o);
 
-/* Where pieces of a stream go while they come: the API's event object, borrowed. NULL: an attempt broke off, and what came before is void. */
+/* Where pieces of a stream go while they come: the API's event object, borrowed. NULL: attempt n broke off, and what
+ * came before is void. */
 typedef void direct_piece_fn(void *ctx, const char *json, size_t n);
 /* For the jobs that are done from now on; NULL: nowhere. */
 void direct_on_piece(struct direct *d, direct_piece_fn *piece, void *ctx);

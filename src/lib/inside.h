@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "adwuma.h"
 #include "base/buf.h"
@@ -37,6 +38,7 @@ struct adwuma {
 	size_t max_job_bytes;
 	int64_t submit_ms;
 	int64_t result_ttl_s;
+	pid_t pid;			 /* whose it is */
 	bool patient;			 /* Redis is waited for also where it was never there */
 	_Atomic bool was_connected;	 /* once: then a break is waited out */
 	const struct settings *settings; /* for direct calls */
@@ -52,6 +54,10 @@ struct adwuma {
 
 /* Fills *out (NULL is fine). Returns -1. */
 int lib_tell(struct adwuma_error *out, const struct error *e);
+/* Says that there is no client. Returns -1. */
+int lib_no_client(struct adwuma_error *err);
+/* Within bounds: negative is 0, and no result lives longer than the longest. */
+int64_t lib_timeout(int64_t timeout_ms);
 /* The names that came from outside, checked: they become parts of keys. */
 int lib_check_names(const char *queue, const char *id, struct error *e);
 
@@ -75,11 +81,7 @@ void link_pause(unsigned tries, int64_t left_ms);
 /* courier.c, for adwuma_close. NULL is fine. */
 void courier_end(struct courier *c);
 
-/* submit.c: one round trip for some of the jobs. Those whose error is ADWUMA_OK already are passed over. Returns how many were dealt with, or -1:
- * then those that were not acknowledged are as before. */
-int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs, struct error *e);
-
-/* call.c: the direct that idles longest, or a new one. */
+/* call.c: ends what direct calls were made with. */
 void directs_free(struct adwuma *c);
 
 #endif

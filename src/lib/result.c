@@ -27,8 +27,8 @@ static bool read_result(struct adwuma_result *r, size_t len)
 {
 	struct want want[] = {{"status", {0}}, {"result", {0}}, {"error", {0}}};
 	struct span value;
+	bool whole = pick((struct span){r->json, len}, want, 3) == 0;
 
-	(void)pick((struct span){r->json, len}, want, 3);
 	r->succeeded = want[0].value.ptr && want[1].value.ptr && json_span_type(want[0].value) == JSON_STRING &&
 		       json_key_is((struct span){want[0].value.ptr + 1, want[0].value.len - 2}, "succeeded");
 	value = r->succeeded ? want[1].value : want[2].value;
@@ -36,7 +36,7 @@ static bool read_result(struct adwuma_result *r, size_t len)
 		r->value_at = (uint32_t)(value.ptr - r->json);
 		r->value_len = (uint32_t)value.len & INT32_MAX;
 	}
-	return want[0].value.ptr && value.ptr;
+	return whole && want[0].value.ptr && value.ptr;
 }
 
 void result_init(adwuma_result *r, char *json, size_t len)
@@ -130,7 +130,7 @@ int adwuma_succeeded(const adwuma_result *result)
 
 const char *adwuma_result_json(const adwuma_result *result)
 {
-	return result->json;
+	return result ? result->json : NULL;
 }
 
 const char *adwuma_result_value(const adwuma_result *result)
@@ -218,13 +218,13 @@ int adwuma_result_audio(adwuma *client, const adwuma_result *result, char **byte
 			struct adwuma_error *err)
 {
 	struct span key = member(value_of(result), "audio_key"), base64 = member(value_of(result), "audio_base64");
-	const struct buf *made = result->parts ? &result->parts->audio : &(struct buf){0};
+	const struct buf *made = result && result->parts ? &result->parts->audio : &(struct buf){0};
 	struct buf audio = BUF_INIT(PICK_TEXT_MAX);
 	struct error e = {0};
 	char *text;
 	int rc = 0;
 
-	if (!result->succeeded || (made->len == 0 && !key.ptr && !base64.ptr)) {
+	if (!adwuma_succeeded(result) || (made->len == 0 && !key.ptr && !base64.ptr)) {
 		if (err) {
 			err->code = ADWUMA_MISSING;
 			snprintf(err->message, sizeof err->message, "the result has no audio");

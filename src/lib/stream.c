@@ -40,6 +40,10 @@ adwuma_stream *adwuma_stream_open(adwuma *client, const char *queue, const char 
 	struct adwuma_stream *s;
 	struct error e = {0};
 
+	if (!client) {
+		lib_no_client(err);
+		return NULL;
+	}
 	if (!after)
 		after = "0";
 	if (lib_check_names(queue, id, &e) ||
@@ -187,8 +191,12 @@ int adwuma_stream_next(adwuma_stream *stream, int64_t timeout_ms, struct adwuma_
 	struct error e = {0};
 	int rc;
 
+	if (!stream) {
+		error_set(&e, ERR_INVALID, "there is no stream: adwuma_stream_open has failed");
+		return lib_tell(err, &e);
+	}
 	sigpipe_block(&sigpipe);
-	rc = next(stream, timeout_ms > 0 ? timeout_ms : 0, piece, &e);
+	rc = next(stream, lib_timeout(timeout_ms), piece, &e);
 	sigpipe_restore(&sigpipe);
 	return rc < 0 ? lib_tell(err, &e) : rc;
 }

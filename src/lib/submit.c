@@ -12,6 +12,7 @@
 #include "lib/sigpipe.h"
 
 #define TRIP_JOBS 1000 /* in one round trip: their replies fit a socket's buffer, so writing never waits for reading */
+#define REPLY_MS_MIN 1000
 #define TRIP_BYTES (1024 * 1024) /* of payloads in one round trip, beyond the first */
 
 /* Drafts and appends one job. Returns 1 when it is on its way, 0 when it is bad (its error says why), -1 when the
@@ -50,15 +51,25 @@ static int receive_job(struct link *l, struct adwuma_job *job, struct error *e)
 	return 0;
 }
 
+/* Who waits for less than a slow server may take is told in time. */
+static int64_t reply_ms(const struct adwuma *c)
+{
+	int64_t ms = c->submit_ms < REDIS_REPLY_MS ? c->submit_ms : REDIS_REPLY_MS;
+
+	return ms > REPLY_MS_MIN ? ms : REPLY_MS_MIN;
+}
+
 /* One round trip for some of the jobs. Returns how many were dealt with, or -1: then those that were not acknowledged
  * are as before. */
-int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs, struct error *e)
+static int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs, struct error *e)
 {
 	bool sent[TRIP_JOBS];
 	size_t n = 0, bytes = 0;
 
 	if (link_connect(l, e))
 		return -1;
+	if (redis_set_timeout(l->redis, reply_ms(l->client), e))
+		return link_failed(l, e);
 	for (; n < njobs && n < TRIP_JOBS && (n == 0 || bytes + jobs[n].len < TRIP_BYTES); n++) {
 		int rc = jobs[n].error.code == ADWUMA_OK ? 0 : append_job(l, &jobs[n], e);
 
@@ -79,6 +90,7 @@ static int submit_all(struct link *l, struct adwuma_job *jobs, size_t njobs, str
 	unsigned tries = 0;
 
 	for (size_t done = 0; done < njobs;) {
+		int64_t began_ms = clock_mono_ms();
 		int n = submit_one_trip(l, jobs + done, njobs - done, e);
 		int64_t left;
 
@@ -89,7 +101,7 @@ static int submit_all(struct link *l, struct adwuma_job *jobs, size_t njobs, str
 			continue;
 		}
 		if (give_up_at == 0)
-			give_up_at = clock_mono_ms() + l->client->submit_ms;
+			give_up_at = began_ms + l->client->submit_ms;
 		left = give_up_at - clock_mono_ms();
 		if (!link_may_heal(l->client, e) || left <= 0)
 			return -1;
@@ -105,6 +117,8 @@ int adwuma_submit_many(adwuma *client, struct adwuma_job *jobs, size_t njobs, st
 	struct link *l;
 	int rc;
 
+	if (!client)
+		return lib_no_client(err);
 	for (size_t i = 0; i < njobs; i++) {
 		jobs[i].id[0] = '\0';
 		jobs[i].error.code = ADWUMA_UNREACHABLE;
@@ -131,7 +145,7 @@ int adwuma_submit_many(adwuma *client, struct adwuma_job *jobs, size_t njobs, st
 int adwuma_submit(adwuma *client, const char *queue, const char *job_json, size_t job_len, char id[ADWUMA_ID_MAX + 1],
 		  struct adwuma_error *err)
 {
-	struct adwuma_job job = {.queue = queue, .json = job_json, .len = job_len};
+	struct adwuma_job job = {.queue = queue, .json = job_json ? job_json : "", .len = job_json ? job_len : 0};
 
 	if (adwuma_submit_many(client, &job, 1, err))
 		return -1;

@@ -14,7 +14,6 @@
 #define WAIT_PIECE_MS 5000  /* one blocking command; a dead peer is noticed soon after */
 #define WAIT_MARGIN_MS 2000 /* the read timeout beyond it */
 #define WAIT_SLICE_MS 50    /* how long one of several queues is waited on before the next one has its turn */
-#define WAIT_MAX_MS (366LL * 86400 * 1000) /* no result lives longer */
 
 /* One command for the result: blocking for wait_ms, or a look where that is 0. *json stays NULL where there is none. */
 static int ask(struct link *l, const char *queue, const char *id, int64_t wait_ms, char **json, struct error *e)
@@ -30,7 +29,7 @@ static int ask(struct link *l, const char *queue, const char *id, int64_t wait_m
 	if (link_connect(l, e))
 		return -1;
 	if (wait_ms == 0) {
-		rc = redis_set_timeout(l->redis, REDIS_REPLY_MS, e) ||
+		rc = redis_set_timeout(l->redis, WAIT_MARGIN_MS, e) ||
 		     redis_call(l->redis, &reply, e, "LINDEX %s 0", key);
 	} else {
 		char seconds[32];
@@ -51,7 +50,7 @@ static int ask(struct link *l, const char *queue, const char *id, int64_t wait_m
 static int wait_for(struct link *l, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
 		    char **json, struct error *e)
 {
-	int64_t deadline = clock_mono_ms() + (timeout_ms < WAIT_MAX_MS ? timeout_ms : WAIT_MAX_MS);
+	int64_t deadline = clock_mono_ms() + timeout_ms;
 	int64_t piece = nqueues == 1 ? WAIT_PIECE_MS : WAIT_SLICE_MS;
 	size_t looks = nqueues == 1 ? 0 : nqueues; /* so many queues are only looked into before one is waited on */
 	unsigned tries = 0;
@@ -88,12 +87,14 @@ int client_wait(adwuma *client, const char *const *queues, size_t nqueues, const
 	struct link *l;
 	int rc;
 
+	if (!client)
+		return lib_no_client(err);
 	for (size_t i = 0; i < nqueues; i++)
 		if (lib_check_names(queues[i], id, &e))
 			return lib_tell(err, &e);
 	sigpipe_block(&sigpipe);
 	l = link_take(client, &e);
-	rc = l ? wait_for(l, queues, nqueues, id, timeout_ms > 0 ? timeout_ms : 0, &found, &e) : -1;
+	rc = l ? wait_for(l, queues, nqueues, id, lib_timeout(timeout_ms), &found, &e) : -1;
 	if (l)
 		link_give(l);
 	sigpipe_restore(&sigpipe);

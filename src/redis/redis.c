@@ -8,6 +8,7 @@
 #include "redis/redis.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -61,6 +62,7 @@ static void tune_socket(int fd)
 	int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S, probes = KEEPALIVE_PROBES,
 	    silent = PEER_SILENT_MS;
 
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* what a host program starts has no business with it */
 	/* On a Unix socket these fail, and are not needed. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);

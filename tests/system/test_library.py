@@ -249,8 +249,61 @@ def test_no_sigpipe_reaches_the_host(system, run):
 
 def test_what_is_wrong_is_told_at_once(run):
     out = run("wrong", ADWUMA_REDIS_URL="redis://127.0.0.1:1")
-    assert [line.split(" ", 2)[:2] for line in out] == [[n, "2"] for n in ("id", "queue", "operation", "params", "messages", "members", "parse", "client", "handle")], out
+    assert [line.split(" ", 2)[:2] for line in out] == [[n, "2"] for n in ("id", "queue", "operation", "params", "messages", "members", "parse", "client", "handle", "utf8", "clients")], out
     assert run("wrong", ADWUMA_REDIS_URL="nonsense://x", code=1)[0].startswith("open 78 ")
+
+
+def write_wav(path, seconds):
+    with wave.open(str(path), "wb") as w:
+        w.setnchannels(1)
+        w.setsampwidth(2)
+        w.setframerate(8000)
+        w.writeframes(bytes(16000 * seconds))
+
+
+def test_a_second_job_of_an_id_leaves_the_first_ones_audio(system, run, tmp_path):
+    write_wav(tmp_path / "a.wav", 1)
+    write_wav(tmp_path / "b.wav", 2)
+    p = run("voices", tmp_path / "a.wav", tmp_path / "b.wav", wait=False)
+    assert p.stdout.readline() == "there\n"
+    assert all(86000 < system.redis.ttl(k) <= 86400 for k in system.redis.keys("*audio*")) and len(system.redis.keys("*audio*")) == 2
+    system.worker(threads=1)
+    out, _ = p.communicate("\n", timeout=30 * SLOW)
+    assert out.startswith("text ")
+    assert [c["body_bytes"] for c in system.stub.calls()] == [(tmp_path / "a.wav").stat().st_size]
+
+
+def test_children_of_the_host(system, run):
+    system.worker()
+    assert run("children") == ["child 0", "0", "inherits 0", "text [tw] x", 'value {"text":"[tw] x","source_language":"en","target_language":"tw"}']
+
+
+@pytest.mark.release
+def test_what_is_forgotten_leaves_nothing(system, run):
+    system.worker()
+    grew, left = run("husks", 3000)
+    assert int(grew.split()[1]) < 200 and left == "left 0"
+
+
+def test_redis_hangs(system, run):
+    p = run("hangs", wait=False, submit_ms=500)
+    assert p.stdout.readline() == "go\n"
+    system.server.process.send_signal(signal.SIGSTOP)
+    try:
+        p.stdin.write("\n")
+        p.stdin.flush()
+        took = [float(p.stdout.readline().split()[1]) for _ in range(2)]
+    finally:
+        system.server.process.send_signal(signal.SIGCONT)
+    p.communicate(timeout=30 * SLOW)
+    assert took[0] < 4 * SLOW and took[1] < 14, took  # the second makes a connection, which may take 10 s
+
+
+def test_a_wait_says_what_is_wrong_meanwhile(system, run):
+    """The results cannot be taken, and whoever waits for them hears why."""
+    system.redis.execute_command("ACL", "SETUSER", "default", "-blpop")
+    out = run("first", "a", code=1, first_ms=1500)
+    assert "meanwhile: " in out[0] and "BLPOP" in out[0].upper(), out
 
 
 def test_closing_hands_over_what_is_left(system, run):

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -174,7 +175,8 @@ static int first(void)
 	for (size_t i = 0; i < n; i++)
 		h[i] = adwuma_atranslate(client, arg[i], NULL, NULL, &err);
 	for (size_t i = 0; i < n; i++) {
-		if (adwuma_wait_first(h, n, MANY_MS, &which, &err))
+		if (adwuma_wait_first(h, n, getenv("ADWUMA_FIRST_MS") ? atol(getenv("ADWUMA_FIRST_MS")) : MANY_MS,
+				      &which, &err))
 			return failed("first");
 		printf("%zu\n", which);
 		h[which] = NULL;
@@ -473,6 +475,100 @@ static int pipes(void)
 	return 0;
 }
 
+/* FILE FILE: two jobs of one id with audio of their own, while nobody does them; then both are done. */
+static int voices(void)
+{
+	struct adwuma_audio from = {0};
+	struct adwuma_how how = {0};
+	adwuma_handle *h[2];
+	char line[16];
+
+	how.id = "same";
+	for (int i = 0; i < 2; i++) {
+		from.path = arg[i];
+		h[i] = adwuma_atranscribe(client, &from, NULL, NULL, &how, &err);
+		if (!h[i] || adwuma_handle_submitted(h[i], MANY_MS, &err))
+			return failed("atranscribe");
+	}
+	printf("there\n");
+	fflush(stdout);
+	if (!fgets(line, sizeof line, stdin) || adwuma_gather(h, 2, MANY_MS, &err))
+		return failed("gather");
+	show(adwuma_handle_result(h[0]));
+	return 0;
+}
+
+/* A child of fork() closes what it inherited: nothing happens, also not to the parent. What a child starts inherits no connection. */
+static int children(void)
+{
+	char command[200];
+	adwuma_handle *h = adwuma_atranslate(client, "x", NULL, NULL, &err);
+	pid_t child;
+	int status = -1;
+
+	if (!h || adwuma_handle_submitted(h, MANY_MS, &err))
+		return failed("hand");
+	child = fork();
+	if (child == 0) {
+		adwuma_close(client);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	printf("child %d\n", status);
+	fflush(stdout);
+	snprintf(command, sizeof command, "ls -l /proc/self/fd | grep -c socket: ");
+	printf("inherits %d\n", system(command) == 0);
+	if (adwuma_handle_wait(h, MANY_MS, &err))
+		return failed("wait");
+	show(adwuma_handle_result(h));
+	return 0;
+}
+
+/* N handles that are forgotten without being told of, though the descriptor was asked for; memory at a tenth and at the end. */
+static int husks(void)
+{
+	long n = atol(arg[0]), early = 0;
+	struct pollfd p = {-1, POLLIN, 0};
+
+	p.fd = adwuma_fd(client, &err);
+	for (long i = 0; i < n; i++) {
+		adwuma_handle *h = adwuma_atranslate(client, "x", NULL, NULL, &err);
+
+		if (!h || adwuma_handle_wait(h, MANY_MS, &err))
+			return failed("wait");
+		adwuma_handle_free(h);
+		if (i == n / 10)
+			early = anon_kib();
+	}
+	printf("grew %ld\n", anon_kib() - early);
+	while (adwuma_next_settled(client))
+		;
+	printf("left %d\n", poll(&p, 1, 0));
+	return 0;
+}
+
+/* What waits says when Redis hangs, and how long it took. */
+static int hangs(void)
+{
+	char *json = NULL, line[16];
+	double began;
+
+	if (adwuma_wait(client, "translate", "none", 0, &json, &err) == 0)
+		return 1;
+	printf("go\n");
+	fflush(stdout);
+	if (!fgets(line, sizeof line, stdin))
+		return 1;
+	began = now();
+	adwuma_wait(client, "translate", "none", 0, &json, &err);
+	printf("wait %.1f\n", now() - began);
+	began = now();
+	adwuma_submit(client, "translate", "{}", 2, (char[ADWUMA_ID_MAX + 1]){0}, &err);
+	printf("submit %.1f\n", now() - began);
+	fflush(stdout);
+	return 0;
+}
+
 /* What is wrong with arguments is told at once. */
 static int wrong(void)
 {
@@ -504,6 +600,22 @@ static int wrong(void)
 	    adwuma_result_fault(NULL) || adwuma_result_value(NULL))
 		return 1;
 	failed("handle");
+	adwuma_atranslate(client, "caf\xe9", NULL, NULL, &err);
+	failed("utf8");
+	if (adwuma_handle_error(NULL, &err) == 0 || *adwuma_handle_id(NULL) || adwuma_handle_data(NULL) ||
+	    adwuma_handle_cancel(NULL, &err) == 0 || adwuma_result_json(NULL) ||
+	    adwuma_submit(NULL, NULL, "{}", 2, (char[ADWUMA_ID_MAX + 1]){0}, &err) == 0 ||
+	    adwuma_stream_next(NULL, 0, NULL, &err) >= 0 || adwuma_fd(NULL, &err) >= 0 || adwuma_next_settled(NULL) ||
+	    adwuma_result_parse("{\"status\":\"succeeded\",\"result\":{}", 35, &err))
+		return 1;
+	adwuma *other = adwuma_open(NULL, &err);
+	adwuma_handle *mixed[2] = {adwuma_atranslate(client, "x", NULL, NULL, &err),
+				   adwuma_atranslate(other, "x", NULL, NULL, &err)};
+	if (adwuma_gather(mixed, 2, 0, &err) == 0)
+		return 1;
+	failed("clients");
+	adwuma_handle_free(mixed[0]);
+	adwuma_close(other);
 	adwuma_handle_free(NULL);
 	adwuma_close(NULL);
 	return 0;
@@ -512,10 +624,10 @@ static int wrong(void)
 static const struct {
 	const char *name;
 	int (*run)(void);
-} acts[] = {{"gather", gather}, {"submit", submit}, {"hand", hand},	  {"both", both},
-	    {"first", first},	{"loop", loop},	    {"threads", threads}, {"stream", stream},
-	    {"chat", chat},	{"audio", audio},   {"twice", twice},	  {"cancel", cancel},
-	    {"steady", steady}, {"nobody", nobody}, {"pipes", pipes},	  {"wrong", wrong}};
+} acts[] = {{"gather", gather}, {"submit", submit},   {"hand", hand},	  {"both", both},	  {"first", first},
+	    {"loop", loop},	{"threads", threads}, {"stream", stream}, {"chat", chat},	  {"audio", audio},
+	    {"twice", twice},	{"cancel", cancel},   {"voices", voices}, {"children", children}, {"husks", husks},
+	    {"hangs", hangs},	{"steady", steady},   {"nobody", nobody}, {"pipes", pipes},	  {"wrong", wrong}};
 
 int main(int argc, char **argv)
 {
