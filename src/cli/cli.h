@@ -61,11 +61,13 @@ enum cli_option {
 	OPT_TEXT_COLUMN,
 	OPT_OUT_COLUMN,
 	OPT_DELIMITER,
+	OPT_READY,
 	CLI_OPTIONS
 };
 #define TAKES(option) (1ULL << (option))
-#define ASKS_API (1ULL << 62) /* asks the API itself: no Redis, no workers */
-#define LOOKS (1ULL << 63)    /* --queue narrows down where it looks, rather than saying where jobs go */
+#define ASKS_WORKER (1ULL << 61) /* asks a worker itself: no Redis */
+#define ASKS_API (1ULL << 62)	 /* asks the API itself: no Redis, no workers */
+#define LOOKS (1ULL << 63)	 /* --queue narrows down where it looks, rather than saying where jobs go */
 
 struct command;
 
@@ -127,6 +129,7 @@ int cli_speakers(const struct cli *cli);
 int cli_doctor(const struct cli *cli);
 int cli_stats(const struct cli *cli);
 int cli_workers(const struct cli *cli);
+int cli_health(const struct cli *cli);
 int cli_dead_list(const struct cli *cli);
 int cli_dead_show(const struct cli *cli);
 int cli_dead_retry(const struct cli *cli);

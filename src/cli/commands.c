@@ -179,6 +179,14 @@ static const struct command views[] = {
 	 "  adwuma doctor\n"
 	 "  adwuma doctor --queue translate\n"
 	 "  adwuma doctor --json --config /etc/adwuma/adwumad.conf"},
+	{"health", "", "whether the worker of this machine is well", TAKES(OPT_READY) | ASKS_WORKER, 0, 0, cli_health,
+	 "Asks the worker at admin_listen for its /healthz, with --ready for its /readyz, and prints the\n"
+	 "answer. For the health check of a container or a service manager: it says no more than these pages\n"
+	 "do, and a worker that waits for Redis is alive.\n\n"
+	 "Exit code: 0 it is well, 1 it is not (standard error says why), 69 nobody answers within 5 seconds,\n"
+	 "78 admin_listen is off.",
+	 "  adwuma health\n"
+	 "  adwuma health --ready --admin-listen 127.0.0.1:9465"},
 };
 
 static const struct command offers[] = {

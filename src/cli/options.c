@@ -100,6 +100,7 @@ static const struct option_row rows[CLI_OPTIONS] = {
 	[OPT_DELIMITER] = {.name = "delimiter",
 			   .value = "D",
 			   .help = "what stands between cells: one character, or tab [,]"},
+	[OPT_READY] = {.name = "ready", .help = "ask whether it takes jobs, rather than whether it is alive"},
 	[OPT_JSON] = {.name = "json", .help = "print JSON: whole objects, one a line"},
 };
 
@@ -321,8 +322,11 @@ void cli_print_usage(const struct command *command, FILE *to)
 
 void cli_print_help(const struct command *command, FILE *to)
 {
-	bool asks_api = command->options & ASKS_API;
-	const char *other_side = asks_api ? "the API" : "Redis";
+	bool asks_api = command->options & ASKS_API, asks_worker = command->options & ASKS_WORKER;
+	const char *other_side = asks_api ? "the API" : asks_worker ? "the worker" : "Redis";
+	const char *address = asks_api	  ? "    --khaya-base-url URL"
+			    : asks_worker ? "    --admin-listen HOST:PORT"
+					  : "    --redis-url URL";
 
 	cli_print_usage(command, to);
 	fprintf(to, "\n%s\n\nOptions:\n", command->about);
@@ -340,6 +344,5 @@ void cli_print_help(const struct command *command, FILE *to)
 		"  %-24s  where %s is; this and every other setting: adwuma help settings\n\n"
 		"Exit codes of every command: 0 done, 2 wrong use, 69 %s cannot be reached, 78 bad settings.\n\n"
 		"Examples:\n%s\n",
-		asks_api ? "    --khaya-base-url URL" : "    --redis-url URL", other_side, other_side,
-		command->examples);
+		address, other_side, other_side, command->examples);
 }

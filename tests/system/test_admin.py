@@ -4,12 +4,13 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
 
 import pytest
-from conftest import until
+from conftest import BUILD, SLOW, until
 
 
 def get(url, method="GET"):
@@ -123,6 +124,33 @@ def test_log_lines_of_a_job_name_its_trace(system):
         assert told[job]["traceparent"] == trace and told[job]["queue"] == "translate"
     assert "traceparent" not in told["none", "job failed"]
     assert [c["traceparent"] for c in system.stub.calls()[:4]] == [trace] * 4
+
+
+def health(system, *flags, **settings):
+    done = subprocess.run([BUILD + "/adwuma", "health", *flags], env=system.env(**settings), capture_output=True, text=True, timeout=20 * SLOW)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_line_says_how_a_worker_is(system):
+    """The health check of a container: by the worker's own setting, also where that means every address, and past any proxy."""
+    w = system.worker(admin_listen="0.0.0.0:0")
+    port = admin(w).rsplit(":", 1)[1]
+    everywhere = {"admin_listen": "0.0.0.0:" + port}
+    assert health(system, admin_listen="127.0.0.1:" + port) == health(system, "--admin-listen", "localhost:" + port) == (0, "ok\n", "")
+    assert health(system, **everywhere) == (0, "ok\n", "")
+    until(lambda: health(system, "--ready", **everywhere) == (0, "ok\n", ""), what="it is ready")
+    assert subprocess.run([BUILD + "/adwuma", "health"], env={**system.env(**everywhere), "http_proxy": "http://127.0.0.1:1"}, timeout=20 * SLOW).returncode == 0
+    w.send(signal.SIGTSTP)
+    until(lambda: health(system, "--ready", **everywhere) == (1, "", "adwuma: no jobs are taken now: the worker is quiet or stopping (503)\n"), what="quiet is not ready")
+    assert health(system, **everywhere) == (0, "ok\n", "")
+    w.send(signal.SIGSTOP)
+    code, out, err = health(system, **everywhere)  # stopped by somebody, or stuck altogether
+    assert (code, out) == (69, "") and "no worker answers at 0.0.0.0:" + port in err
+    w.send(signal.SIGCONT)
+    code, out, err = health(system, admin_listen="127.0.0.1:1")
+    assert (code, out) == (69, "") and "no worker answers at 127.0.0.1:1" in err
+    assert health(system, admin_listen="off") == (78, "", "adwuma: admin_listen is off: the worker listens nowhere\n")
+    assert health(system, "now")[0] == 2
 
 
 def test_is_alive_while_redis_was_never_there(system, tmp_path):

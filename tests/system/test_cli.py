@@ -795,7 +795,7 @@ def test_help_is_complete(cli):
         assert page.code == 0 and page.out.startswith("usage: adwuma " + command) and "Examples:\n  " in page.out
         assert cli("help", command).out == page.out
         assert max(len(line) for line in page.lines) <= 120
-        other_side = "the API" if command in ("operations", "languages", "speakers") else "Redis"
+        other_side = "the worker" if command == "health" else "the API" if command in ("operations", "languages", "speakers") else "Redis"
         for code in ("0 ", "2 wrong use", f"69 {other_side} cannot be reached", "78 bad settings"):
             assert code in page.out.split("Exit codes of every command: ")[1], command
     assert "2 FILE cannot be read" in cli("help", "submit").out
