@@ -39,7 +39,7 @@ BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model install uninstall deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose compose-demo install uninstall deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -52,6 +52,8 @@ help:
 	@echo "make chaos      kills, stops, cuts and restarts under load, then counts: CHAOS_JOBS=20000 CHAOS_SEED= CHAOS_KILLS= ..."
 	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
 	@echo "make model      the protocol on a model, searched by spin: it holds, and without any one of its rules it breaks"
+	@echo "make compose-demo  images, Redis, workers and the stub in containers, and a few jobs through them"
+	@echo "make test-compose  the same as deployed: 5,000 jobs while containers are killed, restarted, scaled; no root, no secret to be seen"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    programs, library, manual pages, completion for bash, systemd unit: DESTDIR= PREFIX=/usr/local; make uninstall"
 	@echo "make clean"
@@ -138,6 +140,12 @@ fuzz-built: $(FUZZ)
 model:
 	scripts/install-deps model
 	scripts/model
+compose-demo:
+	scripts/install-deps compose
+	scripts/engine scripts/compose-demo
+test-compose:
+	scripts/install-deps compose
+	scripts/engine scripts/test-compose
 lint:
 	scripts/lint
 
