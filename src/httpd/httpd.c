@@ -15,10 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
 #define CONNECTIONS_MAX 8192
+#define BACKLOG 4096
 #define CONNECTION_IDLE_S 120
 #define PEM_MAX_BYTES (1UL << 20)
 #define HANG_LOOK_MS 500 /* how soon it is seen that the client of a hanging call went: the library does not tell */
@@ -536,6 +538,30 @@ static int resolve(const char *listen, struct sockaddr_storage *out, struct erro
 	return 0;
 }
 
+/* A socket that listens there and its port; -1 with errno. Not the library's: from 1.0 on it does not say why it could not make one. */
+static int open_listener(const struct sockaddr_storage *address, uint16_t *port)
+{
+	bool v6 = address->ss_family == AF_INET6;
+	socklen_t len = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1, no = 0;
+	struct sockaddr_storage bound = *address;
+
+	if (fd < 0)
+		return -1;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) ||
+	    (v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no)) ||
+	    bind(fd, (const struct sockaddr *)address, len) || listen(fd, BACKLOG) ||
+	    getsockname(fd, (struct sockaddr *)&bound, &len)) {
+		int why = errno;
+
+		close(fd);
+		errno = why;
+		return -1;
+	}
+	*port = ntohs(v6 ? ((struct sockaddr_in6 *)&bound)->sin6_port : ((struct sockaddr_in *)&bound)->sin_port);
+	return fd;
+}
+
 /* A file that has a part whose name ends so. */
 static int read_pem(const char *path, const char *part, struct buf *out, struct error *err)
 {
@@ -573,26 +599,28 @@ static int start_daemon(struct httpd *h, const char *listen, struct error *err)
 					  {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.ptr},
 					  {MHD_OPTION_END, 0, NULL}};
 	struct sockaddr_storage address = {0};
-	const union MHD_DaemonInfo *info;
 	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0U);
+	uint16_t port;
+	int fd;
 
 	if (resolve(listen, &address, err))
 		return -1;
-	flags |= address.ss_family == AF_INET6 ? MHD_USE_DUAL_STACK : 0U;
+	fd = open_listener(&address, &port);
+	if (fd < 0)
+		return error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(errno));
 	errno = 0;
 	h->daemon =
-		MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+		MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, fd,
 				 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
 				 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-				 MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_LISTEN_BACKLOG_SIZE, 4096U,
-				 MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_ARRAY, tls ? secure : plain,
-				 MHD_OPTION_END);
-	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
-	if (!info && tls && errno == 0) /* no system call failed, so it is what the files say */
+				 MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_URI_LOG_CALLBACK, on_target,
+				 NULL, MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
+	if (h->daemon)
+		return port;
+	/* The socket is left to the end of the program: versions differ in who closes it. EBADF is what they leave when they clean up. */
+	if (tls && (errno == 0 || errno == EBADF)) /* no system call failed, so it is what the files say */
 		return error_set(err, ERR_CONFIG, "the certificate and the key are damaged, or not of each other");
-	if (!info)
-		return error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(errno ? errno : EIO));
-	return info->port;
+	return error_set(err, ERR_SYSTEM, "cannot listen on %s: %s", listen, strerror(errno ? errno : EIO));
 }
 
 struct httpd *httpd_start_tls(const char *listen, const struct httpd_tls *tls, size_t max_body_bytes,
