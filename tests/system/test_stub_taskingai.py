@@ -808,7 +808,7 @@ def test_directives_stand_anywhere(api):
     ("cut_after=2", lambda c, e: not e and [x["delta"] for x in events(c)] == ["Echo: ", "a "]),
     ("cut_after=9", lambda c, e: e and events(c)[-1] == "[DONE]"),
     ("cut_after=1,end=nofinal", lambda c, e: e and [x if x == "[DONE]" else x["delta"] for x in events(c)] == ["Echo: ", "[DONE]"]),
-    ("say= padded ", lambda c, e: "".join(x["delta"] for x in events(c)[:-2]) == " padded " and events(c)[-2]["message"]["content"] == "padded"),
+    ("say= padded ,delay=0", lambda c, e: "".join(x["delta"] for x in events(c)[:-2]) == " padded " and events(c)[-2]["message"]["content"] == "padded"),
     ("dribble=1,say=x", lambda c, e: e and all(len(x) == 1 for x in c)),
     ("split=1,raw_utf8,astral,say=x", lambda c, e: e and all(len(x) == 1 for x in c) and b"\xf0\x9f\x98\x80" in b"".join(c)),
     ("lone_surrogate", lambda c, e: b'Echo: a b\\ud83d"' in b"".join(c)),
