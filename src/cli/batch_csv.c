@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pick.h"
 #include "base/utf8.h"
 #include "cli/batch.h"
 #include "cli/input.h"
 #include "cli/jobs.h"
-#include "base/pick.h"
 #include "cli/show.h"
 #include "text/csv.h"
 

@@ -17,11 +17,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/pick.h"
 #include "cli/batch.h"
 #include "cli/input.h"
 #include "cli/jobs.h"
 #include "cli/out.h"
-#include "base/pick.h"
 #include "cli/transcript.h"
 #include "queue/keys.h"
 

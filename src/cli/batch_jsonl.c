@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/pick.h"
 #include "cli/batch.h"
 #include "cli/input.h"
-#include "base/pick.h"
 
 #define BLOCK_BYTES 4096
 
