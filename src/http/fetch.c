@@ -272,7 +272,8 @@ static int redirected(struct fetch *f, long status)
 	if (status < 301 || status > 308 || (status > 303 && status < 307) ||
 	    curl_easy_header(f->easy, "Location", 0, CURLH_HEADER, -1, &to) != CURLHE_OK)
 		return 0;
-	if (curl_url_set(f->url, CURLUPART_URL, to->value, CURLU_URLENCODE) != CURLUE_OK)
+	/* Servers write spaces as they are; newer libcurl takes them only when told to. */
+	if (curl_url_set(f->url, CURLUPART_URL, to->value, CURLU_URLENCODE | CURLU_ALLOW_SPACE) != CURLUE_OK)
 		return end_with(f, FETCH_REFUSED, "%s: redirects to what is no URL", f->host);
 	memcpy(f->sent_by, f->host, sizeof f->sent_by);
 	return 1;
