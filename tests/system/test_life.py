@@ -1,13 +1,16 @@
 """A worker's life and a job's times: signals in full flight, jobs that come due together, jobs that expire while they wait."""
 import base64
+import os
+import random
 import signal
 import subprocess
 import time
 
 import pytest
-from conftest import BUILD, SANITIZED, until
+from conftest import BUILD, SANITIZED, SLOW, until
 
 JOBS = 4000 if not SANITIZED else 800
+STOPS = int(os.environ.get("ADWUMA_STOPS", 10))
 
 
 def jobs(n, text="job", **more):
@@ -43,6 +46,25 @@ def test_stops_in_full_flight_lose_nothing_and_waste_nothing(system):
 
 
 @pytest.mark.core
+def test_stop_under_load_often(system):
+    """TERM at any moment; ADWUMA_STOPS=100 is the whole campaign. Each exit is in time, and what was done is kept."""
+    random.seed(STOPS)
+    system.stub.fault("delay=20")
+    pushed = 0
+    for _ in range(STOPS):
+        w = system.worker(threads=16, drain_timeout_s=5)
+        for _ in range(random.randint(1, 4)):
+            system.push("translate", *[{"id": f"{i}", "text": f"job {i}"} for i in range(pushed, pushed + 40)])
+            pushed += 40
+            time.sleep(random.random() * 0.05)  # when it comes is what is tried out
+        began = time.monotonic()
+        assert w.stop() == 0 and time.monotonic() - began < 5 * SLOW
+        assert not system.redis.keys("adwuma:*slot*") and system.stub.count() == system.results("translate")
+    system.worker(threads=16)
+    system.reconcile("translate", pushed)
+    assert system.stub.count() == pushed
+
+
 def test_stop_of_a_worker_that_waits_is_at_once(system):
     """Also while it is quiet, or its queue is paused: exit 0, off the list."""
     for state in ("idle", "quiet", "paused"):
