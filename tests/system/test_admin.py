@@ -109,7 +109,7 @@ def test_jobs_that_are_given_up_are_counted_where_that_is_done(system):
     at = admin(system.worker(admin_listen="127.0.0.1:0", queues="translate", max_crashes=1))
     assert system.result("translate", "a", 20)["error"]["type"] == "WorkerCrashError"
     until(lambda: counted(at, "translate") == {"failed": 1} == system.stats("translate"), what="it is counted")
-    assert figures(at)["adwuma_jobs_reaped_total"] == 1
+    until(lambda: figures(at)["adwuma_jobs_reaped_total"] == 1, what="the job is counted as reaped")
 
 
 def test_log_lines_of_a_job_name_its_trace(system):
