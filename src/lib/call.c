@@ -45,12 +45,19 @@ static void comma(struct buf *b)
 		buf_char(b, ',');
 }
 
+static void add_name(struct buf *b, const char *name)
+{
+	comma(b);
+	buf_char(b, '"');
+	buf_str_add(b, name);
+	buf_lit(b, "\":");
+}
+
 static void add_text(struct buf *b, const char *name, const char *value)
 {
 	if (!value)
 		return;
-	comma(b);
-	buf_printf(b, "\"%s\":", name);
+	add_name(b, name);
 	buf_json_cstr(b, value);
 }
 
@@ -67,8 +74,8 @@ static void add_number(struct buf *b, const char *name, int64_t value)
 {
 	if (value == 0)
 		return;
-	comma(b);
-	buf_printf(b, "\"%s\":%lld", name, (long long)value);
+	add_name(b, name);
+	buf_int(b, value);
 }
 
 /* The members of a JSON object, as they stand there. */
@@ -99,8 +106,7 @@ static int add_value(struct request *q, const char *name, const char *json, enum
 	if (!json || json_scan(json, strlen(json), &type, NULL, NULL) != JSON_OK || type != wanted)
 		return error_set(&q->e, ERR_INVALID, "%s must be %s in JSON, not: %.100s", what,
 				 wanted == JSON_ARRAY ? "an array" : "an object", json ? json : "nothing");
-	comma(&q->job);
-	buf_printf(&q->job, "\"%s\":", name);
+	add_name(&q->job, name);
 	buf_str_add(&q->job, json);
 	return 0;
 }

@@ -284,45 +284,81 @@ static int receive_bell(struct courier *c, struct error *e)
 	return 0;
 }
 
-/* A job; and where its id may have been done before, its result, since then nobody sends a reply. */
-static int append_job(struct courier *c, const struct batch *b, const struct item *item, struct error *e)
+/* Where the jobs end that go to the same list in one command. */
+static size_t run_end(const struct batch *b, size_t from, size_t to)
 {
-	const adwuma_handle *h = item->handle;
-	const struct keys *keys = &h->place->keys;
-	char result[KEY_MAX];
+	size_t end = from + 1;
 
-	if (redis_appendf(c->sending.redis, e, "LPUSH %s %b", keys->ready, b->texts.ptr + item->at, item->len))
-		return -1;
-	if (!h->known)
-		return 0;
-	key_result(keys, h->id, result);
-	return redis_appendf(c->sending.redis, e, "LINDEX %s 0", result);
+	while (end < to && !b->items[end].dealt_with && b->items[end].handle->place == b->items[from].handle->place)
+		end++;
+	return end;
 }
 
-/* *trouble: Redis's own, which may pass. */
-static int receive_job(struct courier *c, struct item *item, struct error *trouble, struct error *e)
+/* Jobs of one queue; and of those whose ids may have been done before the results, since then nobody sends a reply. */
+static int append_run(struct courier *c, struct batch *b, size_t from, size_t to, struct redis_args *args,
+		      struct error *e)
 {
-	struct reply *reply = NULL, *result = NULL;
+	const struct keys *keys = &b->items[from].handle->place->keys;
+	char result[KEY_MAX];
+
+	redis_args_clear(args);
+	redis_arg_str(args, "LPUSH");
+	redis_arg_str(args, keys->ready);
+	for (size_t i = from; i < to; i++) {
+		b->items[i].sent = true;
+		redis_arg(args, b->texts.ptr + b->items[i].at, b->items[i].len);
+	}
+	if (redis_append(c->sending.redis, args, e))
+		return -1;
+	for (size_t i = from; i < to; i++) {
+		if (!b->items[i].handle->known)
+			continue;
+		key_result(keys, b->items[i].handle->id, result);
+		if (redis_appendf(c->sending.redis, e, "LINDEX %s 0", result))
+			return -1;
+	}
+	return 0;
+}
+
+static int receive_known(struct courier *c, const struct batch *b, size_t from, size_t to, struct error *e)
+{
+	for (size_t i = from; i < to; i++) {
+		struct reply *result = NULL;
+
+		if (!b->items[i].handle->known)
+			continue;
+		if (redis_receive(c->sending.redis, &result, e))
+			return -1;
+		deliver(c, b->items[i].handle->place, &result, 1);
+		reply_free(result);
+	}
+	return 0;
+}
+
+/* *trouble: Redis's own, which may pass. A handle may go as soon as its job is dealt with, so what else is asked of it is asked before. */
+static int receive_run(struct courier *c, struct batch *b, size_t from, size_t to, struct error *trouble,
+		       struct error *e)
+{
 	struct error refused = {0};
+	struct reply *reply = NULL;
 
 	if (redis_receive(c->sending.redis, &reply, e))
 		return -1;
-	if (item->handle->known && redis_receive(c->sending.redis, &result, e)) {
+	if (receive_known(c, b, from, to, e)) {
 		reply_free(reply);
 		return -1;
 	}
-	if (result)
-		deliver(c, item->handle->place, &result, 1);
 	if (acknowledged(reply, &refused)) {
 		pthread_mutex_lock(&c->lock);
-		mark(c, item, &refused);
+		for (size_t i = from; i < to; i++)
+			mark(c, &b->items[i], &refused);
+		pthread_cond_broadcast(&c->changed);
 		pthread_mutex_unlock(&c->lock);
 	} else {
 		*trouble = refused;
 		trouble->code = ERR_LINK;
 	}
 	reply_free(reply);
-	reply_free(result);
 	return 0;
 }
 
@@ -339,39 +375,43 @@ static int sending_failed(struct courier *c, struct error *e)
 	return link_failed(&c->sending, e);
 }
 
-/* One round trip for what is left from *from on. 0; or -1: the connection broke, or Redis is in trouble. */
-static int trip(struct courier *c, struct batch *b, size_t *from, struct error *e)
+static int append_runs(struct courier *c, struct batch *b, struct error *e)
+{
+	struct redis_args args = {0};
+	int rc = 0;
+
+	for (size_t i = 0, end; i < b->n && rc == 0; i = end) {
+		end = b->items[i].dealt_with ? i + 1 : run_end(b, i, b->n);
+		if (!b->items[i].dealt_with)
+			rc = append_run(c, b, i, end, &args, e);
+	}
+	redis_args_release(&args);
+	return rc;
+}
+
+/* One round trip for what is left. Where one run ends may not be looked up once it is dealt with: its handles may be gone. 0; or -1: the connection
+ * broke, or Redis is in trouble. */
+static int trip(struct courier *c, struct batch *b, struct error *e)
 {
 	struct error trouble = {0};
 	bool bell = bell_wanted(c);
-	size_t to = *from;
 
 	if (link_connect(&c->sending, e))
 		return -1;
 	note_sending(c, redis_fd(c->sending.redis));
-	for (; to < b->n && to - *from < TRIP_JOBS; to++) {
-		if (b->items[to].dealt_with)
-			continue;
-		b->items[to].sent = true;
-		if (append_job(c, b, &b->items[to], e))
+	if (append_runs(c, b, e) || (bell && append_bell(c, e)))
+		return sending_failed(c, e);
+	for (size_t i = 0, end; i < b->n; i = end) {
+		end = b->items[i].dealt_with ? i + 1 : run_end(b, i, b->n);
+		if (!b->items[i].dealt_with && receive_run(c, b, i, end, &trouble, e))
 			return sending_failed(c, e);
 	}
-	if (bell && append_bell(c, e))
-		return sending_failed(c, e);
-	for (size_t i = *from; i < to; i++)
-		if (!b->items[i].dealt_with && receive_job(c, &b->items[i], &trouble, e))
-			return sending_failed(c, e);
 	if (bell && receive_bell(c, e))
 		return sending_failed(c, e);
-	pthread_mutex_lock(&c->lock);
-	pthread_cond_broadcast(&c->changed);
-	pthread_mutex_unlock(&c->lock);
-	if (trouble.code != ERR_NONE) {
-		*e = trouble;
-		return -1;
-	}
-	*from = to;
-	return 0;
+	if (trouble.code == ERR_NONE)
+		return 0;
+	*e = trouble;
+	return -1;
 }
 
 static void lose_rest(struct courier *c, struct batch *b, const struct error *e)
@@ -402,20 +442,14 @@ static void send_batch(struct courier *c, struct batch *b)
 {
 	struct error e = {0};
 	unsigned tries = 0;
-	size_t from = 0;
 
 	if (b->texts.failed) {
 		error_set(&e, ERR_MEMORY, "no memory for the jobs that are handed over");
 		lose_rest(c, b, &e);
 	}
-	while (!b->texts.failed && from < b->n) {
-		int64_t left;
+	while (!b->texts.failed && trip(c, b, &e)) {
+		int64_t left = left_ms(c, b);
 
-		if (trip(c, b, &from, &e) == 0) {
-			tries = 0;
-			continue;
-		}
-		left = left_ms(c, b);
 		if (left <= 0 || !link_may_heal(c->client, &e)) {
 			lose_rest(c, b, &e);
 			break;
@@ -452,20 +486,21 @@ static void *send_all(void *arg)
 
 struct arrival {
 	char id[ADWUMA_ID_MAX + 1];
-	char *json; /* owned; NULL: none */
+	adwuma_result result; /* its json is NULL: none */
 	size_t len;
 };
 
 static void read_arrival(struct arrival *a, struct reply *reply)
 {
-	struct want want[] = {{"id", {0}}};
+	struct span id;
+	char *json;
 
 	*a = (struct arrival){0};
-	a->json = reply_steal(reply, &a->len);
-	if (!a->json)
+	json = reply_steal(reply, &a->len);
+	if (!json)
 		return;
-	(void)pick((struct span){a->json, a->len}, want, 1);
-	(void)pick_text(want[0].value, a->id, ADWUMA_ID_MAX);
+	result_init(&a->result, json, a->len, &id);
+	(void)pick_text(id, a->id, ADWUMA_ID_MAX);
 }
 
 /* Each handle of that id has it; the last gets ours, others a copy. Where nobody waits, as for the bell, nothing happens. */
@@ -478,19 +513,20 @@ static void settle_arrival(struct courier *c, const struct place *place, struct 
 		if (h->place != place || strcmp(h->id, a->id) != 0)
 			continue;
 		if (last) {
-			char *copy = strndup(a->json, a->len);
+			char *copy = strndup(a->result.json, a->len);
 
 			if (!copy) /* a later look finds it again */
 				continue;
-			result_init(&last->result, copy, a->len);
+			last->result = a->result;
+			last->result.json = copy;
 			settle(c, last, DONE);
 		}
 		last = h;
 	}
 	if (!last)
 		return;
-	result_init(&last->result, a->json, a->len);
-	a->json = NULL;
+	last->result = a->result;
+	a->result.json = NULL;
 	settle(c, last, DONE);
 }
 
@@ -501,17 +537,17 @@ static void deliver(struct courier *c, const struct place *place, struct reply *
 	for (size_t i = 0; i < n; i++)
 		read_arrival(&arrivals[i], replies[i]);
 	pthread_mutex_lock(&c->lock);
-	for (size_t i = 0; i < n; i++)
-		if (arrivals[i].json && c->nunderway > 0)
-			c->nunderway--;
 	c->arrived_ms = clock_mono_ms();
-	for (size_t i = 0; i < n; i++)
-		if (arrivals[i].json)
-			settle_arrival(c, place, &arrivals[i]);
+	for (size_t i = 0; i < n; i++) {
+		if (!arrivals[i].result.json)
+			continue;
+		c->nunderway -= c->nunderway > 0;
+		settle_arrival(c, place, &arrivals[i]);
+	}
 	pthread_cond_broadcast(&c->changed);
 	pthread_mutex_unlock(&c->lock);
 	for (size_t i = 0; i < n; i++)
-		free(arrivals[i].json);
+		free(arrivals[i].result.json);
 }
 
 /* What is in a list, as far as it has come. */

@@ -23,11 +23,11 @@ struct result_parts {
 /* --- Reading. ------------------------------------------------------------------------------------------------------- */
 
 /* False where it has not the form of a result. */
-static bool read_result(struct adwuma_result *r, size_t len)
+static bool read_result(struct adwuma_result *r, size_t len, struct span *id)
 {
-	struct want want[] = {{"status", {0}}, {"result", {0}}, {"error", {0}}};
+	struct want want[] = {{"status", {0}}, {"result", {0}}, {"error", {0}}, {"id", {0}}};
 	struct span value;
-	bool whole = pick((struct span){r->json, len}, want, 3) == 0;
+	bool whole = pick((struct span){r->json, len}, want, 4) == 0;
 
 	r->succeeded = want[0].value.ptr && want[1].value.ptr && json_span_type(want[0].value) == JSON_STRING &&
 		       json_key_is((struct span){want[0].value.ptr + 1, want[0].value.len - 2}, "succeeded");
@@ -36,13 +36,15 @@ static bool read_result(struct adwuma_result *r, size_t len)
 		r->value_at = (uint32_t)(value.ptr - r->json);
 		r->value_len = (uint32_t)value.len & INT32_MAX;
 	}
+	if (id)
+		*id = want[3].value;
 	return whole && want[0].value.ptr && value.ptr;
 }
 
-void result_init(adwuma_result *r, char *json, size_t len)
+void result_init(adwuma_result *r, char *json, size_t len, struct span *id)
 {
 	*r = (adwuma_result){.json = json};
-	(void)read_result(r, len);
+	(void)read_result(r, len, id);
 }
 
 adwuma_result *result_take(char *json, size_t len)
@@ -50,7 +52,7 @@ adwuma_result *result_take(char *json, size_t len)
 	adwuma_result *r = json ? malloc(sizeof *r) : NULL;
 
 	if (r)
-		result_init(r, json, len);
+		result_init(r, json, len, NULL);
 	else
 		free(json);
 	return r;
@@ -63,7 +65,7 @@ adwuma_result *adwuma_result_parse(const char *json, size_t len, struct adwuma_e
 
 	if (!r)
 		error_set(&e, json ? ERR_MEMORY : ERR_INVALID, json ? "out of memory" : "there is no JSON");
-	else if (!read_result(r, len))
+	else if (!read_result(r, len, NULL))
 		error_set(&e, ERR_INVALID, "that is no result: it has neither a result nor an error");
 	if (e.code == ERR_NONE)
 		return r;

@@ -9,6 +9,7 @@
 
 #include "adwuma.h"
 #include "base/buf.h"
+#include "base/json.h"
 
 struct result_parts;
 
@@ -20,8 +21,9 @@ struct adwuma_result {
 	uint32_t value_len : 31, succeeded : 1;
 };
 
-/* Takes json over (not NULL, under 2 GiB: Redis has no longer one). A text that is no result is one that failed. */
-void result_init(adwuma_result *r, char *json, size_t len);
+/* Takes json over (not NULL, under 2 GiB: Redis has no longer one). A text that is no result is one that failed. id: NULL, or gets
+ * the JSON of its id. */
+void result_init(adwuma_result *r, char *json, size_t len, struct span *id);
 void result_release(adwuma_result *r);
 /* The same on the heap: returns owned; NULL when there is no memory, and json is freed then too. NULL is passed on. */
 adwuma_result *result_take(char *json, size_t len);

@@ -10,6 +10,11 @@ from bench.figures import Figure, quotients
 JOBS, SUBMITTED, LINES, THREADS = 10_000, 200_000, 1_000_000, 16
 
 
+def answered(number):
+    """A job as the library makes it: its result goes to a reply list, too."""
+    return json.dumps({**json.loads(L.job(number)), "type": "translate", "enqueued_at_ms": 1, "reply": "lib-0123456789abcdef01234567"})
+
+
 def produce(lab, redis, stub, *args):
     done = subprocess.run([f"{L.BUILD}/producer", *map(str, args)], capture_output=True, text=True, check=False, env=lab.env(redis, stub.url), timeout=L.RUN_MAX_S)
     if done.returncode:
@@ -19,7 +24,7 @@ def produce(lab, redis, stub, *args):
 
 def once(redis, stub, lab, jobs, submitted):
     with lab.worker(redis, stub.url, threads=THREADS) as worker:
-        L.push(redis, jobs)
+        L.push(redis, jobs, make=answered)
         alone = L.measure(redis, [worker], jobs)
     redis.client.flushall()
     with lab.worker(redis, stub.url, threads=THREADS) as worker:
