@@ -59,6 +59,7 @@ struct adwuma_handle {
 	bool forgotten; /* nobody else does */
 	bool known;	/* its id may have been done before */
 	bool to_tell;	/* is in the list of settled ones */
+	bool watched;	/* somebody waits for it */
 	char id[];
 };
 
@@ -105,6 +106,7 @@ struct courier {
 	size_t nbuckets, nawaited, next_bucket;
 	size_t nunderway; /* jobs whose results are still to come, also of handles that are gone: nobody else empties the list */
 	int64_t arrived_ms; /* mono; when the last came, or a job was handed over */
+	bool wake;	    /* a watched one has moved on */
 	size_t nhusks;	    /* forgotten ones in the list of settled ones */
 	adwuma_handle *first;
 	adwuma_handle *first_settled, *last_settled;
@@ -190,7 +192,16 @@ static void settle(struct courier *c, adwuma_handle *h, enum state state)
 {
 	await_no_more(c, h);
 	h->state = (unsigned char)state;
+	c->wake = c->wake || h->watched;
 	tell_later(c, h);
+}
+
+/* Whoever waits for thousands is not woken by each. */
+static void wake_watchers(struct courier *c)
+{
+	if (c->wake)
+		pthread_cond_broadcast(&c->changed);
+	c->wake = false;
 }
 
 static void lose(struct courier *c, adwuma_handle *h, bool maybe, const struct error *e)
@@ -242,6 +253,7 @@ static void mark(struct courier *c, struct item *item, const struct error *refus
 		lose(c, h, false, refused);
 	else if (h->state == PUT_DOWN)
 		h->state = SUBMITTED;
+	c->wake = c->wake || h->watched;
 	if (refused->code == ERR_NONE) {
 		c->nunderway++;
 		c->arrived_ms = clock_mono_ms();
@@ -352,7 +364,7 @@ static int receive_run(struct courier *c, struct batch *b, size_t from, size_t t
 		pthread_mutex_lock(&c->lock);
 		for (size_t i = from; i < to; i++)
 			mark(c, &b->items[i], &refused);
-		pthread_cond_broadcast(&c->changed);
+		wake_watchers(c);
 		pthread_mutex_unlock(&c->lock);
 	} else {
 		*trouble = refused;
@@ -423,7 +435,7 @@ static void lose_rest(struct courier *c, struct batch *b, const struct error *e)
 		lose(c, b->items[i].handle, b->items[i].sent, e);
 		carried_no_more(b->items[i].handle);
 	}
-	pthread_cond_broadcast(&c->changed);
+	wake_watchers(c);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -544,7 +556,7 @@ static void deliver(struct courier *c, const struct place *place, struct reply *
 		c->nunderway -= c->nunderway > 0;
 		settle_arrival(c, place, &arrivals[i]);
 	}
-	pthread_cond_broadcast(&c->changed);
+	wake_watchers(c);
 	pthread_mutex_unlock(&c->lock);
 	for (size_t i = 0; i < n; i++)
 		free(arrivals[i].result.json);
@@ -1042,8 +1054,9 @@ void *adwuma_handle_data(const adwuma_handle *handle)
 }
 
 /* Until a handle is in that state or a later one. Under the lock. */
-static int wait_until(struct courier *c, const adwuma_handle *h, enum state state, const struct timespec *end)
+static int wait_until(struct courier *c, adwuma_handle *h, enum state state, const struct timespec *end)
 {
+	h->watched = true;
 	while (h->state < state)
 		if (pthread_cond_timedwait(&c->changed, &c->lock, end) == ETIMEDOUT && h->state < state)
 			return -1;
@@ -1115,15 +1128,15 @@ static int await_state(adwuma_handle *const *handles, size_t n, enum state state
 	if (!c)
 		return n == 0 ? 0 : lib_tell(err, &e);
 	pthread_mutex_lock(&c->lock);
-	for (size_t i = 0; i < n && rc == 0; i++) {
+	for (size_t i = n; i-- > 0 && rc == 0;) { /* the last first: when it is done most are */
 		missing = missing || !handles[i];
 		if (!handles[i])
 			continue;
 		if (wait_until(c, handles[i], state, &end))
 			rc = timed_out(c, timeout_ms, state == DONE ? "no result of job" : "not handed over: job",
 				       handles[i]->id, &e);
-		else if (handles[i]->state == LOST && !lost)
-			lost = handles[i];
+		else if (handles[i]->state == LOST)
+			lost = handles[i]; /* the first of them, in the end */
 	}
 	if (rc || (missing && !lost && (rc = no_handle(&e))))
 		lib_tell(err, &e);
@@ -1159,6 +1172,9 @@ int adwuma_wait_first(adwuma_handle *const *handles, size_t n, int64_t timeout_m
 	if (!c)
 		return lib_tell(err, &e);
 	pthread_mutex_lock(&c->lock);
+	for (size_t i = 0; i < n; i++)
+		if (handles[i])
+			handles[i]->watched = true;
 	while (!found && !late) {
 		size_t i = 0;
 
