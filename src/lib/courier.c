@@ -27,7 +27,7 @@
 #define BLOCK_MS 1000	     /* one blocking command */
 #define BLOCK_MARGIN_MS 5000 /* the read timeout beyond it */
 #define BUSY_JOBS 8	     /* results in one go from which on more are let gather, */
-#define BUSY_NAP_US 1000     /* for so long */
+#define BUSY_NAP_US 2000     /* for so long */
 #define FIRST_BUCKETS 64
 #define STACK_BYTES (256 * 1024)
 #define LINGER_MS                                                                                                      \
