@@ -200,7 +200,7 @@ def later(seconds):
 
 
 def slow(piece):
-    time.sleep(0.008)
+    time.sleep(0.008)  # a distant Redis: what the check is about
     return piece
 
 

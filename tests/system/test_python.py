@@ -336,7 +336,7 @@ def test_a_call_that_is_cancelled_cancels_its_job(system):
                 await asyncio.sleep(0.005)
             task.cancel()
             waits = asyncio.ensure_future(client.atranslate("w stub(delay=300)"))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # so that its task has begun
         with pytest.raises(adwuma_khaya.APIError, match="the client was closed"):
             await waits
     asyncio.run(leaves_at_once())
