@@ -11,7 +11,9 @@ PYTHON ?= /usr/bin/python3
 TEST_JOBS ?= $(if $(SAN),4,8)
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
-PACKAGES := libcurl hiredis libcjson libcrypto libssl inih libmicrohttpd libutf8proc
+# TLS to Redis where hiredis has it (Debian 13; not Debian 12).
+REDIS_TLS := $(if $(NO_REDIS_TLS),,$(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo hiredis_ssl))
+PACKAGES := libcurl hiredis $(REDIS_TLS) libcjson libcrypto libssl inih libmicrohttpd libutf8proc
 SAN_address := address,undefined
 SAN_fuzzer := address,undefined,fuzzer-no-link
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(or $(SAN_$(SAN)),$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -23,7 +25,7 @@ PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
 override CFLAGS += -std=c11 -D_GNU_SOURCE -DADWUMA_VERSION='"$(VERSION)"' -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Werror -fvisibility=hidden -pthread -Isrc -Iinclude $(HARDEN) $(LTO) $(SAN_FLAGS) \
-	$(if $(FAULTS),-DADWUMA_FAULTS) $(PACKAGE_CFLAGS)
+	$(if $(FAULTS),-DADWUMA_FAULTS) $(if $(REDIS_TLS),-DADWUMA_REDIS_TLS) $(PACKAGE_CFLAGS)
 override LDFLAGS += -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
 LIBS := $(PACKAGE_LIBS) -lm
 

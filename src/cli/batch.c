@@ -182,17 +182,6 @@ static void forget_job(struct batch *b, struct item *item)
 	buf_release(&item->job);
 }
 
-static int receive_pushed(struct batch *b, struct error *err)
-{
-	struct reply *reply = NULL;
-	int rc = redis_receive(b->look.redis, &reply, err);
-
-	if (rc == 0 && reply_error(reply))
-		rc = error_set(err, reply_passes(reply) ? ERR_LINK : ERR_REFUSED, "%s", reply_error(reply));
-	reply_free(reply);
-	return rc;
-}
-
 /* Not by the library's submitting: that sends again what a lost connection leaves unsure, here it is looked for first. */
 static int submit_these(struct batch *b, struct item *const *items, size_t n, struct error *err)
 {
@@ -208,7 +197,7 @@ static int submit_these(struct batch *b, struct item *const *items, size_t n, st
 			bytes += job->len;
 		}
 		for (; done < sent; done++)
-			if (receive_pushed(b, err))
+			if (redis_expect(b->look.redis, NULL, err))
 				return -1;
 	}
 	return 0;
@@ -319,7 +308,7 @@ static int collect(struct batch *b, struct error *err)
 
 		if (!is_awaited(item))
 			continue;
-		if (redis_receive(b->look.redis, &reply, err))
+		if (redis_expect(b->look.redis, &reply, err))
 			return -1;
 		take_result(b, item, reply);
 	}
@@ -408,19 +397,27 @@ static void tell(struct batch *b)
 	b->told_ms = now;
 }
 
-static void wait_for_redis(struct batch *b, struct error *err)
+/* It is back once it does what it is asked: of several processes another than the lost one may answer at once. */
+static void wait_for_redis(struct batch *b, bool *lost, struct error *err)
 {
-	bool told = false;
-
-	progress_erase();
-	do {
-		if (!told)
-			look_say_lost(&b->look, err);
-		told = true;
+	if (!*lost) {
+		progress_erase();
+		look_say_lost(&b->look, err);
+	}
+	*lost = true;
+	do
 		usleep(REDIS_AGAIN_US);
-	} while (look_reconnect(&b->look, err));
-	look_say_back(&b->look);
+	while (look_reconnect(&b->look, err));
 	b->moved_ms = clock_mono_ms();
+}
+
+static void redis_is_back(struct batch *b, bool *lost)
+{
+	if (!*lost)
+		return;
+	progress_erase();
+	look_say_back(&b->look);
+	*lost = false;
 }
 
 /* One round: reads, submits, collects, waits, puts out. */
@@ -465,17 +462,18 @@ static int look_at_stall(struct batch *b, int64_t stall_ms, bool *hinted)
 static int run(struct batch *b, int64_t stall_ms)
 {
 	int rc = CLI_DONE;
-	bool hinted = false;
+	bool hinted = false, lost = false;
 
 	b->moved_ms = b->told_ms = clock_mono_ms();
 	while (rc == CLI_DONE && !(b->at_end && b->n == 0)) {
 		struct error err = {0};
 
 		if (turn(b, &err) == 0) {
+			redis_is_back(b, &lost);
 			tell(b);
 			rc = look_at_stall(b, stall_ms, &hinted);
 		} else if (err.code == ERR_LINK) {
-			wait_for_redis(b, &err);
+			wait_for_redis(b, &lost, &err);
 		} else {
 			progress_erase();
 			rc = say_failure(&err);

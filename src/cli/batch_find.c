@@ -21,7 +21,7 @@ static int has_results(struct batch *b, struct item *const *items, size_t n, boo
 	for (size_t i = 0; i < n; i++) {
 		struct reply *reply = NULL;
 
-		if (redis_receive(b->look.redis, &reply, err))
+		if (redis_expect(b->look.redis, &reply, err))
 			return -1;
 		there[i] = there[i] || reply_int(reply, 0) > 0;
 		reply_free(reply);

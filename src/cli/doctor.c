@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/out.h"
+#include "queue/address.h"
 
 #define JSON_MAX (4 * 1024 * 1024)
 
@@ -191,7 +192,7 @@ int cli_doctor(const struct cli *cli)
 	int rc;
 
 	look_choose_queues(&d.look, cli);
-	if (redis_address_parse(&d.look.address, s->redis_url, s->redis_username, s->redis_password, &err)) {
+	if (address_from_settings(&d.look.address, s, &err)) {
 		error_prefix(&err, "redis_url");
 		return say_failure(&err);
 	}

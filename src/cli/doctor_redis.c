@@ -90,7 +90,8 @@ void mend_config(struct doctor *d, const char *name, const char *value)
 static void mend_absence(struct doctor *d)
 {
 	const struct redis_address *a = &d->look.address;
-	bool here = a->socket || strcmp(a->host, "localhost") == 0 || strncmp(a->host, "127.", 4) == 0;
+	bool here =
+		a->socket || strcmp(a->points[0].host, "localhost") == 0 || strncmp(a->points[0].host, "127.", 4) == 0;
 
 	if (here)
 		mend(d, "systemctl start redis-server    # or ADWUMA_REDIS_URL must name another place");
@@ -140,7 +141,7 @@ static void mend_error(struct doctor *d, const char *message)
 int doctor_connect(struct doctor *d, struct error *err)
 {
 	redis_close(d->look.redis);
-	d->look.redis = redis_open_any(&d->look.address, err);
+	d->look.redis = redis_open_any(&d->look.address, NULL, err);
 	if (!d->look.redis || redis_set_timeout(d->look.redis, ANSWER_MS, err))
 		return -1;
 	/* The first command tells whether a password is wanted, and whether anybody is at home. It may also be one that the ACL refuses. */
@@ -175,7 +176,7 @@ static void name_redis_cli(struct doctor *d)
 	if (a->socket)
 		buf_printf(&line, "redis-cli -s %s", shell_word(a->socket, word));
 	else
-		buf_printf(&line, "redis-cli -h %s -p %d", shell_word(a->host, word), a->port);
+		buf_printf(&line, "redis-cli -h %s -p %d", shell_word(a->points[0].host, word), a->points[0].port);
 	if (a->db != 0)
 		buf_printf(&line, " -n %d", a->db);
 	d->redis_cli_place = line.len;

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "cli/out.h"
 #include "cli/slots.h"
+#include "queue/address.h"
 
 #define NAMES_BYTES_MAX (QUEUES_MAX * (QUEUE_NAME_MAX + 2))
 
@@ -25,7 +26,7 @@ int look_open(struct look *l, const struct cli *cli, struct error *err)
 {
 	const struct settings *s = cli->settings;
 
-	if (redis_address_parse(&l->address, s->redis_url, s->redis_username, s->redis_password, err))
+	if (address_from_settings(&l->address, s, err))
 		return error_prefix(err, "redis_url");
 	return look_reconnect(l, err);
 }
@@ -42,7 +43,7 @@ int look_connect(struct look *l, const struct cli *cli)
 int look_reconnect(struct look *l, struct error *err)
 {
 	redis_close(l->redis);
-	l->redis = redis_open(&l->address, l->with_scripts, err);
+	l->redis = redis_open_routed(&l->address, l->with_scripts, err);
 	return l->redis ? 0 : -1;
 }
 

@@ -48,7 +48,7 @@ static int find_results(struct cancelling *c, const char *queue, struct error *e
 	for (size_t i = 0; i < c->n; i++) {
 		struct reply *reply = NULL;
 
-		if (redis_receive(c->look.redis, &reply, err))
+		if (redis_expect(c->look.redis, &reply, err))
 			return -1;
 		if (reply_int(reply, 0) > 0)
 			c->ended[i] = queue;

@@ -4,7 +4,7 @@
 int side_open(struct side *s, struct error *err)
 {
 	if (!s->r)
-		s->r = redis_open(s->address, true, err);
+		s->r = redis_open_routed(s->address, true, err);
 	return s->r ? 0 : -1;
 }
 

@@ -13,6 +13,7 @@
 #include "lib/draft.h"
 #include "lib/inside.h"
 #include "lib/sigpipe.h"
+#include "queue/address.h"
 
 #define SUBMIT_MS 10000 /* how long a broken connection is made anew before a submit gives up */
 #define SUBMIT_MS_MAX 86400000LL
@@ -158,7 +159,8 @@ int link_connect(struct link *l, struct error *e)
 {
 	if (l->redis)
 		return 0;
-	l->redis = redis_open(&l->client->address, false, e);
+	l->redis = l->key ? redis_open(&l->client->address, l->key, false, e)
+			  : redis_open_routed(&l->client->address, false, e);
 	if (!l->redis)
 		return link_failed(l, e);
 	l->client->was_connected = true;
@@ -179,16 +181,7 @@ void link_pause(unsigned tries, int64_t left_ms)
 
 /* --- Opening and closing. ------------------------------------------------------------------------------------------- */
 
-static int check_redis_url(const struct settings *s, const char *url, struct error *err)
-{
-	struct redis_address a = {0};
-	int rc = redis_address_parse(&a, url, s->redis_username, s->redis_password, err);
-
-	redis_address_release(&a);
-	return rc;
-}
-
-const struct settings_rule client_rules[] = {{"redis_url", check_redis_url}, {0}};
+const struct settings_rule client_rules[] = {{"redis_url", address_check_url}, {0}};
 
 static struct adwuma *open_with(const struct settings *s, struct error *e)
 {
@@ -199,7 +192,7 @@ static struct adwuma *open_with(const struct settings *s, struct error *e)
 		return NULL;
 	}
 	c->settings = s;
-	if (redis_address_parse(&c->address, s->redis_url, s->redis_username, s->redis_password, e)) {
+	if (address_from_settings(&c->address, s, e)) {
 		error_prefix(e, "redis_url");
 		free(c);
 		return NULL;

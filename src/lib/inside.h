@@ -27,6 +27,7 @@ struct courier;
 /* A connection that is made when needed, and made anew after it broke. */
 struct link {
 	struct adwuma *client;
+	const char *key;     /* it is about this one and those beside it; NULL: about any */
 	struct redis *redis; /* NULL: not connected */
 	struct buf scratch;  /* the job that is being drafted; its bound is max_job_bytes */
 	struct link *next;   /* idle */

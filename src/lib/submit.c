@@ -33,17 +33,19 @@ static int append_job(struct link *l, struct adwuma_job *job, struct error *e)
 	return redis_appendf(l->redis, e, "LPUSH %s %b", keys.ready, draft.payload.ptr, draft.payload.len) ? -1 : 1;
 }
 
-/* Reads the reply to one job. */
-static int receive_job(struct link *l, struct adwuma_job *job, struct error *e)
+/* Reads the reply to one job; *elsewhere where it is to be pushed again, to whom that will be known soon. */
+static int receive_job(struct link *l, struct adwuma_job *job, struct error *elsewhere, struct error *e)
 {
 	struct reply *reply = NULL;
 	char where[256];
 
 	if (redis_receive(l->redis, &reply, e))
 		return -1;
+	redis_address_show(&l->client->address, where, sizeof where);
 	job->error = (struct adwuma_error){0};
+	if (reply_is_elsewhere(reply))
+		error_set(elsewhere, ERR_LINK, "Redis at %s: %s", where, reply_error(reply));
 	if (reply_error(reply)) {
-		redis_address_show(&l->client->address, where, sizeof where);
 		job->error.code = ADWUMA_UNREACHABLE;
 		snprintf(job->error.message, sizeof job->error.message, "Redis at %s: %s", where, reply_error(reply));
 	}
@@ -63,6 +65,7 @@ static int64_t reply_ms(const struct adwuma *c)
  * are as before. */
 static int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs, struct error *e)
 {
+	struct error elsewhere = {0};
 	bool sent[TRIP_JOBS];
 	size_t n = 0, bytes = 0;
 
@@ -79,9 +82,12 @@ static int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs
 		bytes += jobs[n].len;
 	}
 	for (size_t i = 0; i < n; i++)
-		if (sent[i] && receive_job(l, &jobs[i], e))
+		if (sent[i] && receive_job(l, &jobs[i], &elsewhere, e))
 			return link_failed(l, e);
-	return (int)n;
+	if (elsewhere.code == ERR_NONE)
+		return (int)n;
+	*e = elsewhere;
+	return -1;
 }
 
 static int submit_all(struct link *l, struct adwuma_job *jobs, size_t njobs, struct error *e)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where Redis is: redis://[user[:password]@]host[:port][/db] and unix:///path[?db=N]. The other schemes of the contract are
- * told apart, so that the refusal can say what is missing. No message repeats the URL: it may hold a password. */
-#include "redis/redis.h"
+ * Where Redis is: redis[s]://[user[:password]@]host[:port][/db], redis[s]+sentinel://…host:port,…/name[/db], redis[s]+cluster://…host:port,… and
+ * unix:///path[?db=N]. No message repeats the URL: it may hold a password. */
+#include "redis/connection.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -10,6 +10,9 @@
 #include <string.h>
 
 #define REDIS_PORT_DEFAULT 6379
+#define SENTINEL_PORT_DEFAULT 26379
+#define PORT_MAX 65535
+#define CLUSTER_SLOT_MAX 16383
 #define REDIS_DB_MAX 16383
 #define PART_MAX 4096 /* bytes of a name, a password or a path, decoded */
 
@@ -111,7 +114,8 @@ static bool is_ipv6(const char *s, size_t n)
 	return inet_pton(AF_INET6, text, &parsed) == 1;
 }
 
-static int parse_host(struct redis_address *a, const char *s, size_t n, struct error *err)
+/* One "host:port" of n bytes. An empty host is this machine, unless there are several to choose from. */
+static int parse_point(struct redis_point *p, const char *s, size_t n, int port_default, struct error *err)
 {
 	const char *port = NULL;
 	size_t host = n;
@@ -131,13 +135,67 @@ static int parse_host(struct redis_address *a, const char *s, size_t n, struct e
 			port = colon + 1;
 		}
 	}
-	if (port) {
-		a->port = number(port, (size_t)(s + n - port), 65535);
-		if (a->port <= 0)
-			return error_set(err, ERR_CONFIG, "the port must be a number from 1 to 65535");
+	p->port = port ? number(port, (size_t)(s + n - port), PORT_MAX) : port_default;
+	if (p->port <= 0)
+		return error_set(err, ERR_CONFIG, "the port must be a number from 1 to %d", PORT_MAX);
+	if (host > REDIS_HOST_MAX)
+		return error_set(err, ERR_CONFIG, "a host's name has %d bytes at most", REDIS_HOST_MAX);
+	snprintf(p->host, sizeof p->host, "%.*s", host ? (int)host : 9, host ? s : "127.0.0.1");
+	return 0;
+}
+
+/* One, or several separated by commas where the scheme has several. */
+static int parse_points(struct redis_address *a, const char *s, size_t n, int port_default, struct error *err)
+{
+	const char *end = s + n;
+
+	a->points = calloc(REDIS_POINTS_MAX, sizeof *a->points);
+	if (!a->points)
+		return error_set(err, ERR_MEMORY, "out of memory");
+	for (;;) {
+		const char *comma = memchr(s, ',', (size_t)(end - s));
+		size_t one = (size_t)((comma ? comma : end) - s);
+
+		if (a->npoints == REDIS_POINTS_MAX)
+			return error_set(err, ERR_CONFIG, "it may name %d hosts at most", REDIS_POINTS_MAX);
+		if (comma && a->kind == REDIS_ALONE)
+			return error_set(
+				err, ERR_CONFIG,
+				"several hosts are for redis+sentinel:// and redis+cluster://; redis:// has one");
+		if (one == 0 && (comma || a->npoints > 0))
+			return error_set(err, ERR_CONFIG, "a host is missing beside a comma");
+		if (parse_point(&a->points[a->npoints++], s, one, port_default, err))
+			return -1;
+		if (!comma)
+			return 0;
+		s = comma + 1;
 	}
-	a->host = host ? strndup(s, host) : strdup("127.0.0.1");
-	return a->host ? 0 : error_set(err, ERR_MEMORY, "out of memory");
+}
+
+/* What follows the hosts: "", "/", "/DB"; with sentinels "/NAME" or "/NAME/DB". */
+static int parse_tail(struct redis_address *a, const char *tail, struct error *err)
+{
+	const char *name = tail + 1;
+	size_t n;
+
+	if (a->kind == REDIS_SENTINEL) {
+		n = *tail == '/' ? strcspn(name, "/?") : 0;
+		if (n == 0)
+			return error_set(err, ERR_CONFIG,
+					 "behind the sentinels stands the name of the master that they watch: "
+					 "redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB");
+		a->master = decode(name, n);
+		if (!a->master)
+			return error_set(err, ERR_CONFIG, "the master's name has a broken %% escape, or is too long");
+		tail = name + n;
+	}
+	if (*tail == '/' && tail[1])
+		a->db = number(tail + 1, strlen(tail + 1), REDIS_DB_MAX);
+	if (a->db < 0 || *tail == '?')
+		return error_set(err, ERR_CONFIG, "after the host only /NUMBER, the database, may follow");
+	if (a->db > 0 && a->kind == REDIS_CLUSTER)
+		return error_set(err, ERR_CONFIG, "a cluster has no database but 0");
+	return 0;
 }
 
 static int parse_tcp(struct redis_address *a, const char *rest, struct error *err)
@@ -155,14 +213,10 @@ static int parse_tcp(struct redis_address *a, const char *rest, struct error *er
 		n -= (size_t)(at + 1 - rest);
 		rest = at + 1;
 	}
-	a->port = REDIS_PORT_DEFAULT;
-	if (parse_host(a, rest, n, err))
-		return -1;
-	if (*tail == '/' && tail[1])
-		a->db = number(tail + 1, strlen(tail + 1), REDIS_DB_MAX);
-	if (a->db < 0 || *tail == '?')
-		return error_set(err, ERR_CONFIG, "after the host only /NUMBER, the database, may follow");
-	return 0;
+	return parse_points(a, rest, n, a->kind == REDIS_SENTINEL ? SENTINEL_PORT_DEFAULT : REDIS_PORT_DEFAULT, err) ||
+			       parse_tail(a, tail, err)
+		     ? -1
+		     : 0;
 }
 
 /* What beats the URL's own. */
@@ -175,25 +229,55 @@ static int override(char **field, const char *with, struct error *err)
 	return *field ? 0 : error_set(err, ERR_MEMORY, "out of memory");
 }
 
-int redis_address_parse(struct redis_address *out, const char *url, const char *username, const char *password,
+static int parse_url(struct redis_address *a, const char *url, bool *tls, struct error *err)
+{
+	static const struct {
+		const char *scheme;
+		enum redis_kind kind;
+		bool tls;
+	} schemes[] = {
+		{"redis://", REDIS_ALONE, false},
+		{"rediss://", REDIS_ALONE, true},
+		{"redis+sentinel://", REDIS_SENTINEL, false},
+		{"rediss+sentinel://", REDIS_SENTINEL, true},
+		{"redis+cluster://", REDIS_CLUSTER, false},
+		{"rediss+cluster://", REDIS_CLUSTER, true},
+	};
+
+	if (strncmp(url, "unix://", 7) == 0)
+		return parse_unix(a, url + 7, err);
+	for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+		if (strncmp(url, schemes[i].scheme, strlen(schemes[i].scheme)) != 0)
+			continue;
+		a->kind = schemes[i].kind;
+		*tls = schemes[i].tls;
+		return parse_tcp(a, url + strlen(schemes[i].scheme), err);
+	}
+	return error_set(err, ERR_CONFIG,
+			 "must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://");
+}
+
+static int complete(struct redis_address *a, const struct redis_options *o, bool tls, struct error *err)
+{
+	if (override(&a->username, o->username, err) || override(&a->password, o->password, err))
+		return -1;
+	if (tls && !(a->tls = redis_tls_new(o, err)))
+		return -1;
+	if (a->kind == REDIS_CLUSTER && !(a->cluster = cluster_new()))
+		return error_set(err, ERR_MEMORY, "out of memory");
+	return 0;
+}
+
+int redis_address_parse(struct redis_address *out, const char *url, const struct redis_options *options,
 			struct error *err)
 {
-	static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
+	const struct redis_options none = {0};
 	struct redis_address a = {0};
-	int rc = -1;
+	bool tls = false;
+	int rc = parse_url(&a, url, &tls, err);
 
-	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-		if (strncmp(url, later[i], strlen(later[i])) == 0)
-			return error_set(err, ERR_CONFIG,
-					 "%s is not supported by this version; use redis:// or unix://", later[i]);
-	if (strncmp(url, "unix://", 7) == 0)
-		rc = parse_unix(&a, url + 7, err);
-	else if (strncmp(url, "redis://", 8) == 0)
-		rc = parse_tcp(&a, url + 8, err);
-	else
-		error_set(err, ERR_CONFIG, "must begin with redis:// or unix://");
-	if (rc == 0 && (override(&a.username, username, err) || override(&a.password, password, err)))
-		rc = -1;
+	if (rc == 0)
+		rc = complete(&a, options ? options : &none, tls, err);
 	if (rc == 0)
 		*out = a;
 	else
@@ -203,19 +287,62 @@ int redis_address_parse(struct redis_address *out, const char *url, const char *
 
 void redis_address_release(struct redis_address *a)
 {
-	free(a->host);
+	free(a->points);
 	free(a->socket);
+	free(a->master);
 	free(a->username);
 	if (a->password)
 		explicit_bzero(a->password, strlen(a->password));
 	free(a->password);
+	redis_tls_free(a->tls);
+	cluster_free(a->cluster);
 	*a = (struct redis_address){0};
+}
+
+void point_show(const struct redis_point *p, char *out, size_t out_bytes)
+{
+	snprintf(out, out_bytes, strchr(p->host, ':') ? "[%s]:%d" : "%s:%d", p->host, p->port);
 }
 
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes)
 {
+	struct buf text = BUF_INIT(out_bytes - 1);
+	char point[REDIS_HOST_MAX + 16];
+
 	if (a->socket)
-		snprintf(out, out_bytes, "%s", a->socket);
-	else
-		snprintf(out, out_bytes, "%s:%d", a->host, a->port);
+		buf_str_add(&text, a->socket);
+	if (a->kind == REDIS_SENTINEL)
+		buf_printf(&text, "%s by ", a->master);
+	if (a->kind == REDIS_CLUSTER)
+		buf_lit(&text, "cluster ");
+	for (size_t i = 0; i < a->npoints; i++) {
+		point_show(&a->points[i], point, sizeof point);
+		buf_printf(&text, "%s%s", i > 0 ? "," : "", point);
+	}
+	snprintf(out, out_bytes, "%s", buf_cstr(&text));
+	buf_release(&text);
+}
+
+bool redis_spreads(const struct redis_address *a)
+{
+	return a->kind == REDIS_CLUSTER;
+}
+
+bool point_of_redirection(const char *text, const struct redis_point *from, unsigned *slot, struct redis_point *out)
+{
+	const char *number_at = strchr(text, ' '), *point = number_at ? strchr(number_at + 1, ' ') : NULL;
+	const char *colon = point ? strrchr(point, ':') : NULL; /* the address may be one of IPv6, without brackets */
+	size_t host;
+	int n;
+
+	if (!colon || (strncmp(text, "MOVED ", 6) != 0 && strncmp(text, "ASK ", 4) != 0))
+		return false;
+	n = number(number_at + 1, (size_t)(point - number_at - 1), CLUSTER_SLOT_MAX);
+	host = (size_t)(colon - point - 1);
+	out->port = number(colon + 1, strcspn(colon + 1, " "), PORT_MAX);
+	if (n < 0 || out->port <= 0 || host > REDIS_HOST_MAX)
+		return false;
+	*slot = (unsigned)n;
+	snprintf(out->host, sizeof out->host, "%.*s", host ? (int)host : REDIS_HOST_MAX, host ? point + 1 : from->host);
+	return true;
 }

@@ -77,7 +77,7 @@ void redis_args_script(struct redis_args *a, const struct redis *r, enum redis_s
 {
 	redis_args_clear(a);
 	redis_arg_str(a, "EVALSHA");
-	redis_arg_str(a, redis_script_sha(r, s));
+	redis_arg_str(a, r->sha[s]);
 	a->key_len = 0;
 }
 

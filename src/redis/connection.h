@@ -1,14 +1,90 @@
 /* SPDX-License-Identifier: MIT
  *
- * Between the files of redis/ only. */
+ * Between the files of redis/ only: what a connection is, and how one is made.
+ *
+ *   address.c  redis_url              open.c     who to connect to, and the steps until it serves
+ *   tls.c      rediss://              sentinel.c the master's address, asked of the sentinels
+ *   cluster.c  which node has a key   routes.c   one connection for each node, by the keys of commands
+ *   redis.c    commands and replies   args.c     a command under construction         reply.c  looking at a reply */
 #ifndef ADWUMA_REDIS_CONNECTION_H
 #define ADWUMA_REDIS_CONNECTION_H
 
+#include <hiredis/hiredis.h>
+
+#include "base/digest.h"
 #include "redis/redis.h"
 
-const char *redis_script_sha(const struct redis *r, enum redis_script s);
+/* One of the two, c or routes, is there. */
+struct redis {
+	redisContext *c;
+	struct routes *routes;
+	bool in_cluster; /* MOVED is no surprise */
+	struct redis_point peer;
+	int64_t uptime_s, opened_ms;
+	char sha[SCRIPTS][SHA1_HEX_LEN + 1];
+};
+
+/* --- open.c ------------------------------------------------------------------------------------------------------------- */
+
+#define SEEK_MS 2000 /* for one of several that can be asked: connecting, and each answer */
+
+enum open_steps {
+	OPEN_LOGIN,   /* connect, log in */
+	OPEN_MASTER,  /* and look whether it is a master that is new enough */
+	OPEN_SCRIPTS, /* and load the scripts */
+};
+/* point NULL: the socket. limit_ms: for connecting, and each answer until it is open. The error does not say where. */
+struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
+			 int64_t limit_ms, struct error *err);
+struct timeval timeval_of_ms(int64_t ms);
+
+/* --- redis.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Whole commands as text, to a connection that is not routed. */
+int append_text(struct redis *r, const char *text, size_t n, struct error *err);
 #define REDIS_HEAD_MAX 32
 /* The line that stands before the arguments. Returns its length. */
 size_t redis_args_head(const struct redis_args *a, char out[REDIS_HEAD_MAX]);
+/* "host:port" behind the first n words of a MOVED or an ASK; an empty host is from's. False: it is none. */
+bool point_of_redirection(const char *text, const struct redis_point *from, unsigned *slot, struct redis_point *out);
+void point_show(const struct redis_point *p, char *out, size_t out_bytes);
+
+/* --- tls.c -------------------------------------------------------------------------------------------------------------- */
+
+/* The files are read once. Returns owned; NULL with ERR_CONFIG, also where this build has no TLS. Any thread may use it. */
+struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err);
+void redis_tls_free(struct redis_tls *t);
+/* On a fresh connection. ERR_REFUSED where the certificate is not accepted. */
+int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err);
+
+/* --- sentinel.c --------------------------------------------------------------------------------------------------------- */
+
+/* ERR_REFUSED: they answer, and know no such master. */
+int sentinel_ask(const struct redis_address *a, struct redis_point *master, struct error *err);
+
+/* --- cluster.c ---------------------------------------------------------------------------------------------------------- */
+
+struct cluster *cluster_new(void);
+void cluster_free(struct cluster *c);
+/* Asks nodes, each time another first, until one tells who has what. */
+int cluster_ask(const struct redis_address *a, struct error *err);
+unsigned cluster_slot(const char *key, size_t n);
+/* The n-th node that has slots, from 0; the node of a slot. False: there is none, as far as is known. */
+bool cluster_master(struct cluster *c, size_t n, struct redis_point *out);
+bool cluster_node(struct cluster *c, unsigned slot, struct redis_point *out);
+void cluster_moved(struct cluster *c, unsigned slot, const struct redis_point *to);
+
+/* --- routes.c ----------------------------------------------------------------------------------------------------------- */
+
+int routes_open(struct redis *r, const struct redis_address *a, bool with_scripts, struct error *err);
+void routes_free(struct routes *t);
+/* text: one whole command. */
+int routes_append(struct routes *t, const char *text, size_t n, struct error *err);
+int routes_flush(struct routes *t, struct error *err);
+int routes_receive(struct routes *t, struct reply **out, struct error *err);
+/* One command, one reply, wherever that leads. */
+int routes_run(struct routes *t, const char *text, size_t n, struct reply **out, struct error *err);
+int routes_set_timeout(struct routes *t, int64_t timeout_ms, struct error *err);
+const struct redis_point *routes_peer(const struct routes *t);
 
 #endif

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * One connection to Redis: the only code that knows hiredis.
+ * Connections to Redis: the only code that knows hiredis, and the only one that knows that Redis may be more than one process.
  *
  * A connection belongs to one thread at a time (its owner says how it is locked). After an ERR_LINK it is finished: close it and
  * open another. Scripts are embedded in the program, loaded on every new connection, and run by hash.
  *
- * redis_open checks that what answers is a master of at least 6.2, so that a wrong address is told at once. */
+ * redis_open gives one connection to the process that holds a key: the only one, or the master that the sentinels name, or the cluster's node.
+ * That is asked anew at every call, so whoever closes what broke and opens another follows a failover. It checks that what answers is a
+ * master of at least 6.2, so that a wrong address is told at once.
+ *
+ * redis_open_routed gives one that goes to each command's node by its key, for those who deal with many queues. Where Redis is one process, the
+ * two are the same. */
 #ifndef ADWUMA_REDIS_REDIS_H
 #define ADWUMA_REDIS_REDIS_H
 
@@ -16,21 +21,49 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Where Redis is, made from redis_url and the settings that beat it. */
-struct redis_address {
-	char *host; /* NULL with a unix socket */
+#define REDIS_HOST_MAX 255
+#define REDIS_POINTS_MAX 64 /* sentinels, or first nodes of a cluster, in a URL */
+
+struct redis_point {
+	char host[REDIS_HOST_MAX + 1];
 	int port;
-	char *socket; /* NULL with TCP */
-	int db;
-	char *username; /* NULL: none */
-	char *password; /* NULL: none */
 };
-/* username, password: NULL or what beats the URL's own. ERR_CONFIG with the reason alone, never with the URL's secret. */
-int redis_address_parse(struct redis_address *out, const char *url, const char *username, const char *password,
+
+enum redis_kind {
+	REDIS_ALONE,	/* one process; points[0] is it, where there is no socket */
+	REDIS_SENTINEL, /* points are sentinels, who know the master by its name */
+	REDIS_CLUSTER,	/* points are some of its nodes */
+};
+
+/* Where Redis is, made from redis_url and the settings that beat it. Read-only once it is made, but for what is locked inside; any thread. */
+struct redis_address {
+	enum redis_kind kind;
+	struct redis_point *points;
+	size_t npoints;
+	char *socket; /* NULL with TCP */
+	char *master; /* its name; NULL without sentinels */
+	int db;
+	char *username;		 /* NULL: none */
+	char *password;		 /* NULL: none */
+	struct redis_tls *tls;	 /* NULL: plain */
+	struct cluster *cluster; /* NULL where there is none */
+};
+/* What beats the URL's own, and what rediss:// needs; NULL: none. */
+struct redis_options {
+	const char *username, *password;
+	const char *ca_file; /* NULL: those that the system trusts */
+	const char *cert_file, *key_file;
+};
+/* ERR_CONFIG with the reason alone, never with the URL's secret. options: NULL is fine. */
+int redis_address_parse(struct redis_address *out, const char *url, const struct redis_options *options,
 			struct error *err);
 void redis_address_release(struct redis_address *a);
-/* "host:port" or the socket's path: for messages. */
+/* "host:port", the socket's path, "NAME by host:port,…", "cluster host:port,…": for messages. */
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes);
+/* Whether keys of different queues may be on different processes: then one connection does not serve all. */
+bool redis_spreads(const struct redis_address *a);
+/* Whether this build can speak TLS to Redis. */
+bool redis_has_tls(void);
 
 struct redis;
 #define REDIS_MIN_MAJOR 6 /* LMOVE and BLMOVE came with 6.2 */
@@ -38,13 +71,19 @@ struct redis;
 #define REDIS_CONNECT_MS 5000
 #define REDIS_REPLY_MS 10000 /* a healthy server answers far sooner; scripts of ours are bounded */
 
-/* with_scripts: load the embedded scripts too. ERR_LINK: try again later. ERR_REFUSED: it answered and does not want us
- * (too old, no rights, wrong password). A LOADING, BUSY, MASTERDOWN or replica is ERR_LINK: it may pass. */
-struct redis *redis_open(const struct redis_address *a, bool with_scripts, struct error *err);
+/* To the process that holds key; NULL: to any master. with_scripts: load the embedded scripts too. ERR_LINK: try again later. ERR_REFUSED: it
+ * answered and does not want us (too old, no rights, wrong password). A LOADING, BUSY, MASTERDOWN, MOVED or replica is ERR_LINK: it may pass. */
+struct redis *redis_open(const struct redis_address *a, const char *key, bool with_scripts, struct error *err);
+/* To all of them, each when it is first needed. A command goes to the node of its first argument that has a hash tag, in braces; one without
+ * to any. A node that cannot be reached answers for its keys with an error reply that passes (reply_passes), while those of others are served;
+ * it is looked for anew later. redis_run and redis_call follow MOVED and ASK; replies read one by one may be such errors, and pass. */
+struct redis *redis_open_routed(const struct redis_address *a, bool with_scripts, struct error *err);
 void redis_close(struct redis *r); /* NULL is fine */
-/* Connects and logs in, whoever answers: for those who want to know. Without scripts. */
-struct redis *redis_open_any(const struct redis_address *a, struct error *err);
-int redis_fd(const struct redis *r);
+/* As redis_open, but it connects and logs in, whoever answers: for those who want to know. Without scripts. */
+struct redis *redis_open_any(const struct redis_address *a, const char *key, struct error *err);
+int redis_fd(const struct redis *r); /* -1 of a routed one in a cluster */
+/* Who it is connected to; any of them, where routed. NULL: a socket. */
+const struct redis_point *redis_peer(const struct redis *r);
 int64_t redis_opened_ms(const struct redis *r); /* clock_mono_ms when the connection was made */
 int64_t redis_uptime_s(const struct redis *r);	/* of the server when the connection was made */
 
@@ -71,7 +110,9 @@ int redis_flush(struct redis *r, struct error *err);
 struct reply;
 /* Next reply, waiting up to the connection's timeout. An error reply is a reply (reply_error). *out: returns owned. */
 int redis_receive(struct redis *r, struct reply **out, struct error *err);
-/* Reads what has come without waiting; *out NULL when no whole reply is there yet. */
+/* The same where an error reply is an error, as in redis_run. */
+int redis_expect(struct redis *r, struct reply **out, struct error *err);
+/* Reads what has come without waiting; *out NULL when no whole reply is there yet. Not of a routed one in a cluster. */
 int redis_poll(struct redis *r, struct reply **out, struct error *err);
 int redis_set_timeout(struct redis *r, int64_t timeout_ms, struct error *err);
 /* One command, one reply; an error reply is ERR_REFUSED with its text, or ERR_LINK for those that pass (reply_passes). The
@@ -82,7 +123,8 @@ int redis_call(struct redis *r, struct reply **out, struct error *err, const cha
 void reply_free(struct reply *p);
 const char *reply_error(const struct reply *p); /* text of an error reply, else NULL */
 bool reply_passes(
-	const struct reply *p); /* an error of Redis's state, not of our command: OOM, LOADING, READONLY, BUSY … */
+	const struct reply *p); /* an error of Redis's state, not of our command: OOM, LOADING, READONLY, MOVED … */
+bool reply_is_elsewhere(const struct reply *p); /* one of those: another process has the key, now or soon */
 bool reply_is_nil(const struct reply *p);
 const char *reply_bytes(const struct reply *p, size_t *len); /* of a string or status; NULL otherwise */
 char *reply_steal(struct reply *p, size_t *len); /* the string's memory, returns owned (free()); NULL if it is none */

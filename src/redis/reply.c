@@ -24,18 +24,33 @@ const char *reply_error(const struct reply *p)
 	return p && raw(p)->type == REDIS_REPLY_ERROR ? raw(p)->str : NULL;
 }
 
+static bool is_one_of(const struct reply *p, const char *const *words, size_t n)
+{
+	const char *text = reply_error(p);
+
+	for (size_t i = 0; text && i < n; i++)
+		if (strncmp(text, words[i], strlen(words[i])) == 0)
+			return true;
+	return false;
+}
+
+bool reply_is_elsewhere(const struct reply *p)
+{
+	static const char *const elsewhere[] = {"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"};
+
+	return is_one_of(p, elsewhere, sizeof elsewhere / sizeof *elsewhere);
+}
+
 bool reply_passes(const struct reply *p)
 {
 	/* Redis's own state, not our command, is in the way; NOSCRIPT passes because a new connection loads the scripts again. */
-	static const char *const passing[] = {"LOADING",  "BUSY",	"READONLY",    "OOM",
-					      "MISCONF",  "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS",
-					      "TRYAGAIN", "NOSCRIPT",	"UNBLOCKED",   "ERR max number of clients"};
-	const char *text = reply_error(p);
+	static const char *const passing[] = {"LOADING",    "BUSY",
+					      "READONLY",   "OOM",
+					      "MISCONF",    "MASTERDOWN",
+					      "NOREPLICAS", "NOSCRIPT",
+					      "UNBLOCKED",  "ERR max number of clients"};
 
-	for (size_t i = 0; text && i < sizeof passing / sizeof *passing; i++)
-		if (strncmp(text, passing[i], strlen(passing[i])) == 0)
-			return true;
-	return false;
+	return is_one_of(p, passing, sizeof passing / sizeof *passing) || reply_is_elsewhere(p);
 }
 
 bool reply_is_nil(const struct reply *p)

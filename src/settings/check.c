@@ -80,16 +80,16 @@ static int check_directory(const struct settings *s, const char *path, struct er
 
 static int check_redis_url(const struct settings *s, const char *url, struct error *err)
 {
-	static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
+	static const char *const schemes[] = {"redis://",	   "rediss://",		 "unix://",
+					      "redis+sentinel://", "rediss+sentinel://", "redis+cluster://",
+					      "rediss+cluster://"};
 
 	(void)s;
-	for (size_t i = 0; i < 3; i++)
-		if (strncmp(url, later[i], strlen(later[i])) == 0)
-			return error_set(err, ERR_CONFIG,
-					 "%s is not supported by this version; use redis:// or unix://", later[i]);
-	if (strncmp(url, "redis://", 8) != 0 && strncmp(url, "unix://", 7) != 0)
-		return error_set(err, ERR_CONFIG, "must begin with redis:// or unix://");
-	return 0;
+	for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+		if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
+			return 0;
+	return error_set(err, ERR_CONFIG,
+			 "must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://");
 }
 
 static int check_prefix(const struct settings *s, const char *prefix, struct error *err)

@@ -30,15 +30,16 @@ extern char **environ;
 /* name, kind, where, environment's own name or NULL for ADWUMA_<NAME>, default, min, max, choices, secret, sentence */
 static const struct row rows[] = {
 	{"redis_url", TEXT, AT(redis_url), NULL, "redis://127.0.0.1:6379/0", 0, 0, NULL, false,
-	 "where Redis is: redis://[user:password@]host:port/db or unix:///path?db=0"},
+	 "where Redis is: redis://[user:password@]host:port/db, unix:///path?db=0, with TLS rediss://…, by sentinels "
+	 "redis+sentinel://host:port,host:port/name/db, a cluster redis+cluster://host:port,host:port"},
 	{"redis_username", TEXT, AT(redis_username), NULL, NULL, 0, 0, NULL, false, "beats the name in redis_url"},
 	{"redis_password", TEXT, AT(redis_password), NULL, NULL, 0, 0, NULL, true, "beats the password in redis_url"},
 	{"redis_ca_file", TEXT, AT(redis_ca_file), NULL, NULL, 0, 0, NULL, false,
-	 "CA for rediss:// (not supported by this version)"},
+	 "CAs, in PEM, that sign the certificates of a rediss:// server; else those that the system trusts"},
 	{"redis_cert_file", TEXT, AT(redis_cert_file), NULL, NULL, 0, 0, NULL, false,
-	 "client certificate for rediss:// (not supported by this version)"},
+	 "certificate, in PEM, that is shown to a rediss:// server which asks for one"},
 	{"redis_key_file", TEXT, AT(redis_key_file), NULL, NULL, 0, 0, NULL, false,
-	 "client key for rediss:// (not supported by this version)"},
+	 "the key of redis_cert_file, in PEM"},
 	{"queues", QUEUES, 0, NULL, "translate,transcribe,synthesize,taskingai", 0, 0, NULL, false,
 	 "queues to serve, with optional weights: translate:3,bulk:1"},
 	{"threads", INTEGER, AT(threads), NULL, "32", 1, THREADS_MAX, NULL, false, "calls made at the same time"},

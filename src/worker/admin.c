@@ -34,7 +34,7 @@ static bool turns(int64_t turned_ms)
 /* The name of a loop that has stopped turning, or NULL. */
 static const char *stuck(const struct admin_view *v)
 {
-	if (!turns(keeper_turned_ms(v->keeper)))
+	if (!turns(keepers_turned_ms(v->keepers)))
 		return "keeper";
 	for (size_t i = 0; i < v->nlines; i++)
 		if (!line_ended(v->lines[i]) && !turns(line_turned_ms(v->lines[i])))
@@ -79,7 +79,7 @@ static const char *why_not_ready(const struct admin_view *v)
 	if (!why && !health_up(&v->ctx->health))
 		why = "redis cannot be reached";
 	for (size_t i = 0; !why && i < v->nlines; i++)
-		if (!keeper_writes(v->keeper, i))
+		if (!keepers_write(v->keepers, i))
 			why = "redis does not take our writes";
 	return why;
 }
@@ -96,7 +96,7 @@ static void status_queue(const struct admin_view *v, size_t i, struct buf *out)
 	struct keeper_figures f;
 	size_t waiting, running;
 
-	keeper_figures(v->keeper, i, &f);
+	keepers_figures(v->keepers, i, &f);
 	stock_counts(v->stock, i, &waiting, &running);
 	buf_str_add(out, i > 0 ? ",{\"queue\":" : "{\"queue\":");
 	buf_json_cstr(out, line_queue(v->lines[i]));
@@ -105,7 +105,7 @@ static void status_queue(const struct admin_view *v, size_t i, struct buf *out)
 		",\"running\":%zu,\"waiting\":%zu,\"unsettled\":%u,\"ready\":%lld,\"delayed\":%lld,\"dead\":%lld,\"paused\":%s,"
 		"\"writes\":%s}",
 		running, waiting, line_busy(v->lines[i]), (long long)f.ready, (long long)f.delayed, (long long)f.dead,
-		f.paused ? "true" : "false", keeper_writes(v->keeper, i) ? "true" : "false");
+		f.paused ? "true" : "false", keepers_write(v->keepers, i) ? "true" : "false");
 }
 
 static size_t count_running(const struct admin_view *v)
@@ -181,7 +181,7 @@ static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 		struct keeper_figures f;
 		size_t waiting, running;
 
-		keeper_figures(v->keeper, i, &f);
+		keepers_figures(v->keepers, i, &f);
 		stock_counts(v->stock, i, &waiting, &running);
 		buf_printf(out, "adwuma_queue_jobs{queue=\"%s\",state=\"ready\"} %lld\n", queue, (long long)f.ready);
 		buf_printf(out, "adwuma_queue_jobs{queue=\"%s\",state=\"delayed\"} %lld\n", queue,
@@ -193,7 +193,7 @@ static void say_metrics(const struct admin_view *v, struct httpd_answer *a)
 	for (size_t i = 0; i < v->nlines; i++) {
 		struct keeper_figures f;
 
-		keeper_figures(v->keeper, i, &f);
+		keepers_figures(v->keepers, i, &f);
 		buf_printf(out, "adwuma_queue_paused{queue=\"%s\"} %d\n", line_queue(v->lines[i]), f.paused);
 	}
 	metric(out, "adwuma_threads", "gauge", "Pool threads by state.");

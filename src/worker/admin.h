@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 #include "worker/context.h"
-#include "worker/keeper.h"
+#include "worker/keepers.h"
 #include "worker/line.h"
 #include "worker/stock.h"
 
@@ -18,7 +18,7 @@
 struct admin_view {
 	struct context *ctx;
 	struct stock *stock;
-	struct keeper *keeper;
+	struct keepers *keepers;
 	struct line *const *lines;
 	size_t nlines;
 };

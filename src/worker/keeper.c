@@ -190,7 +190,7 @@ static int connect_redis(struct keeper *k)
 
 	if (k->r)
 		return 0;
-	k->r = redis_open(&k->ctx->address, true, &err);
+	k->r = redis_open(&k->ctx->address, line_keys(k->charges[0].line)->ready, true, &err);
 	if (!k->r) {
 		lose(k, &err);
 		return -1;

@@ -118,7 +118,7 @@ static int open_b(struct line *l, struct error *err)
 {
 	struct reply *reply = NULL;
 
-	l->b = redis_open(&l->ctx->address, false, err);
+	l->b = redis_open(&l->ctx->address, l->keys.ready, false, err);
 	if (!l->b || redis_call(l->b, &reply, err, "CLIENT ID"))
 		return -1;
 	l->b_client = reply_int(reply, 0);
@@ -131,7 +131,7 @@ static int connect_both(struct line *l)
 	struct error err = {0};
 
 	if (!l->a) {
-		l->a = redis_open(&l->ctx->address, true, &err);
+		l->a = redis_open(&l->ctx->address, l->keys.ready, true, &err);
 		if (!l->a) {
 			line_lose_a(l, &err);
 			return -1;

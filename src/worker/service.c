@@ -16,10 +16,11 @@
 #include "base/log.h"
 #include "http/allow.h"
 #include "pool/pool.h"
+#include "queue/address.h"
 #include "queue/turn.h"
 #include "worker/admin.h"
 #include "worker/context.h"
-#include "worker/keeper.h"
+#include "worker/keepers.h"
 #include "worker/line.h"
 #include "worker/runner.h"
 #include "worker/stock.h"
@@ -27,15 +28,6 @@
 #define HOST_MAX 40
 #define STOP_POLL_MS 20	  /* a stop is rare, and main has nothing else to do */
 #define LAST_WORD_MS 5000 /* after running calls were cut off: for handing jobs back */
-
-static int check_redis_url(const struct settings *s, const char *url, struct error *err)
-{
-	struct redis_address a = {0};
-	int rc = redis_address_parse(&a, url, s->redis_username, s->redis_password, err);
-
-	redis_address_release(&a);
-	return rc;
-}
 
 static int check_api_url(const struct settings *s, const char *url, struct error *err)
 {
@@ -59,7 +51,7 @@ static int check_url_allow(const struct settings *s, const char *list, struct er
 	return allow_check(list, err);
 }
 
-const struct settings_rule service_rules[] = {{"redis_url", check_redis_url},	    {"khaya_base_url", check_api_url},
+const struct settings_rule service_rules[] = {{"redis_url", address_check_url},	    {"khaya_base_url", check_api_url},
 					      {"taskingai_host", check_api_url},    {"api_ca_file", check_ca_file},
 					      {"audio_url_allow", check_url_allow}, {0}};
 
@@ -67,7 +59,7 @@ struct service {
 	struct context ctx;
 	struct api *api;
 	struct stock *stock;
-	struct keeper *keeper;
+	struct keepers *keepers;
 	struct crew *crew;
 	struct pool *pool;
 	struct line *lines[QUEUES_MAX];
@@ -96,29 +88,46 @@ static void nap(int64_t ms)
 	nanosleep(&t, NULL);
 }
 
-/* Tries what the lines will do, on keys where nothing is: a user without the rights must stop the start, not the first job. A key of a
+/* Tries what a line will do, on keys where nothing is: a user without the rights must stop the start, not the first job. A key of a
  * wrong type does not; its queue waits, and says so. */
-static int try_rights(struct service *s, struct redis *r, struct error *err)
+static int try_rights(struct service *s, struct redis *r, const struct keys *keys, struct error *err)
 {
+	struct turn_request request = {.worker = s->ctx.base_id, .victim = ""};
 	struct redis_args turn = {0};
+	char slot[KEY_MAX];
+	int rc;
+
+	key_slot(keys, s->ctx.base_id, 0, slot);
+	turn_write(&turn, r, keys, &request);
+	rc = redis_run(r, &turn, NULL, err) || redis_call(r, NULL, err, "BLMOVE %s %s RIGHT LEFT 0.001", slot, slot)
+		   ? -1
+		   : 0;
+	if (rc && err->code == ERR_REFUSED && !strstr(err->msg, "NOPERM") && !strstr(err->msg, "MOVED "))
+		rc = 0;
+	redis_args_release(&turn);
+	return rc;
+}
+
+/* Each queue's, over a connection that serves it. */
+static int try_queues(struct service *s, struct error *err)
+{
+	const struct settings *settings = s->ctx.settings;
+	struct redis *r = NULL;
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < s->ctx.settings->nqueues; i++) {
-		struct turn_request request = {.worker = s->ctx.base_id, .victim = ""};
+	for (size_t i = 0; rc == 0 && i < settings->nqueues; i++) {
 		struct keys keys;
-		char slot[KEY_MAX];
 
-		keys_init(&keys, s->ctx.settings->key_prefix, s->ctx.settings->queues[i].name);
-		key_slot(&keys, s->ctx.base_id, 0, slot);
-		turn_write(&turn, r, &keys, &request);
-		rc = redis_run(r, &turn, NULL, err) ||
-				     redis_call(r, NULL, err, "BLMOVE %s %s RIGHT LEFT 0.001", slot, slot)
-			   ? -1
-			   : 0;
-		if (rc && err->code == ERR_REFUSED && !strstr(err->msg, "NOPERM"))
-			rc = 0;
+		keys_init(&keys, settings->key_prefix, settings->queues[i].name);
+		if (r && redis_spreads(&s->ctx.address)) {
+			redis_close(r);
+			r = NULL;
+		}
+		if (!r)
+			r = redis_open(&s->ctx.address, keys.ready, true, err);
+		rc = r ? try_rights(s, r, &keys, err) : -1;
 	}
-	redis_args_release(&turn);
+	redis_close(r);
 	return rc;
 }
 
@@ -131,11 +140,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 
 	redis_address_show(&s->ctx.address, where, sizeof where);
 	for (unsigned tries = 1; !stop_asked(); tries++) {
-		struct redis *r = redis_open(&s->ctx.address, true, err);
-		bool well = r && try_rights(s, r, err) == 0;
-
-		redis_close(r);
-		if (well) {
+		if (try_queues(s, err) == 0) {
 			s->ctx.waited_for_redis_ms = clock_mono_ms() - began_ms;
 			if (told)
 				health_back(&s->ctx.health);
@@ -165,17 +170,17 @@ static int build(struct service *s, struct error *err)
 	const struct settings *settings = s->ctx.settings;
 
 	s->stock = stock_new(settings, wake_line, s, err);
-	s->keeper = s->stock ? keeper_new(&s->ctx, err) : NULL;
-	s->crew = s->keeper ? crew_new(&s->ctx, s->stock, err) : NULL;
+	s->keepers = s->stock ? keepers_new(&s->ctx, err) : NULL;
+	s->crew = s->keepers ? crew_new(&s->ctx, s->stock, err) : NULL;
 	if (!s->crew)
 		return -1;
 	for (size_t i = 0; i < settings->nqueues; i++, s->nlines++) {
-		s->lines[i] = line_new(&s->ctx, s->stock, i, keeper_listener(s->keeper), err);
+		s->lines[i] = line_new(&s->ctx, s->stock, i, keepers_listener(s->keepers, i), err);
 		if (!s->lines[i])
 			return -1;
 	}
 	/* Before the others: an address in use stops the start while there is nothing to end. */
-	s->view = (struct admin_view){&s->ctx, s->stock, s->keeper, s->lines, s->nlines};
+	s->view = (struct admin_view){&s->ctx, s->stock, s->keepers, s->lines, s->nlines};
 	s->admin = admin_start(&s->view, err);
 	return err->code != ERR_NONE ? -1 : 0;
 }
@@ -189,7 +194,7 @@ static int run(struct service *s, struct error *err)
 	for (size_t i = 0; i < s->nlines; i++)
 		if (line_start(s->lines[i], err))
 			return -1;
-	return keeper_start(s->keeper, s->lines, s->nlines, err);
+	return keepers_start(s->keepers, s->lines, s->nlines, err);
 }
 
 struct service *service_start(const struct settings *settings, bool (*stop_asked)(void), struct error *err)
@@ -207,8 +212,7 @@ struct service *service_start(const struct settings *settings, bool (*stop_asked
 	if (!s->ctx.metrics)
 		goto fail;
 	name_worker(&s->ctx);
-	if (redis_address_parse(&s->ctx.address, settings->redis_url, settings->redis_username,
-				settings->redis_password, err))
+	if (address_from_settings(&s->ctx.address, settings, err))
 		goto fail;
 	s->ctx.http = http_shared_new(settings->api_ca_file, err);
 	s->api = s->ctx.http ? api_new(settings, err) : NULL;
@@ -291,7 +295,7 @@ bool service_stop(struct service *s, bool (*hurry)(void))
 		clean = line_join(s->lines[i]) && clean;
 	admin_stop(s->admin);
 	s->admin = NULL;
-	keeper_stop(s->keeper);
+	keepers_stop(s->keepers);
 	stock_close(s->stock);
 	pool_join(s->pool);
 	log_event(clean ? LOG_INFO : LOG_ERROR, "stopped", "redis",
@@ -325,7 +329,7 @@ void service_free(struct service *s)
 		stock_close(s->stock);
 	pool_join(s->pool);
 	pool_free(s->pool);
-	keeper_free(s->keeper);
+	keepers_free(s->keepers);
 	crew_free(s->crew);
 	for (size_t i = 0; i < s->nlines; i++)
 		line_free(s->lines[i]);

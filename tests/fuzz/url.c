@@ -27,12 +27,16 @@ static void check_redis_parts(const struct redis_address *a)
 {
 	char shown[64];
 
-	must(!a->host != !a->socket);
+	must(!a->points != !a->socket);
 	must(a->db >= 0 && a->db <= 16383);
+	must((a->kind == REDIS_SENTINEL) == (a->master && *a->master));
+	must((a->kind == REDIS_CLUSTER) == (a->cluster != NULL));
 	if (a->socket)
 		must(a->socket[0] == '/' && a->socket[1]);
 	else
-		must(*a->host && a->port >= 1 && a->port <= 65535);
+		must(a->npoints >= 1 && (a->npoints == 1 || a->kind != REDIS_ALONE));
+	for (size_t i = 0; i < a->npoints; i++)
+		must(*a->points[i].host && a->points[i].port >= 1 && a->points[i].port <= 65535);
 	redis_address_show(a, shown, sizeof shown);
 	must(*shown);
 }
@@ -49,6 +53,7 @@ static void add_encoded(struct buf *url, const char *text)
 /* Written anew from its parts, it is the same address. */
 static void check_redis_again(const struct redis_address *a)
 {
+	static const char *const schemes[] = {"redis://", "redis+sentinel://", "redis+cluster://"};
 	struct buf url = BUF_INIT(SIZE_MAX / 4);
 	struct redis_address b = {0};
 	struct error err = {0};
@@ -59,19 +64,28 @@ static void check_redis_again(const struct redis_address *a)
 		add_encoded(&url, a->socket);
 		buf_printf(&url, "?db=%d", a->db);
 	} else {
-		buf_lit(&url, "redis://");
+		buf_str_add(&url, schemes[a->kind]);
 		add_encoded(&url, a->username);
 		buf_str_add(&url, a->password ? ":" : "");
 		for (const char *c = a->password; c && *c; c++)
 			buf_printf(&url, "%%%02X", (unsigned)(unsigned char)*c);
-		buf_printf(&url, strchr(a->host, ':') ? "%s[%s]:%d/%d" : "%s%s:%d/%d", user ? "@" : "", a->host,
-			   a->port, a->db);
+		buf_str_add(&url, user ? "@" : "");
+		for (size_t i = 0; i < a->npoints; i++)
+			buf_printf(&url, strchr(a->points[i].host, ':') ? "%s[%s]:%d" : "%s%s:%d", i > 0 ? "," : "",
+				   a->points[i].host, a->points[i].port);
+		for (const char *c = a->master; c && *c; c++)
+			buf_printf(&url, c == a->master ? "/%%%02X" : "%%%02X", (unsigned)(unsigned char)*c);
+		buf_printf(&url, "/%d", a->db);
 	}
 	if (!a->username || !strchr(a->username, '/')) {
-		must(redis_address_parse(&b, url.ptr, NULL, NULL, &err) == 0);
-		must(same_text(a->host, b.host) && same_text(a->socket, b.socket) && a->db == b.db);
-		must(a->socket ||
-		     (a->port == b.port && same_text(a->username, b.username) && same_text(a->password, b.password)));
+		must(redis_address_parse(&b, url.ptr, NULL, &err) == 0);
+		must(a->kind == b.kind && same_text(a->socket, b.socket) && a->db == b.db &&
+		     same_text(a->master, b.master));
+		must(a->npoints == b.npoints);
+		for (size_t i = 0; i < a->npoints; i++)
+			must(a->points[i].port == b.points[i].port &&
+			     strcmp(a->points[i].host, b.points[i].host) == 0);
+		must(a->socket || (same_text(a->username, b.username) && same_text(a->password, b.password)));
 		redis_address_release(&b);
 	}
 	buf_release(&url);
@@ -82,16 +96,16 @@ static void try_redis(const char *url, const char *user, const char *password)
 	struct redis_address a = {0};
 	struct error err = {0};
 
-	if (redis_address_parse(&a, url, user, password, &err)) {
+	if (redis_address_parse(&a, url, &(struct redis_options){.username = user, .password = password}, &err)) {
 		check_message(&err);
-		must(!a.host && !a.socket && !a.username && !a.password);
+		must(!a.points && !a.socket && !a.username && !a.password && !a.cluster);
 		return;
 	}
 	check_redis_parts(&a);
 	must(!*user || same_text(a.username, user));
 	must(!*password || same_text(a.password, password));
 	redis_address_release(&a);
-	must(redis_address_parse(&a, url, NULL, NULL, &err) == 0);
+	must(redis_address_parse(&a, url, NULL, &err) == 0);
 	check_redis_again(&a);
 	redis_address_release(&a);
 }

@@ -49,7 +49,7 @@ WRONG = [
     ([], {"KHAYA_BASE_URL": "http://127.0.0.1:1"}, "allow_http_loopback"), (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://127.0.0.1.example.org"}, "https://"),
     (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://localhost@example.org"}, "https://"),
     (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray: unexpected argument"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
-    (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "rediss://x"], {}, "not supported by this version"),
+    (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "redis+sentinel://x:1"], {}, "the name of the master"),
     (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),
     (["--log-level", "loud"], {}, "debug|info|warn|error"), (["--audio-root", "/nonexistent"], {}, "no directory"), (["--api-ca-file", "/nonexistent"], {}, "cannot read"),
     (["--config", "/nonexistent"], {}, "/nonexistent: cannot read"), (["--khaya-tts-version", "v3"], {}, "--khaya-tts-version"), (["--admin-listen", "nowhere"], {}, "--admin-listen: must be"),

@@ -9,7 +9,7 @@
 #include "base/digest.h"
 #include "base/utf8.h"
 #include "queue/keys.h"
-#include "redis/redis.h"
+#include "redis/connection.h"
 
 static struct buf b;
 
@@ -125,27 +125,81 @@ END_TEST
 
 START_TEST(redis_urls)
 {
+	const struct redis_options better = {.username = "bob", .password = "better"};
 	struct redis_address a;
 	struct error err;
 
-	ck_assert_int_eq(redis_address_parse(&a, "redis://us%40er:p%3Aw@host:7/3", NULL, NULL, &err), 0);
-	ck_assert(strcmp(a.host, "host") == 0 && a.port == 7 && a.db == 3 && strcmp(a.username, "us@er") == 0 &&
-		  strcmp(a.password, "p:w") == 0);
+	ck_assert_int_eq(redis_address_parse(&a, "redis://us%40er:p%3Aw@host:7/3", NULL, &err), 0);
+	ck_assert(strcmp(a.points[0].host, "host") == 0 && a.points[0].port == 7 && a.db == 3 &&
+		  strcmp(a.username, "us@er") == 0 && strcmp(a.password, "p:w") == 0);
 	redis_address_release(&a);
-	ck_assert_int_eq(redis_address_parse(&a, "redis://:secret@[::1]", "bob", "better", &err), 0);
-	ck_assert(strcmp(a.host, "::1") == 0 && a.port == 6379 && strcmp(a.username, "bob") == 0 &&
+	ck_assert_int_eq(redis_address_parse(&a, "redis://:secret@[::1]", &better, &err), 0);
+	ck_assert(strcmp(a.points[0].host, "::1") == 0 && a.points[0].port == 6379 && strcmp(a.username, "bob") == 0 &&
 		  strcmp(a.password, "better") == 0);
 	redis_address_release(&a);
-	ck_assert_int_eq(redis_address_parse(&a, "unix:///run/r.sock?db=2", NULL, NULL, &err), 0);
+	ck_assert_int_eq(redis_address_parse(&a, "unix:///run/r.sock?db=2", NULL, &err), 0);
 	ck_assert(strcmp(a.socket, "/run/r.sock") == 0 && a.db == 2);
 	redis_address_release(&a);
-	for (const char *const *bad = (const char *const[]){"redis://h:0", "redis://h:70000", "redis://h/x",
-							    "redis://h/1?x", "unix://rel", "unix:///a?x=1", "http://h",
-							    "redis://:secret%4@h", "rediss://h", "redis://[::1", NULL};
+	for (const char *const *bad =
+		     (const char *const[]){"redis://h:0", "redis://h:70000", "redis://h/x", "redis://h/1?x",
+					   "unix://rel", "unix:///a?x=1", "http://h", "redis://:secret%4@h",
+					   "redis://[::1", "redis://a,b", "redis+sentinel://a:1,b:2",
+					   "redis+sentinel://a/", "redis+sentinel://a,,b/m", "redis+sentinel://a/m%4/0",
+					   "redis+sentinel://a/m/x", "redis+cluster://a/1", "redis+cluster://a,",
+					   "redis+other://a", NULL};
 	     *bad; bad++) {
-		ck_assert_msg(redis_address_parse(&a, *bad, NULL, NULL, &err) == -1, "%s", *bad);
+		ck_assert_msg(redis_address_parse(&a, *bad, NULL, &err) == -1, "%s", *bad);
 		ck_assert_ptr_null(strstr(err.msg, "secret"));
 	}
+}
+END_TEST
+
+START_TEST(redis_urls_of_several)
+{
+	struct redis_address a;
+	struct error err;
+	char shown[256];
+
+	ck_assert_int_eq(redis_address_parse(&a, "redis+sentinel://u:p@a,[::1]:7,c:8/my%20master/3", NULL, &err), 0);
+	ck_assert(a.kind == REDIS_SENTINEL && a.npoints == 3 && a.db == 3 && strcmp(a.master, "my master") == 0);
+	ck_assert(strcmp(a.points[0].host, "a") == 0 && a.points[0].port == 26379 && a.points[1].port == 7 &&
+		  a.points[2].port == 8 && strcmp(a.username, "u") == 0 && strcmp(a.password, "p") == 0);
+	ck_assert(!redis_spreads(&a));
+	redis_address_show(&a, shown, sizeof shown);
+	ck_assert_str_eq(shown, "my master by a:26379,[::1]:7,c:8");
+	redis_address_release(&a);
+	ck_assert_int_eq(redis_address_parse(&a, "redis+cluster://:p@a,b:8", NULL, &err), 0);
+	ck_assert(a.kind == REDIS_CLUSTER && a.npoints == 2 && a.points[0].port == 6379 && redis_spreads(&a));
+	redis_address_show(&a, shown, sizeof shown);
+	ck_assert_str_eq(shown, "cluster a:6379,b:8");
+	redis_address_release(&a);
+}
+END_TEST
+
+/* Slots as CLUSTER KEYSLOT of a real one gives them. */
+START_TEST(cluster_slots)
+{
+	static const struct {
+		const char *key;
+		unsigned slot;
+	} known[] = {{"123456789", 12739}, {"adwuma:{translate}:ready", 11567}, {"foo", 12182}, {"foo{}{bar}", 8363}};
+	struct redis_point from = {"10.0.0.1", 1}, to;
+	unsigned slot;
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		ck_assert_uint_eq(cluster_slot(known[i].key, strlen(known[i].key)), known[i].slot);
+	ck_assert_uint_eq(cluster_slot("adwuma:{translate}:ready", 24), cluster_slot("translate", 9));
+	ck_assert_uint_eq(cluster_slot("a{x}b{y}", 8), cluster_slot("x", 1));
+	ck_assert(point_of_redirection("MOVED 3999 127.0.0.1:6381", &from, &slot, &to));
+	ck_assert(slot == 3999 && strcmp(to.host, "127.0.0.1") == 0 && to.port == 6381);
+	ck_assert(point_of_redirection("ASK 1 ::1:6381", &from, &slot, &to));
+	ck_assert(strcmp(to.host, "::1") == 0 && to.port == 6381);
+	ck_assert(point_of_redirection("MOVED 0 :6381", &from, &slot, &to));
+	ck_assert_str_eq(to.host, "10.0.0.1");
+	ck_assert(!point_of_redirection("MOVED 16384 a:1", &from, &slot, &to));
+	ck_assert(!point_of_redirection("MOVED 1 a:0", &from, &slot, &to));
+	ck_assert(!point_of_redirection("ERR 1 a:1", &from, &slot, &to));
+	ck_assert(!point_of_redirection("MOVED", &from, &slot, &to));
 }
 END_TEST
 
@@ -184,6 +238,8 @@ int main(void)
 	tcase_add_test(t, digests);
 	tcase_add_test(t, base64_both_ways);
 	tcase_add_test(t, redis_urls);
+	tcase_add_test(t, redis_urls_of_several);
+	tcase_add_test(t, cluster_slots);
 	tcase_add_test(t, key_names);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

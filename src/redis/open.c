@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A connection is opened in fixed steps: find out to whom, connect, TLS, log in, select, look who answers, load scripts.
+ *
+ * hiredis 0.14 has no options struct, so keepalive and TCP_USER_TIMEOUT are set on the socket here: a peer that vanished without a
+ * word is noticed within PEER_SILENT_MS. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "redis/connection.h"
+#include "redis/scripts.h"
+
+#define PEER_SILENT_MS 20000
+#define KEEPALIVE_IDLE_S 15
+#define KEEPALIVE_INTERVAL_S 5
+#define KEEPALIVE_PROBES 3
+
+/* --- The steps. ----------------------------------------------------------------------------------------------------------- */
+
+static void tune_socket(int fd)
+{
+	int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S, probes = KEEPALIVE_PROBES,
+	    silent = PEER_SILENT_MS;
+
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* what a host program starts has no business with it */
+	/* On a Unix socket these fail, and are not needed. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent, sizeof silent);
+}
+
+static int connect_to(struct redis *r, const struct redis_address *a, const struct redis_point *p, int64_t limit_ms,
+		      struct error *err)
+{
+	struct timeval limit = timeval_of_ms(limit_ms < REDIS_CONNECT_MS ? limit_ms : REDIS_CONNECT_MS);
+
+	r->c = p ? redisConnectWithTimeout(p->host, p->port, limit) : redisConnectUnixWithTimeout(a->socket, limit);
+	if (!r->c)
+		return error_set(err, ERR_MEMORY, "out of memory");
+	if (r->c->err)
+		return error_set(err, ERR_LINK, "%s", *r->c->errstr ? r->c->errstr : strerror(errno));
+	tune_socket(r->c->fd);
+	if (redis_set_timeout(r, limit_ms, err))
+		return -1;
+	return a->tls && p ? redis_tls_begin(a->tls, r->c, p->host, err) : 0;
+}
+
+static int authenticate(struct redis *r, const struct redis_address *a, struct redis_args *args, struct error *err)
+{
+	if (a->password) {
+		redis_args_clear(args);
+		redis_arg_str(args, "AUTH");
+		if (a->username)
+			redis_arg_str(args, a->username);
+		redis_arg_str(args, a->password);
+		if (redis_run(r, args, NULL, err))
+			return error_prefix(err, "log in");
+	}
+	if (a->db != 0) {
+		redis_args_clear(args);
+		redis_arg_str(args, "SELECT");
+		redis_arg_int(args, a->db);
+		if (redis_run(r, args, NULL, err))
+			return error_prefix(err, "select database %d", a->db);
+	}
+	return 0;
+}
+
+const char *redis_info_value(const char *info, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *line = info; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		if (strncmp(line, name, n) == 0 && line[n] == ':')
+			return line + n + 1;
+	return NULL;
+}
+
+static int look_who_answers(struct redis *r, struct redis_args *args, struct error *err)
+{
+	struct reply *reply = NULL;
+	const char *info, *version, *role, *uptime;
+	int major = 0, minor = 0, rc = 0;
+
+	redis_args_clear(args);
+	redis_arg_str(args, "INFO");
+	redis_arg_str(args, "default");
+	if (redis_run(r, args, &reply, err))
+		return error_prefix(err, "INFO");
+	info = reply_bytes(reply, NULL);
+	version = info ? redis_info_value(info, "redis_version") : NULL;
+	role = info ? redis_info_value(info, "role") : NULL;
+	uptime = info ? redis_info_value(info, "uptime_in_seconds") : NULL;
+	if (!version || sscanf(version, "%d.%d", &major, &minor) != 2)
+		rc = error_set(err, ERR_REFUSED, "what answers is no Redis: INFO has no redis_version");
+	else if (major < REDIS_MIN_MAJOR || (major == REDIS_MIN_MAJOR && minor < REDIS_MIN_MINOR))
+		rc = error_set(err, ERR_REFUSED, "Redis %d.%d is too old: %d.%d or newer is needed", major, minor,
+			       REDIS_MIN_MAJOR, REDIS_MIN_MINOR);
+	else if (role && strncmp(role, "master", 6) != 0)
+		rc = error_set(err, ERR_LINK, "this Redis is a replica; the master is needed");
+	r->uptime_s = uptime ? strtoll(uptime, NULL, 10) : 0;
+	reply_free(reply);
+	return rc;
+}
+
+static int load_scripts(struct redis *r, struct redis_args *args, struct error *err)
+{
+	for (int i = 0; i < SCRIPTS; i++) {
+		struct reply *reply = NULL;
+		const char *sha;
+
+		redis_args_clear(args);
+		redis_arg_str(args, "SCRIPT");
+		redis_arg_str(args, "LOAD");
+		redis_arg_str(args, embedded_scripts[i].text);
+		if (redis_run(r, args, &reply, err))
+			return error_prefix(err, "load script %s", embedded_scripts[i].name);
+		sha = reply_bytes(reply, NULL);
+		snprintf(r->sha[i], sizeof r->sha[i], "%s", sha ? sha : "");
+		reply_free(reply);
+	}
+	return 0;
+}
+
+static struct redis *new_connection(const struct redis_address *a, struct error *err)
+{
+	struct redis *r = calloc(1, sizeof *r);
+
+	if (!r) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		return NULL;
+	}
+	r->opened_ms = clock_mono_ms();
+	r->in_cluster = a->kind == REDIS_CLUSTER;
+	return r;
+}
+
+struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
+			 int64_t limit_ms, struct error *err)
+{
+	struct redis *r = new_connection(a, err);
+	struct redis_args args = {0};
+	int rc;
+
+	if (!r)
+		return NULL;
+	if (point)
+		r->peer = *point;
+	rc = connect_to(r, a, point, limit_ms, err);
+	if (rc == 0)
+		rc = authenticate(r, a, &args, err);
+	if (rc == 0 && steps >= OPEN_MASTER)
+		rc = look_who_answers(r, &args, err);
+	if (rc == 0 && steps >= OPEN_SCRIPTS)
+		rc = load_scripts(r, &args, err);
+	if (rc == 0)
+		rc = redis_set_timeout(r, REDIS_REPLY_MS, err);
+	redis_args_release(&args);
+	if (rc) {
+		redis_close(r);
+		return NULL;
+	}
+	return r;
+}
+
+/* --- To whom. --------------------------------------------------------------------------------------------------------------- */
+
+static int find_node(const struct redis_address *a, const char *key, struct redis_point *out, struct error *err)
+{
+	if (cluster_ask(a, err))
+		return -1;
+	if (key ? cluster_node(a->cluster, cluster_slot(key, strlen(key)), out) : cluster_master(a->cluster, 0, out))
+		return 0;
+	return error_set(err, ERR_LINK, "no node of the cluster has %s%s", key ? "the slot of " : "slots",
+			 key ? key : "");
+}
+
+static struct redis *open_for(const struct redis_address *a, const char *key, enum open_steps steps, struct error *err)
+{
+	struct redis_point point;
+	struct redis *r;
+	char where[REDIS_HOST_MAX + 16];
+
+	if (a->kind == REDIS_ALONE)
+		return open_point(a, a->socket ? NULL : &a->points[0], steps, REDIS_REPLY_MS, err);
+	if (a->kind == REDIS_SENTINEL ? sentinel_ask(a, &point, err) : find_node(a, key, &point, err))
+		return NULL;
+	r = open_point(a, &point, steps, REDIS_CONNECT_MS, err);
+	point_show(&point, where, sizeof where);
+	if (!r)
+		error_prefix(err, "%s", where);
+	return r;
+}
+
+struct redis *redis_open(const struct redis_address *a, const char *key, bool with_scripts, struct error *err)
+{
+	return open_for(a, key, with_scripts ? OPEN_SCRIPTS : OPEN_MASTER, err);
+}
+
+struct redis *redis_open_any(const struct redis_address *a, const char *key, struct error *err)
+{
+	return open_for(a, key, OPEN_LOGIN, err);
+}
+
+struct redis *redis_open_routed(const struct redis_address *a, bool with_scripts, struct error *err)
+{
+	struct redis *r;
+
+	if (a->kind != REDIS_CLUSTER)
+		return redis_open(a, NULL, with_scripts, err);
+	r = new_connection(a, err);
+	if (r && routes_open(r, a, with_scripts, err)) {
+		redis_close(r);
+		return NULL;
+	}
+	return r;
+}
+
+void redis_close(struct redis *r)
+{
+	if (!r)
+		return;
+	if (r->c)
+		redisFree(r->c);
+	routes_free(r->routes);
+	free(r);
+}

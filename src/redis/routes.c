@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One connection for each node of a cluster, behind one struct redis: a command goes to the node that has its key, and replies come in the order of the
+ * commands. A node that cannot be reached stands for its own keys only: its commands are answered here, with the error reply with which the cluster
+ * itself says that nobody serves a slot, so that callers know one kind of "not now" and go on with what others serve. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "redis/connection.h"
+
+#define NODES_MAX 128	 /* connected to at a time */
+#define KEY_WORDS 8	 /* of a command: the key is one of the first */
+#define FOLLOW_MAX 5	 /* MOVED, one after the other */
+#define TRY_AGAIN_MS 250 /* a node that could not be reached is not tried earlier: many commands may be for it */
+
+struct node {
+	struct redis *r; /* NULL: not connected */
+	struct redis_point at;
+	size_t nawaited;  /* replies */
+	bool broken;	  /* its replies that are awaited are made here; then it is closed */
+	int64_t retry_ms; /* mono */
+	char why[160];	  /* it could not be reached */
+};
+
+/* Whose reply is next. */
+struct awaited {
+	struct node *node;
+	struct reply *made; /* here; NULL: it comes from the node */
+};
+
+struct routes {
+	const struct redis_address *address; /* borrowed */
+	struct redis *owner;
+	bool with_scripts;
+	bool stale; /* the map is to be asked for before the next connection is made */
+	int64_t timeout_ms;
+	struct node *nodes[NODES_MAX];
+	size_t nnodes;
+	struct node *any; /* for commands without a key */
+	struct awaited *awaited;
+	size_t first, nawaited, capacity; /* a ring */
+};
+
+/* --- Nodes. ------------------------------------------------------------------------------------------------------------------ */
+
+static void disconnect(struct node *n)
+{
+	redis_close(n->r);
+	n->r = NULL;
+	n->broken = false;
+}
+
+static struct node *node_at(struct routes *t, const struct redis_point *at, struct error *err)
+{
+	struct node *n;
+
+	for (size_t i = 0; i < t->nnodes; i++)
+		if (t->nodes[i]->at.port == at->port && strcmp(t->nodes[i]->at.host, at->host) == 0)
+			return t->nodes[i];
+	for (size_t i = 0; t->nnodes == NODES_MAX && i < t->nnodes; i++) /* one that was left makes room */
+		if (t->nodes[i]->nawaited == 0 && t->nodes[i] != t->any) {
+			disconnect(t->nodes[i]);
+			free(t->nodes[i]);
+			t->nodes[i] = t->nodes[--t->nnodes];
+		}
+	n = t->nnodes < NODES_MAX ? calloc(1, sizeof *n) : NULL;
+	if (!n) {
+		error_set(err, ERR_MEMORY, "no memory for another node of the cluster");
+		return NULL;
+	}
+	n->at = *at;
+	t->nodes[t->nnodes++] = n;
+	return n;
+}
+
+/* 0; or -1, with the reason in why. */
+static int connect_node(struct routes *t, struct node *n)
+{
+	struct error err = {0};
+	char where[REDIS_HOST_MAX + 16];
+
+	if (n->r && !n->broken)
+		return 0;
+	if (n->broken && n->nawaited > 0)
+		return -1;
+	if (clock_mono_ms() < n->retry_ms)
+		return -1;
+	disconnect(n);
+	n->r = open_point(t->address, &n->at, t->with_scripts ? OPEN_SCRIPTS : OPEN_MASTER, SEEK_MS, &err);
+	if (n->r && redis_set_timeout(n->r, t->timeout_ms, &err) == 0) {
+		memcpy(t->owner->sha, n->r->sha, sizeof t->owner->sha);
+		return 0;
+	}
+	point_show(&n->at, where, sizeof where);
+	snprintf(n->why, sizeof n->why, "%.60s: %.90s", where, err.msg);
+	n->retry_ms = clock_mono_ms() + TRY_AGAIN_MS;
+	t->stale = true;
+	disconnect(n);
+	return -1;
+}
+
+static void broke(struct routes *t, struct node *n, const char *why)
+{
+	char where[REDIS_HOST_MAX + 16];
+
+	point_show(&n->at, where, sizeof where);
+	if (!n->broken)
+		snprintf(n->why, sizeof n->why, "%.60s: %.90s", where, why);
+	n->broken = true;
+	t->stale = true;
+}
+
+/* --- The key of a command. ---------------------------------------------------------------------------------------------------- */
+
+/* The next argument of a command as text: "$3\r\nGET\r\n". */
+static const char *next_word(const char **at, const char *end, size_t *n)
+{
+	const char *word = *at < end && **at == '$' ? memchr(*at, '\n', (size_t)(end - *at)) : NULL;
+
+	if (!word)
+		return NULL;
+	*n = strtoul(*at + 1, NULL, 10);
+	if (++word + *n + 2 > end)
+		return NULL;
+	*at = word + *n + 2;
+	return word;
+}
+
+/* The first with a hash tag. What else may hold one, a job or a name, stands behind the key. */
+static bool find_slot(const char *text, size_t n, unsigned *slot)
+{
+	const char *end = text + n, *at = memchr(text, '\n', n), *word;
+	size_t len;
+
+	at = at ? at + 1 : end;
+	for (int i = 0; i < KEY_WORDS && (word = next_word(&at, end, &len)); i++) {
+		if (!memchr(word, '{', len))
+			continue;
+		*slot = cluster_slot(word, len);
+		return true;
+	}
+	return false;
+}
+
+/* --- Who is asked. ------------------------------------------------------------------------------------------------------------ */
+
+/* Any that can be reached; NULL with why. */
+static struct node *any_node(struct routes *t, struct error *err)
+{
+	struct redis_point at;
+
+	if (t->any && connect_node(t, t->any) == 0)
+		return t->any;
+	for (size_t i = 0; cluster_master(t->address->cluster, i, &at); i++) {
+		struct node *n = node_at(t, &at, err);
+
+		if (!n)
+			return NULL;
+		if (connect_node(t, n) == 0)
+			return t->any = n;
+		error_set(err, ERR_LINK, "%s", n->why);
+	}
+	return NULL;
+}
+
+static void ask_again(struct routes *t)
+{
+	struct error err = {0};
+
+	if (cluster_ask(t->address, &err) == 0)
+		t->stale = false;
+}
+
+/* The node of a slot, connected; NULL with why. */
+static struct node *node_of(struct routes *t, unsigned slot, struct error *err)
+{
+	struct redis_point at;
+	struct node *n;
+
+	if (t->stale || !cluster_node(t->address->cluster, slot, &at))
+		ask_again(t);
+	if (!cluster_node(t->address->cluster, slot, &at)) {
+		error_set(err, ERR_LINK, "no node has slot %u", slot);
+		return NULL;
+	}
+	n = node_at(t, &at, err);
+	if (n && connect_node(t, n) == 0)
+		return n;
+	if (n)
+		error_set(err, ERR_LINK, "%s", n->why);
+	return NULL;
+}
+
+/* --- Commands and replies. ---------------------------------------------------------------------------------------------------- */
+
+/* As the cluster itself says it; NULL: no memory. */
+static struct reply *make_reply(const char *why)
+{
+	redisReader *reader = redisReaderCreate();
+	void *reply = NULL;
+	char text[256];
+
+	snprintf(text, sizeof text, "-CLUSTERDOWN %.200s", why);
+	text[strcspn(text, "\r\n")] = '\0';
+	strcat(text, "\r\n");
+	if (reader && redisReaderFeed(reader, text, strlen(text)) == REDIS_OK)
+		(void)redisReaderGetReply(reader, &reply);
+	if (reader)
+		redisReaderFree(reader);
+	return reply;
+}
+
+static struct awaited *room(struct routes *t, struct error *err)
+{
+	struct awaited *more;
+
+	if (t->nawaited == t->capacity) {
+		more = malloc((2 * t->capacity + 16) * sizeof *more);
+		if (!more) {
+			error_set(err, ERR_MEMORY, "out of memory");
+			return NULL;
+		}
+		for (size_t i = 0; i < t->nawaited; i++)
+			more[i] = t->awaited[(t->first + i) % t->capacity];
+		free(t->awaited);
+		t->awaited = more;
+		t->first = 0;
+		t->capacity = 2 * t->capacity + 16;
+	}
+	return &t->awaited[(t->first + t->nawaited) % t->capacity];
+}
+
+/* n NULL: it could not be reached, and why says why. */
+static int append_to(struct routes *t, struct node *n, const char *text, size_t len, struct error *why)
+{
+	struct error err = {0};
+	struct awaited *next = room(t, why);
+
+	if (!next)
+		return -1;
+	*next = (struct awaited){.node = n};
+	if (n && append_text(n->r, text, len, &err)) {
+		broke(t, n, err.msg);
+		*why = err;
+		next->node = n = NULL;
+	}
+	if (!n && !(next->made = make_reply(why->msg)))
+		return error_set(why, ERR_MEMORY, "out of memory");
+	if (n)
+		n->nawaited++;
+	t->nawaited++;
+	return 0;
+}
+
+int routes_append(struct routes *t, const char *text, size_t n, struct error *err)
+{
+	struct error why = {0};
+	unsigned slot;
+	struct node *node = find_slot(text, n, &slot) ? node_of(t, slot, &why) : any_node(t, &why);
+	int rc = append_to(t, node, text, n, &why);
+
+	if (rc && err)
+		*err = why;
+	return rc;
+}
+
+int routes_flush(struct routes *t, struct error *err)
+{
+	(void)err;
+	for (size_t i = 0; i < t->nnodes; i++) {
+		struct error why = {0};
+
+		if (t->nodes[i]->nawaited > 0 && !t->nodes[i]->broken && redis_flush(t->nodes[i]->r, &why))
+			broke(t, t->nodes[i], why.msg);
+	}
+	return 0;
+}
+
+int routes_receive(struct routes *t, struct reply **out, struct error *err)
+{
+	struct awaited next;
+	struct redis_point to;
+	struct error why = {0};
+	unsigned slot;
+
+	if (t->nawaited == 0)
+		return error_set(err, ERR_LINK, "no reply is awaited");
+	next = t->awaited[t->first];
+	t->first = (t->first + 1) % t->capacity;
+	t->nawaited--;
+	if (next.node) {
+		next.node->nawaited--;
+		if (!next.node->broken && redis_receive(next.node->r, &next.made, &why))
+			broke(t, next.node, why.msg);
+		if (!next.made)
+			next.made = make_reply(next.node->why);
+	}
+	if (!next.made)
+		return error_set(err, ERR_MEMORY, "out of memory");
+	if (next.node && reply_error(next.made) && strncmp(reply_error(next.made), "MOVED ", 6) == 0 &&
+	    point_of_redirection(reply_error(next.made), &next.node->at, &slot, &to))
+		cluster_moved(t->address->cluster, slot, &to);
+	*out = next.made;
+	return 0;
+}
+
+/* While a slot moves, a key that its old node no longer has is at the new one, which serves it when it is told ASKING. */
+static int ask_there(struct routes *t, const struct reply *ask, const char *text, size_t n, struct reply **out,
+		     struct error *err)
+{
+	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+	struct reply *ok = NULL;
+	struct redis_point to, from = {0};
+	struct error why = {0};
+	struct node *node = NULL;
+	unsigned slot;
+
+	if (point_of_redirection(reply_error(ask), &from, &slot, &to))
+		node = node_at(t, &to, &why);
+	if (node && connect_node(t, node)) {
+		error_set(&why, ERR_LINK, "%s", node->why);
+		node = NULL;
+	}
+	if (append_to(t, node, asking, sizeof asking - 1, &why) || append_to(t, node, text, n, &why) ||
+	    routes_receive(t, &ok, &why) || routes_receive(t, out, &why)) {
+		reply_free(ok);
+		return error_set(err, why.code, "%s", why.msg);
+	}
+	reply_free(ok);
+	return 0;
+}
+
+int routes_run(struct routes *t, const char *text, size_t n, struct reply **out, struct error *err)
+{
+	struct reply *reply = NULL;
+	const char *told = "";
+
+	for (int i = 0; i < FOLLOW_MAX; i++) {
+		reply_free(reply);
+		reply = NULL;
+		if (routes_append(t, text, n, err) || routes_receive(t, &reply, err))
+			return -1;
+		told = reply_error(reply) ? reply_error(reply) : "";
+		if (strncmp(told, "MOVED ", 6) != 0)
+			break;
+	}
+	*out = reply;
+	if (strncmp(told, "ASK ", 4) != 0)
+		return 0;
+	*out = NULL;
+	n = (size_t)ask_there(t, reply, text, n, out, err);
+	reply_free(reply);
+	return (int)n;
+}
+
+int routes_set_timeout(struct routes *t, int64_t timeout_ms, struct error *err)
+{
+	(void)err;
+	if (t->timeout_ms == timeout_ms)
+		return 0;
+	t->timeout_ms = timeout_ms;
+	for (size_t i = 0; i < t->nnodes; i++) {
+		struct error why = {0};
+
+		if (t->nodes[i]->r && !t->nodes[i]->broken && redis_set_timeout(t->nodes[i]->r, timeout_ms, &why))
+			broke(t, t->nodes[i], why.msg);
+	}
+	return 0;
+}
+
+/* --- Beginning and end. ------------------------------------------------------------------------------------------------------- */
+
+int routes_open(struct redis *r, const struct redis_address *a, bool with_scripts, struct error *err)
+{
+	r->routes = calloc(1, sizeof *r->routes);
+	if (!r->routes)
+		return error_set(err, ERR_MEMORY, "out of memory");
+	*r->routes =
+		(struct routes){.address = a, .owner = r, .with_scripts = with_scripts, .timeout_ms = REDIS_REPLY_MS};
+	if (cluster_ask(a, err))
+		return -1;
+	return any_node(r->routes, err) ? 0 : -1;
+}
+
+void routes_free(struct routes *t)
+{
+	if (!t)
+		return;
+	for (; t->nawaited > 0; t->nawaited--) {
+		reply_free(t->awaited[t->first].made);
+		t->first = (t->first + 1) % t->capacity;
+	}
+	for (size_t i = 0; i < t->nnodes; i++) {
+		disconnect(t->nodes[i]);
+		free(t->nodes[i]);
+	}
+	free(t->awaited);
+	free(t);
+}
+
+const struct redis_point *routes_peer(const struct routes *t)
+{
+	return t->any ? &t->any->at : NULL;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Sentinels watch a master by its name, and name another when it has failed. They are asked in the order of the URL, each at every connection that is
+ * opened; the first that answers is believed. What it names may have become a replica a moment ago: whoever connects looks at the role. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "redis/connection.h"
+
+/* A sentinel often has no password where its master has one; one that has, has the same. */
+static struct redis *open_sentinel(const struct redis_address *a, const struct redis_point *point, struct error *err)
+{
+	struct redis_address plain = {.tls = a->tls}, with_login = plain;
+	struct redis *r = open_point(&plain, point, OPEN_LOGIN, SEEK_MS, err);
+
+	if (!r || !a->password || redis_call(r, NULL, err, "PING") == 0 || !strstr(err->msg, "NOAUTH"))
+		return r;
+	redis_close(r);
+	with_login.username = a->username;
+	with_login.password = a->password;
+	return open_point(&with_login, point, OPEN_LOGIN, SEEK_MS, err);
+}
+
+/* 0: it named one; or -1. */
+static int ask_one(const struct redis_address *a, const struct redis_point *point, struct redis_point *master,
+		   struct error *err)
+{
+	struct redis *r = open_sentinel(a, point, err);
+	struct reply *reply = NULL;
+	const char *host, *port;
+	int rc = r ? redis_set_timeout(r, SEEK_MS, err) : -1;
+
+	if (rc == 0)
+		rc = redis_call(r, &reply, err, "SENTINEL get-master-addr-by-name %s", a->master);
+	host = reply_bytes(reply_at(reply, 0), NULL);
+	port = reply_bytes(reply_at(reply, 1), NULL);
+	if (rc == 0 && reply_is_nil(reply))
+		rc = error_set(err, ERR_REFUSED, "it watches no master '%s'", a->master);
+	else if (rc == 0 && (!host || !port || strlen(host) > REDIS_HOST_MAX))
+		rc = error_set(err, ERR_LINK, "it gave an answer of another shape");
+	if (rc == 0) {
+		snprintf(master->host, sizeof master->host, "%s", host);
+		master->port = (int)strtol(port, NULL, 10);
+	}
+	reply_free(reply);
+	redis_close(r);
+	return rc;
+}
+
+int sentinel_ask(const struct redis_address *a, struct redis_point *master, struct error *err)
+{
+	struct error refused = {0}, lost = {0};
+	char where[REDIS_HOST_MAX + 16];
+
+	for (size_t i = 0; i < a->npoints; i++) {
+		struct error e = {0};
+
+		if (ask_one(a, &a->points[i], master, &e) == 0)
+			return 0;
+		point_show(&a->points[i], where, sizeof where);
+		error_prefix(&e, "sentinel %s", where);
+		*(e.code == ERR_REFUSED ? &refused : &lost) = e;
+	}
+	/* One that is away may know better. */
+	if (err)
+		*err = lost.code != ERR_NONE ? lost : refused;
+	return -1;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * TLS to Redis: the certificate must be signed by a CA that is trusted, and be made out to the host that was asked for. hiredis looks at no names
+ * itself, so it is given a connection of OpenSSL's that does. Where hiredis came without TLS (Debian 12), rediss:// is refused. */
+#include "redis/connection.h"
+
+#ifdef ADWUMA_REDIS_TLS
+
+#include <arpa/inet.h>
+#include <hiredis/hiredis_ssl.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct redis_tls {
+	SSL_CTX *ctx;
+};
+
+bool redis_has_tls(void)
+{
+	return true;
+}
+
+static const char *openssl_says(void)
+{
+	unsigned long code = ERR_get_error();
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	ERR_clear_error();
+	return reason ? reason : "OpenSSL does not say why";
+}
+
+static int load(SSL_CTX *ctx, const struct redis_options *o, struct error *err)
+{
+	if (o->ca_file && SSL_CTX_load_verify_locations(ctx, o->ca_file, NULL) != 1)
+		return error_set(err, ERR_CONFIG, "redis_ca_file holds no certificates in PEM: %s", openssl_says());
+	if (!o->ca_file && SSL_CTX_set_default_verify_paths(ctx) != 1)
+		return error_set(err, ERR_CONFIG, "the system's CA certificates cannot be used: %s", openssl_says());
+	if (!o->cert_file != !o->key_file)
+		return error_set(err, ERR_CONFIG,
+				 "redis_cert_file and redis_key_file go together: one of them is missing");
+	if (o->cert_file && SSL_CTX_use_certificate_chain_file(ctx, o->cert_file) != 1)
+		return error_set(err, ERR_CONFIG, "redis_cert_file holds no certificate in PEM: %s", openssl_says());
+	if (o->key_file && SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) != 1)
+		return error_set(err, ERR_CONFIG,
+				 "redis_key_file holds no key in PEM that belongs to redis_cert_file: %s",
+				 openssl_says());
+	return 0;
+}
+
+struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err)
+{
+	struct redis_tls *t = calloc(1, sizeof *t);
+
+	if (t)
+		t->ctx = SSL_CTX_new(TLS_client_method());
+	if (!t || !t->ctx) {
+		error_set(err, ERR_MEMORY, "out of memory");
+		redis_tls_free(t);
+		return NULL;
+	}
+	SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION);
+	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+	ERR_clear_error();
+	if (load(t->ctx, o, err) == 0)
+		return t;
+	redis_tls_free(t);
+	return NULL;
+}
+
+void redis_tls_free(struct redis_tls *t)
+{
+	if (!t)
+		return;
+	SSL_CTX_free(t->ctx);
+	free(t);
+}
+
+/* The name, or the address, that the certificate must be made out to. */
+static bool expect(SSL *ssl, const char *host)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+	bool is_address = inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
+
+	if (is_address)
+		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
+	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+}
+
+int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err)
+{
+	SSL *ssl = SSL_new(t->ctx);
+	long verdict;
+
+	if (!ssl || !expect(ssl, host)) {
+		SSL_free(ssl);
+		return error_set(err, ERR_MEMORY, "no memory for TLS");
+	}
+	if (redisInitiateSSL(c, ssl) == REDIS_OK)
+		return 0;
+	verdict = SSL_get_verify_result(ssl);
+	SSL_free(ssl);
+	ERR_clear_error();
+	if (verdict != X509_V_OK)
+		return error_set(err, ERR_REFUSED, "TLS: the certificate of %s is not accepted: %s (redis_ca_file: %s)",
+				 host, X509_verify_cert_error_string(verdict),
+				 verdict == X509_V_ERR_HOSTNAME_MISMATCH || verdict == X509_V_ERR_IP_ADDRESS_MISMATCH
+					 ? "it is made out to another name"
+					 : "does it hold the CA that signed it?");
+	return error_set(err, ERR_LINK, "TLS: %s", *c->errstr ? c->errstr : "the connection was closed");
+}
+
+#else
+
+bool redis_has_tls(void)
+{
+	return false;
+}
+
+struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err)
+{
+	(void)o;
+	error_set(
+		err, ERR_CONFIG,
+		"this build speaks no TLS to Redis, because its hiredis is too old (1.0 or newer is needed, as in Debian 13 and "
+		"in our image): use redis://, or build where it is newer");
+	return NULL;
+}
+
+void redis_tls_free(struct redis_tls *t)
+{
+	(void)t;
+}
+
+int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err)
+{
+	(void)t;
+	(void)c;
+	(void)host;
+	return error_set(err, ERR_CONFIG, "this build speaks no TLS to Redis");
+}
+
+#endif
