@@ -2,7 +2,7 @@
  *
  * Carries jobs to Redis and results back, for all handles of a client.
  *
- * Two threads with a connection each. One hands over what callers put down, many jobs in a round trip; while one trip is under way the next gathers.
+ * Two threads with a connection each (in a cluster one more for each further queue). One hands over what callers put down, many jobs in a round trip; while one trip is under way the next gathers.
  * The other takes results from the client's own reply list. A reply can be lost (a connection breaks behind a pop), and a job whose id was done before
  * has none: so the results of what is awaited are also looked at by name, all of them on a new connection and some every second.
  *
