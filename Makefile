@@ -41,7 +41,7 @@ BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose compose-demo install uninstall deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 compose-demo install uninstall deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -56,6 +56,7 @@ help:
 	@echo "make model      the protocol on a model, searched by spin: it holds, and without any one of its rules it breaks"
 	@echo "make compose-demo  images, Redis, workers and the stub in containers, and a few jobs through them"
 	@echo "make test-compose  the same as deployed: 5,000 jobs while containers are killed, restarted, scaled; no root, no secret to be seen"
+	@echo "make test-debian13  make test on Debian 13, in a root of its own (as root): scripts/debian13 --help"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    programs, library, manual pages, completion for bash, systemd unit: DESTDIR= PREFIX=/usr/local; make uninstall"
 	@echo "make clean"
@@ -148,6 +149,9 @@ compose-demo:
 test-compose:
 	scripts/install-deps compose
 	scripts/engine scripts/test-compose
+test-debian13:
+	scripts/install-deps debian13
+	scripts/debian13
 lint:
 	scripts/lint
 
