@@ -22,27 +22,32 @@ static struct redis *open_sentinel(const struct redis_address *a, const struct r
 	return open_point(&with_login, point, OPEN_LOGIN, SEEK_MS, err);
 }
 
+static int read_answer(const struct redis_address *a, const struct reply *reply, struct redis_point *master,
+		       struct error *err)
+{
+	const char *host = reply_bytes(reply_at(reply, 0), NULL), *port = reply_bytes(reply_at(reply, 1), NULL);
+
+	if (reply_is_nil(reply))
+		return error_set(err, ERR_REFUSED, "it watches no master '%s'", a->master);
+	if (!host || !port || strlen(host) > REDIS_HOST_MAX)
+		return error_set(err, ERR_LINK, "it gave an answer of another shape");
+	snprintf(master->host, sizeof master->host, "%s", host);
+	master->port = (int)strtol(port, NULL, 10);
+	return 0;
+}
+
 /* 0: it named one; or -1. */
 static int ask_one(const struct redis_address *a, const struct redis_point *point, struct redis_point *master,
 		   struct error *err)
 {
 	struct redis *r = open_sentinel(a, point, err);
 	struct reply *reply = NULL;
-	const char *host, *port;
 	int rc = r ? redis_set_timeout(r, SEEK_MS, err) : -1;
 
 	if (rc == 0)
 		rc = redis_call(r, &reply, err, "SENTINEL get-master-addr-by-name %s", a->master);
-	host = reply_bytes(reply_at(reply, 0), NULL);
-	port = reply_bytes(reply_at(reply, 1), NULL);
-	if (rc == 0 && reply_is_nil(reply))
-		rc = error_set(err, ERR_REFUSED, "it watches no master '%s'", a->master);
-	else if (rc == 0 && (!host || !port || strlen(host) > REDIS_HOST_MAX))
-		rc = error_set(err, ERR_LINK, "it gave an answer of another shape");
-	if (rc == 0) {
-		snprintf(master->host, sizeof master->host, "%s", host);
-		master->port = (int)strtol(port, NULL, 10);
-	}
+	if (rc == 0)
+		rc = read_answer(a, reply, master, err);
 	reply_free(reply);
 	redis_close(r);
 	return rc;
