@@ -45,7 +45,9 @@ function redis(): Redis
 		if (isset($url['pass'])) {
 			$redis->auth(array_map('rawurldecode', empty($url['user']) ? [$url['pass']] : [$url['user'], $url['pass']]));
 		}
-		$redis->select((int)ltrim($url['path'] ?? '/0', '/'));
+		if ($db = (int)ltrim($url['path'] ?? '', '/')) { // database 0 needs no SELECT, nor the right to it
+			$redis->select($db);
+		}
 	}
 	return $redis;
 }
