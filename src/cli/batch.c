@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "base/pick.h"
 #include "cli/batch.h"
+#include "cli/locate.h"
 #include "cli/out.h"
 #include "cli/progress.h"
 #include "cli/show.h"
@@ -215,7 +216,8 @@ static int find_doubtful(struct batch *b, struct item *const *items, size_t n, b
 		if (items[i]->doubtful)
 			doubtful[ndoubtful++] = items[i];
 	}
-	if (ndoubtful > 0 && batch_find(b, doubtful, ndoubtful, there, err))
+	/* A producer's user may put jobs there and not look at those of all: what this run begins it can do, what another began it cannot. */
+	if (ndoubtful > 0 && batch_find(b, doubtful, ndoubtful, there, err) && !(b->fresh && locate_forbidden(err)))
 		return -1;
 	for (size_t i = n; i-- > 0;) /* from the end on, since there is in the order of those that are doubtful */
 		there[i] = items[i]->doubtful && there[--ndoubtful];
@@ -252,6 +254,7 @@ static int submit(struct batch *b, struct error *err)
 			items[n++] = item_at(b, i);
 	rc = there ? submit_new(b, items, n, there, err) : error_set(err, ERR_MEMORY, "no memory for %zu jobs", n);
 	free(there);
+	b->fresh = b->fresh && rc == 0;
 	for (size_t i = 0; i < n; i++)
 		if (rc)
 			items[i]->doubtful = true; /* some may have been taken */

@@ -38,6 +38,7 @@ struct batch {
 	void *own; /* the kind's */
 	struct look look;
 	bool retries, at_end;
+	bool fresh; /* OUT was not there before, and no connection has broken since: what was submitted is known without a look */
 	size_t read, done, of, failed; /* records; of 0: nobody knows */
 	struct item *items;	       /* a ring, from `first` on */
 	size_t first, n, unsent;
@@ -96,6 +97,7 @@ int batch_find(struct batch *b, struct item *const *items, size_t n, bool *there
 /* batch_output.c: a file of whole records, one behind the other. With --retry-failed it is OUT.new, which takes OUT's place at the end. */
 struct batch_output {
 	int fd, old; /* old: OUT, locked too, while OUT.new is written */
+	bool is_new; /* it was not there before */
 	char path[BATCH_PATH_BYTES], into[BATCH_PATH_BYTES + 8];
 	struct buf pending; /* records that are not written yet */
 };

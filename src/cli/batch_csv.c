@@ -354,6 +354,7 @@ static int open_all(struct batch *b, struct error *err)
 	t->in = rows_open(cli->operands[0], t->delimiter, (size_t)cli->settings->max_job_bytes, err);
 	if (!t->in || read_header(t, b, err) || batch_output_open(&t->out, b, t->in->fd, err))
 		return -1;
+	b->fresh = t->out.is_new;
 	if (b->retries && open_old(t, err))
 		return -1;
 	return go_over_output(b, t, err) ? -1 : pass_over(b, t, err);

@@ -220,11 +220,14 @@ static void drop_done(struct batch *b)
 	f->n = kept;
 }
 
-static int open_output(struct folder *f, const char *path, struct error *err)
+static int open_output(struct batch *b, const char *path, struct error *err)
 {
+	struct folder *f = b->own;
+
 	if (!*path || strcmp(path, "-") == 0)
 		return error_set(err, ERR_USAGE, "-o must name a folder: what is in it says what is done");
-	if (mkdir(path, 0777) != 0 && errno != EEXIST)
+	b->fresh = mkdir(path, 0777) == 0;
+	if (!b->fresh && errno != EEXIST)
 		return error_set(err, ERR_USAGE, "%.300s cannot be made: %s", path, strerror(errno));
 	f->out = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (f->out < 0 || !realpath(path, f->path))
@@ -260,7 +263,7 @@ static int open_all(struct batch *b, struct error *err)
 	f->in = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (f->in < 0)
 		return error_set(err, ERR_USAGE, "%.300s cannot be read: %s", path, strerror(errno));
-	if (list(f, path, err) || open_output(f, b->cli->option[OPT_INTO], err))
+	if (list(f, path, err) || open_output(b, b->cli->option[OPT_INTO], err))
 		return -1;
 	part_names(f);
 	drop_done(b);

@@ -108,6 +108,7 @@ static int open_all(struct batch *b, struct error *err)
 	if (lines_open(&j->in, b->cli->operands[0], (size_t)b->cli->settings->max_job_bytes, err) ||
 	    batch_output_open(&j->out, b, j->in.fd, err))
 		return -1;
+	b->fresh = j->out.is_new;
 	if (b->retries && lines_open(&j->old, j->out.path, PICK_TEXT_MAX / 2, err))
 		return -1;
 	return go_over_output(b, j, err) ? -1 : pass_over(b, j, err);

@@ -60,6 +60,7 @@ int batch_output_open(struct batch_output *o, const struct batch *b, int in, str
 	if (stat(o->path, &output) == 0 && fstat(in, &input) == 0 && input.st_dev == output.st_dev &&
 	    input.st_ino == output.st_ino)
 		return error_set(err, ERR_USAGE, "%.300s is input and output at once", o->path);
+	o->is_new = access(o->into, F_OK) != 0;
 	o->fd = open_locked(o->into, O_RDWR | O_CREAT, err);
 	return o->fd < 0 ? -1 : 0;
 }
