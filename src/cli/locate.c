@@ -197,3 +197,8 @@ int locate(struct redis *redis, const char *prefix, const char *queue, struct so
 	free(s.entries);
 	return rc;
 }
+
+bool locate_forbidden(const struct error *err)
+{
+	return err->code == ERR_REFUSED && strstr(err->msg, "NOPERM ");
+}

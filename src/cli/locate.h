@@ -30,4 +30,7 @@ struct sought {
 int locate(struct redis *redis, const char *prefix, const char *queue, struct sought *sought, size_t n,
 	   struct error *err);
 
+/* Whether it failed because Redis's ACL lets this user put jobs there and not look at those of all: locate's first command is refused then. */
+bool locate_forbidden(const struct error *err);
+
 #endif

@@ -30,6 +30,7 @@ struct cancelling {
 	int64_t now_ms;
 	bool any;     /* some job was cancelled */
 	bool unknown; /* some job is nowhere */
+	bool blind;   /* we may not look where the jobs are */
 };
 
 /* Which jobs have their result in this queue. */
@@ -57,14 +58,19 @@ static int find_results(struct cancelling *c, const char *queue, struct error *e
 	return 0;
 }
 
-/* Results last: a job that ends meanwhile is then found there. Twice, since a job may move back behind the look. */
+/* Results last: a job that ends meanwhile is then found there. Twice, since a job may move back behind the look. A producer's user may not look; it
+ * may cancel in a queue that is named. */
 static int find_jobs(struct cancelling *c, struct error *err)
 {
 	const char *prefix = c->cli->settings->key_prefix;
 
-	for (size_t i = 0; i < 2 * c->look.nqueues; i++)
-		if (locate(c->look.redis, prefix, c->look.queues[i % c->look.nqueues], c->jobs, c->n, err))
+	for (size_t i = 0; i < 2 * c->look.nqueues && !c->blind; i++) {
+		if (locate(c->look.redis, prefix, c->look.queues[i % c->look.nqueues], c->jobs, c->n, err) == 0)
+			continue;
+		c->blind = c->cli->option[OPT_QUEUE] && locate_forbidden(err);
+		if (!c->blind)
 			return -1;
+	}
 	for (size_t i = 0; i < c->look.nqueues; i++)
 		if (find_results(c, c->look.queues[i], err))
 			return -1;
@@ -113,7 +119,8 @@ static int cancel_one(struct cancelling *c, size_t i, struct error *err)
 	if (write_down(c, &keys, job->id, err) || (job->place == PLACE_DELAYED && hasten(c, &keys, job, err)))
 		return -1;
 	c->any = true;
-	say("job %s: cancelled in queue %s; it was %s", job->id, queue, was[job->place]);
+	say("job %s: cancelled in queue %s; %s%s", job->id, queue,
+	    c->blind ? "where it was, this user may not look" : "it was ", c->blind ? "" : was[job->place]);
 	return CLI_DONE;
 }
 

@@ -28,6 +28,7 @@ struct collection {
 	size_t nmissing;
 	bool *shown;
 	bool unknown; /* some job is nowhere */
+	bool blind;   /* we may not look where they are */
 };
 
 /* Waits for one result until the deadline. Returns CLI_DONE and *json (owned, NULL: none came), or an exit code, told. */
@@ -76,16 +77,20 @@ static int show_first(struct collection *c)
 	return CLI_DONE;
 }
 
-/* Twice, since a job may move back behind the look (a retry, a worker that died). */
+/* Twice, since a job may move back behind the look (a retry, a worker that died). A producer's user may ask for results, and not look. */
 static int locate_missing(struct collection *c)
 {
 	struct error err = {0};
 	int rc = c->look.redis ? CLI_DONE : look_connect(&c->look, c->cli);
 
-	for (size_t i = 0; rc == CLI_DONE && i < 2 * c->look.nqueues; i++)
+	for (size_t i = 0; rc == CLI_DONE && !c->blind && i < 2 * c->look.nqueues; i++) {
 		if (locate(c->look.redis, c->cli->settings->key_prefix, c->look.queues[i % c->look.nqueues], c->missing,
-			   c->nmissing, &err))
+			   c->nmissing, &err) == 0)
+			continue;
+		c->blind = locate_forbidden(&err);
+		if (!c->blind)
 			rc = look_failed(&c->look, &err);
+	}
 	return rc;
 }
 
@@ -118,6 +123,10 @@ static void say_place(struct collection *c, const struct sought *s)
 
 	switch (s->place) {
 	case PLACE_UNKNOWN:
+		if (c->blind) {
+			say("job %s: no result; where it is, this user may not look", s->id);
+			break;
+		}
 		c->unknown = true;
 		say("job %s: unknown: no job and no result of that id in %s%s", s->id,
 		    c->look.nqueues == 1 ? "queue " : "any of the queues",
