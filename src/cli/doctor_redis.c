@@ -107,7 +107,7 @@ static void mend_error(struct doctor *d, const char *message)
 		const char *words, *mend;
 	} known[] = {
 		{"NOPERM ",
-		 "%s ACL LIST    # as a user who may: ACL SETUSER gives rights; ADWUMA_REDIS_USERNAME names another user"},
+		 "%s ACL LIST    # as a user who may: ACL SETUSER gives rights, users.acl has them for each role; ADWUMA_REDIS_USERNAME names another user"},
 		{"NOAUTH ", PASSWORD},
 		{"WRONGPASS ", PASSWORD},
 		{"invalid password", PASSWORD},

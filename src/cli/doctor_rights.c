@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * doctor: what Redis's ACL lets this user do. Each command that producers and workers need is asked for with its real keys, and none is carried
- * out: between MULTI and DISCARD Redis judges rights as it queues. A user without MULTI may have ACL DRYRUN (Redis 7). */
+ * out: between MULTI and DISCARD Redis judges rights as it queues. A user without MULTI may have ACL DRYRUN (Redis 7).
+ *
+ * deploy/redis/users.acl gives each of them just these rights; a test holds the two against each other. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,23 +22,35 @@ static const struct right {
 	const char *form;
 } rights[] = {
 	{"info", PRODUCER | WORKER, "INFO default"},
-	{"lpush", PRODUCER | WORKER, "LPUSH :ready x"},
+	{"time", PRODUCER | WORKER, "TIME"},
+	{"client|setname", PRODUCER, "CLIENT SETNAME x"},
+	{"lpush", PRODUCER, "LPUSH :ready x"},
 	{"blmove", PRODUCER, "BLMOVE :result:x :result:x LEFT LEFT 1"},
 	{"blmove", WORKER, "BLMOVE :ready :slot:x:0 RIGHT LEFT 1"},
 	{"lindex", PRODUCER | WORKER, "LINDEX :result:x 0"},
-	{"set", PRODUCER | WORKER, "SET :audio:x x EX 1"},
+	{"blpop", PRODUCER, "BLPOP :result:x 1"},
+	{"set", PRODUCER, "SET :audio:x x EX 1"},
+	{"append", PRODUCER, "APPEND :audio:x x"},
+	{"get", PRODUCER, "GET :audio:x"},
 	{"getrange", PRODUCER | WORKER, "GETRANGE :audio:x 0 1"},
+	{"del", PRODUCER, "DEL :audio:x"},
+	{"unlink", PRODUCER, "UNLINK :audio:x"},
 	{"blpop", PRODUCER, "BLPOP :reply:x 1"},
 	{"lpop", PRODUCER, "LPOP :reply:x 1"},
+	{"rpush", PRODUCER, "RPUSH :reply:x x"},
+	{"expire", PRODUCER, "EXPIRE :reply:x 1"},
+	{"unlink", PRODUCER, "UNLINK :reply:x"},
 	{"xread", PRODUCER, "XREAD COUNT 1 STREAMS :stream:x 0"},
+	{"xrevrange", PRODUCER | WORKER, "XREVRANGE :stream:x + - COUNT 1"},
 	{"zadd", PRODUCER, "ZADD :cancelled 1 x"},
+	{"zcount", PRODUCER | PEOPLE, "ZCOUNT :workers 0 1"},
 	{"exists", PRODUCER | WORKER, "EXISTS :result:x"},
-	{"time", WORKER, "TIME"},
 	{"script|load", WORKER, "SCRIPT LOAD x"},
 	{"evalsha", WORKER, "EVALSHA x 2 :ready :slot:x:0"},
 	{"client|id", WORKER, "CLIENT ID"},
 	{"client|unblock", WORKER, "CLIENT UNBLOCK 1"},
 	{"append", WORKER, "APPEND :stage:x:0 x"},
+	{"set", WORKER, "SET :sent:x:0 x PX 1"},
 	{"del", WORKER, "DEL :sent:x:0"},
 	{"get", WORKER, "GET :crashes:x"},
 	{"hdel", WORKER, "HDEL :worker:x x"},
@@ -58,7 +72,6 @@ static const struct right {
 	{"type", WORKER, "TYPE :reply:x"},
 	{"unlink", WORKER, "UNLINK :pieces:x"},
 	{"xadd", WORKER, "XADD :stream:x * x x"},
-	{"xrevrange", WORKER, "XREVRANGE :stream:x + - COUNT 1"},
 	{"zadd", WORKER, "ZADD :delayed 1 x"},
 	{"zcard", WORKER, "ZCARD :delayed"},
 	{"zmscore", WORKER, "ZMSCORE :cancelled x"},
@@ -69,7 +82,6 @@ static const struct right {
 	{"zscore", WORKER, "ZSCORE :workers x"},
 	{"hmget", PEOPLE, "HMGET :stats x"},
 	{"pttl", PEOPLE, "PTTL :paused"},
-	{"zcount", PEOPLE, "ZCOUNT :workers 0 1"},
 };
 #define RIGHTS (sizeof rights / sizeof *rights)
 
@@ -170,6 +182,40 @@ static char *who_am_i(struct doctor *d)
 
 /* --- Telling. ----------------------------------------------------------------------------------------------------- */
 
+static bool lacks(const struct lack *lack, const char *name)
+{
+	for (size_t i = 0; i < RIGHTS; i++)
+		if (lack->commands[i] && strcmp(rights[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+static bool is_workers(const char *name)
+{
+	for (size_t i = 0; i < RIGHTS; i++)
+		if (rights[i].who & WORKER && strcmp(rights[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* A worker's own user: it may run scripts, and lacks something that producers alone need. It is not told to get that. */
+static bool is_workers_own(const struct lack *lack)
+{
+	bool lacks_producers = false;
+
+	for (size_t i = 0; i < RIGHTS && !lacks_producers; i++)
+		lacks_producers = lack->commands[i] && rights[i].who & PRODUCER && !is_workers(rights[i].name);
+	return lacks_producers && !lacks(lack, "evalsha");
+}
+
+static void forget_others(struct lack *lack)
+{
+	for (size_t i = 0; i < RIGHTS; i++)
+		lack->commands[i] = lack->commands[i] && rights[i].who & WORKER;
+	for (size_t q = 0; q < QUEUES_MAX; q++)
+		lack->keys[q] &= WORKER;
+}
+
 static bool is_first(const struct lack *lack, size_t right)
 {
 	for (size_t i = 0; i < right; i++)
@@ -178,19 +224,23 @@ static bool is_first(const struct lack *lack, size_t right)
 	return lack->commands[right];
 }
 
-static const char *whose(unsigned who)
+static const char *whose(unsigned who, bool workers_own)
 {
-	return who & PRODUCER ? "producers and workers need"
+	return workers_own    ? "workers need"
+	     : who & PRODUCER ? "producers and workers need"
 	     : who & WORKER   ? "workers need (producers' rights are there)"
 			      : "adwuma stats, workers and doctor need (producers' and workers' rights are there)";
 }
 
-static void tell_lack(struct doctor *d, const struct lack *lack, const char *user)
+static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 {
+	bool workers_own = is_workers_own(lack);
 	struct buf names = BUF_INIT(NAMES_MAX), words = BUF_INIT(NAMES_MAX);
 	char word[DOCTOR_TEXT_MAX];
 	unsigned who = 0;
 
+	if (workers_own)
+		forget_others(lack);
 	for (size_t i = 0; i < RIGHTS; i++) {
 		if (lack->commands[i])
 			who |= rights[i].who;
@@ -207,12 +257,13 @@ static void tell_lack(struct doctor *d, const struct lack *lack, const char *use
 		buf_printf(&words, " '~%s:{%s}:*'", d->settings->key_prefix, d->look.queues[q]);
 	}
 	if (who == 0) {
-		found(d, FOUND_OK, "user %s may do what producers and workers need", user);
+		found(d, FOUND_OK, "user %s may do what %s", user, whose(PRODUCER, workers_own));
 	} else {
 		found(d, who & (PRODUCER | WORKER) ? FOUND_BAD : FOUND_WARN, "user %s may not do all that %s: %s", user,
-		      whose(who), buf_cstr(&names));
-		mend(d, "%.*s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it", (int)d->redis_cli_place,
-		     d->redis_cli, shell_word(user, word), buf_cstr(&words));
+		      whose(who, workers_own), buf_cstr(&names));
+		mend(d,
+		     "%.*s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it. Line adwuma-worker of users.acl has what workers need, and no more",
+		     (int)d->redis_cli_place, d->redis_cli, shell_word(user, word), buf_cstr(&words));
 	}
 	buf_release(&names);
 	buf_release(&words);

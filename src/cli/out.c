@@ -98,7 +98,7 @@ static const char *hint(const char *message)
 		{"LOADING ", "It answers, but still reads its data; try again in a moment."},
 		{"BUSY ", "It answers, but runs somebody's script; try again in a moment."},
 		{"NOPERM ",
-		 "It answers, but its ACL does not let this user do that. ADWUMA_REDIS_USERNAME names another."},
+		 "It answers, but its ACL does not let this user do that. ADWUMA_REDIS_USERNAME names another; users.acl says what each may."},
 		{"max number of clients", "It answers, but has as many connections as it takes (maxclients)."},
 		{"is no Redis", "Something else listens there. " ELSEWHERE},
 		{"is too old", "It answers, but cannot be used. " ELSEWHERE},

@@ -298,9 +298,9 @@ def user(system):
 
 @pytest.mark.parametrize("rights,words,command", [
     (["~*", "+@all", "-lmove", "-zadd", "-script|load"], "producers and workers need: zadd, script|load, lmove", "ACL SETUSER w +zadd '+script|load' +lmove "),
-    (["~*", "+@all", "-rpush"], "all that workers need (producers' rights are there): rpush", "ACL SETUSER w +rpush "),
-    (["~*", "+@all", "-multi", "-rpush"], "(producers' rights are there): rpush", "ACL SETUSER w +rpush "),  # by ACL DRYRUN
-    (["~*", "+@all", "-discard", "-rpush"], "(producers' rights are there): rpush", "ACL SETUSER w +rpush "),
+    (["~*", "+@all", "-rename"], "all that workers need (producers' rights are there): rename", "ACL SETUSER w +rename "),
+    (["~*", "+@all", "-multi", "-rename"], "(producers' rights are there): rename", "ACL SETUSER w +rename "),  # by ACL DRYRUN
+    (["~*", "+@all", "-discard", "-rename"], "(producers' rights are there): rename", "ACL SETUSER w +rename "),
     (["~adwuma:{translate}:*", "+@all"], "keys of queue transcribe, keys of queue synthesize, keys of queue taskingai",
      "ACL SETUSER w '~adwuma:{transcribe}:*' '~adwuma:{synthesize}:*' '~adwuma:{taskingai}:*' "),
 ], ids=["commands", "worker", "dryrun", "no-discard", "keys"])
@@ -312,6 +312,16 @@ def test_rights_that_lack(system, doctor, mend, user, rights, words, command):
     assert doctor(**as_w).only("rights", "ok", "user w may do") is None
 
 
+def test_a_workers_own_user_is_told_what_workers_need_alone(doctor, mend, user):
+    with open(ROOT + "/deploy/redis/users.acl", encoding="ascii") as f:
+        line, = re.findall("^user adwuma-worker on (.*)$", f.read(), re.M)
+    as_w = user(*(word for word in line.split() if word not in ("+rename", "+zscore")))
+    command = doctor(**as_w).only("rights", "bad", "user w may not do all that workers need: rename, zscore")
+    assert "ACL SETUSER w +rename +zscore    #" in command and "users.acl" in command
+    mend(command)
+    assert doctor(**as_w).only("rights", "ok", "user w may do what workers need") is None
+
+
 def test_rights_that_cannot_be_told(doctor, mend, user):
     as_w = user("~*", "+@all", "-multi", "-acl|dryrun")
     mend(doctor(**as_w).only("rights", "warn", "neither MULTI nor ACL DRYRUN"))
@@ -321,7 +331,7 @@ def test_rights_that_cannot_be_told(doctor, mend, user):
 def test_a_user_with_nothing_but_what_mends_it_works(system, doctor, mend, user):
     """The table of rights is whole: a worker and a producer live by it."""
     as_w = user("+multi", "+discard")
-    mend(doctor(**as_w).only("rights", "bad", "info, lpush, blmove"))
+    mend(doctor(**as_w).only("rights", "bad", "info, time, client|setname, lpush, blmove"))
     mend(doctor(**as_w).only("rights", "bad", "keys of queue translate"))  # of keys Redis tells only where the command may be used
     assert doctor(**as_w).only("rights", "ok", "user w may do") is None
     worker = system.worker(**as_w)
