@@ -159,7 +159,7 @@ lint:
 MAN := $(wildcard deploy/man/*.[1-8])
 INSTALLED := sbin/adwumad bin/adwuma include/adwuma.h lib/libadwuma.a lib/libadwuma.so.0 lib/libadwuma.so lib/pkgconfig/adwuma.pc \
 	lib/systemd/system/adwumad.service share/bash-completion/completions/adwuma share/bash-completion/completions/adwumad \
-	share/doc/adwuma/adwumad.conf.example $(foreach m,$(MAN),share/man/man$(subst .,,$(suffix $m))/$(notdir $m))
+	share/doc/adwuma/adwumad.conf.example share/doc/adwuma/users.acl share/doc/adwuma/users-6.2.acl share/doc/adwuma/users.md $(foreach m,$(MAN),share/man/man$(subst .,,$(suffix $m))/$(notdir $m))
 TO := $(DESTDIR)$(PREFIX)
 install: all
 	install -d $(sort $(dir $(INSTALLED:%=$(TO)/%)))
@@ -173,7 +173,8 @@ install: all
 	sed -e 's|/usr/local/|$(PREFIX)/|' deploy/systemd/adwumad.service > $(TO)/lib/systemd/system/adwumad.service
 	install -m 644 deploy/bash-completion/adwuma $(TO)/share/bash-completion/completions/
 	ln -sf adwuma $(TO)/share/bash-completion/completions/adwumad
-	install -m 644 deploy/adwumad.conf.example $(TO)/share/doc/adwuma/
+	install -m 644 deploy/adwumad.conf.example deploy/redis/users.acl deploy/redis/users-6.2.acl $(TO)/share/doc/adwuma/
+	install -m 644 deploy/redis/README.md $(TO)/share/doc/adwuma/users.md
 	@for m in $(MAN); do sed -e 's|/usr/local/|$(PREFIX)/|' $$m > $(TO)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
 	@test -n "$(DESTDIR)" || ldconfig 2>/dev/null || true
 # Settings, secrets and whatever else is not ours stays.

@@ -262,7 +262,8 @@ static const struct command mending[] = {
 	 "has a failed result with CancelledError; adwuma result --wait S waits for it. A queue without\n"
 	 "workers writes no results.\n\n"
 	 "With --queue an id that is not there yet is cancelled in advance, for as long as results live\n"
-	 "(result_ttl_s). Exit code: 0, or 1 where a job has ended already or is unknown.",
+	 "(result_ttl_s). Where Redis does not let us look where jobs are, it takes --queue. Exit code: 0,\n"
+	 "or 1 where a job has ended already or is unknown.",
 	 "  adwuma cancel 45\n"
 	 "  adwuma cancel --queue translate 7 8 9"},
 	{"pause", "Q...", "let no worker begin jobs of a queue", TAKES(OPT_FOR) | TAKES(OPT_REASON), 1, SIZE_MAX,

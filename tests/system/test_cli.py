@@ -868,7 +868,7 @@ def test_what_is_installed_serves_a_producer(system, tmp_path):
     pages = {f"share/man/man{page[-1]}/{page}" for page in os.listdir(ROOT + "/deploy/man") if page[-2] == "."}
     assert put == {"bin/adwuma", "sbin/adwumad", "include/adwuma.h", "lib/libadwuma.a", "lib/libadwuma.so", "lib/libadwuma.so.0", "lib/pkgconfig/adwuma.pc",
                    "lib/systemd/system/adwumad.service", "share/bash-completion/completions/adwuma", "share/bash-completion/completions/adwumad",
-                   "share/doc/adwuma/adwumad.conf.example", *pages}
+                   "share/doc/adwuma/adwumad.conf.example", "share/doc/adwuma/users.acl", "share/doc/adwuma/users-6.2.acl", "share/doc/adwuma/users.md", *pages}
     with open(tmp_path / "usr/lib/systemd/system/adwumad.service", encoding="utf-8") as f:
         assert "\nExecStart=/usr/sbin/adwumad\n" in f.read()
     with open(tmp_path / "usr/include/adwuma.h", encoding="utf-8") as f:
