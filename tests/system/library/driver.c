@@ -378,6 +378,20 @@ static int twice(void)
 	return 0;
 }
 
+/* A job for another queue, while one is waited for: whoever waits on the first list must be woken to watch the second. */
+static int lanes(void)
+{
+	adwuma_handle *slow = adwuma_atranslate(client, "slow stub(delay=1500)", NULL, NULL, &err), *other;
+
+	if (!slow || adwuma_handle_submitted(slow, MANY_MS, &err) || adwuma_handle_wait(slow, 300, &err) == 0)
+		return failed("slow");
+	other = adwuma_asynthesize(client, "x", "twi", NULL, NULL, &err);
+	if (!other || adwuma_handle_wait(other, MANY_MS, &err))
+		return failed("other");
+	printf("first %s\n", adwuma_handle_result(slow) ? "slow" : "other");
+	return adwuma_handle_wait(slow, MANY_MS, &err) ? failed("wait") : 0;
+}
+
 /* Cancelled before it began. */
 static int cancel(void)
 {
@@ -625,10 +639,11 @@ static int wrong(void)
 static const struct {
 	const char *name;
 	int (*run)(void);
-} acts[] = {{"gather", gather}, {"submit", submit},   {"hand", hand},	  {"both", both},	  {"first", first},
-	    {"loop", loop},	{"threads", threads}, {"stream", stream}, {"chat", chat},	  {"audio", audio},
-	    {"twice", twice},	{"cancel", cancel},   {"voices", voices}, {"children", children}, {"husks", husks},
-	    {"hangs", hangs},	{"steady", steady},   {"nobody", nobody}, {"pipes", pipes},	  {"wrong", wrong}};
+} acts[] = {{"gather", gather}, {"submit", submit},   {"hand", hand},	  {"both", both},     {"first", first},
+	    {"loop", loop},	{"threads", threads}, {"stream", stream}, {"chat", chat},     {"audio", audio},
+	    {"twice", twice},	{"lanes", lanes},     {"cancel", cancel}, {"voices", voices}, {"children", children},
+	    {"husks", husks},	{"hangs", hangs},     {"steady", steady}, {"nobody", nobody}, {"pipes", pipes},
+	    {"wrong", wrong}};
 
 int main(int argc, char **argv)
 {
