@@ -19,6 +19,7 @@ struct redis {
 	redisContext *c;
 	struct routes *routes;
 	bool in_cluster; /* MOVED is no surprise */
+	bool with_tls;
 	struct redis_point peer;
 	int64_t uptime_s, opened_ms;
 	char sha[SCRIPTS][SHA1_HEX_LEN + 1];
@@ -56,6 +57,8 @@ struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err
 void redis_tls_free(struct redis_tls *t);
 /* On a fresh connection. ERR_REFUSED where the certificate is not accepted. */
 int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err);
+/* Why TLS ended this thread's last connection, like "tlsv13 alert certificate required"; NULL: it does not say. */
+const char *redis_tls_says(void);
 
 /* --- sentinel.c --------------------------------------------------------------------------------------------------------- */
 

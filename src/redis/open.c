@@ -51,7 +51,8 @@ static int connect_to(struct redis *r, const struct redis_address *a, const stru
 	tune_socket(r->c->fd);
 	if (redis_set_timeout(r, limit_ms, err))
 		return -1;
-	return a->tls && p ? redis_tls_begin(a->tls, r->c, p->host, err) : 0;
+	r->with_tls = a->tls && p;
+	return r->with_tls ? redis_tls_begin(a->tls, r->c, p->host, err) : 0;
 }
 
 static int authenticate(struct redis *r, const struct redis_address *a, struct redis_args *args, struct error *err)

@@ -23,9 +23,11 @@ static int link_error(const struct redis *r, struct error *err)
 {
 	const redisContext *c = r->c;
 	bool timed_out = c->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
+	const char *tls = r->with_tls && !timed_out ? redis_tls_says() : NULL;
 
-	return error_set(err, ERR_LINK, "%s",
+	return error_set(err, ERR_LINK, "%s%s", tls ? "TLS: " : "",
 			 timed_out    ? "no answer in time"
+			 : tls	      ? tls
 			 : *c->errstr ? c->errstr
 				      : "connection lost");
 }

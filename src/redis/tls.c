@@ -112,7 +112,21 @@ int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host
 	return error_set(err, ERR_LINK, "TLS: %s", *c->errstr ? c->errstr : "the connection was closed");
 }
 
+const char *redis_tls_says(void)
+{
+	unsigned long code = ERR_peek_last_error();
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	ERR_clear_error();
+	return reason;
+}
+
 #else
+
+const char *redis_tls_says(void)
+{
+	return NULL;
+}
 
 bool redis_has_tls(void)
 {

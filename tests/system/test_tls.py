@@ -23,13 +23,13 @@ class Authority:
         self.cert, self.key = f"{folder}/{name}.crt", f"{folder}/{name}.key"
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.cert)
 
-    def sign(self, name, alternative, days="2"):
+    def sign(self, name, alternative, *valid):
         """A certificate and its key, made out to that."""
         key, request, cert = (f"{self.folder}/{name}.{end}" for end in ("key", "csr", "crt"))
         openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         with open(f"{self.folder}/{name}.ext", "w", encoding="ascii") as f:
             f.write(f"subjectAltName={alternative}\n")
-        openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-set_serial", str(abs(hash(name)) % 10**9), "-days", days, "-extfile", f.name, "-out", cert)
+        openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-set_serial", "7", *(valid or ("-days", "2")), "-extfile", f.name, "-out", cert)
         return cert, key
 
 
@@ -176,7 +176,7 @@ if HAS_TLS:
     def test_one_that_has_expired(tmp_path, stub):
         secured = Secured(tmp_path, stub)
         try:
-            cert, key = secured.ca.sign("old", "IP:127.0.0.1", "-1")
+            cert, key = secured.ca.sign("old", "IP:127.0.0.1", "-not_before", "20200101000000Z", "-not_after", "20210101000000Z")
             secured.server.stop()
             secured.server.flags = tuple(cert if f == secured.cert else key if f == secured.key else f for f in secured.server.flags)
             secured.server.start()
