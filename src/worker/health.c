@@ -53,7 +53,7 @@ void health_lost(struct health *h, const char *where, const char *reason, int64_
 	bool first;
 
 	pthread_mutex_lock(&h->lock);
-	first = !h->told && (opened_ms >= h->lost_at_ms || clock_mono_ms() - h->lost_at_ms > FOUND_LATE_MS);
+	first = !h->told && (opened_ms >= h->lost_at_ms || clock_mono_ms() - h->back_at_ms > FOUND_LATE_MS);
 	if (h->down++ == 0 && !h->told)
 		h->lost_at_ms = clock_mono_ms();
 	h->returning = false;
@@ -87,6 +87,8 @@ void health_answered(struct health *h)
 	back = h->returning;
 	h->told = h->told && !back;
 	h->returning = false;
+	if (back)
+		h->back_at_ms = clock_mono_ms();
 	lost_for_ms = clock_mono_ms() - h->lost_at_ms;
 	memcpy(where, h->told_where, sizeof where);
 	pthread_mutex_unlock(&h->lock);

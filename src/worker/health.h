@@ -18,6 +18,7 @@ struct health {
 	_Atomic bool
 		returning; /* told, and all connections are up again; whether Redis does what it is asked is not known yet */
 	int64_t lost_at_ms; /* mono; when this loss, or the last one, began */
+	int64_t back_at_ms; /* mono; when the last one ended */
 	uint64_t reconnects;
 	_Atomic int64_t answered_ms; /* mono; when Redis last did what was asked */
 };
