@@ -9,6 +9,8 @@ DESTDIR ?=
 PYTHON ?= /usr/bin/python3
 # Most system tests wait for something: many at a time, but fewer where a sanitizer makes them work.
 TEST_JOBS ?= $(if $(SAN),4,8)
+# These keep processors busy themselves, and measure.
+HA_JOBS ?= 2
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
 # TLS to Redis where hiredis has it (Debian 13; not Debian 12).
@@ -41,7 +43,7 @@ BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 compose-demo install uninstall deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 test-ha compose-demo install uninstall deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -57,6 +59,7 @@ help:
 	@echo "make compose-demo  images, Redis, workers and the stub in containers, and a few jobs through them"
 	@echo "make test-compose  the same as deployed: 5,000 jobs while containers are killed, restarted, scaled; no root, no secret to be seen"
 	@echo "make test-debian13  make test on Debian 13, in a root of its own (as root): scripts/debian13 --help"
+	@echo "make test-ha    beyond one Redis and one host: three hosts one of which is cut off, this version beside the last, Sentinel, Cluster: TESTS='-k words'"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    programs, library, manual pages, completion for bash, systemd unit: DESTDIR= PREFIX=/usr/local; make uninstall"
 	@echo "make clean"
@@ -152,6 +155,11 @@ test-compose:
 test-debian13:
 	scripts/install-deps debian13
 	scripts/debian13
+test-ha:
+	scripts/install-deps ha
+	$(MAKE) all
+	scripts/build-previous
+	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -rs -n $(HA_JOBS) $(TESTS) tests/ha
 lint:
 	scripts/lint
 

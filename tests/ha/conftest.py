@@ -1,0 +1,24 @@
+"""Beyond one Redis and one host: with the programs of shared/programs.py, and servers.py and hosts.py beside this file."""
+import pytest
+from programs import BUILD, ROOT, SLOW, RedisServer, Stub, System, pytest_runtest_makereport, start, until  # noqa: F401 (tests take them from here)
+
+
+@pytest.fixture
+def stub():
+    s = Stub()
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def server(tmp_path):
+    s = RedisServer(tmp_path)
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def system(tmp_path, stub, server):
+    s = System(tmp_path, stub, server)
+    yield s
+    s.finish()
