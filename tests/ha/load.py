@@ -5,7 +5,6 @@ import time
 from collections import Counter
 
 import redis as redis_py
-from programs import until
 
 NOT_NOW = (redis_py.ConnectionError, redis_py.TimeoutError, redis_py.ResponseError)
 

@@ -41,7 +41,7 @@ class Node:
             self.conf = self.folder + "/sentinel.conf"
             with open(self.conf, "w", encoding="ascii") as f:
                 f.write(conf)
-        self.client = redis_py.Redis(port=port, password=password, socket_timeout=5, socket_connect_timeout=1)
+        self.client = redis_py.Redis(port=port, password=password, socket_timeout=60, socket_connect_timeout=1)
         self.process = None
         self.frozen = False
         self.start()
@@ -149,10 +149,19 @@ class Sentinels:
     def where(self):
         return ",".join(s.address for s in self.sentinels)
 
-    def url(self, where=None, name=None, password=True):
+    @property
+    def url(self):
+        return self.url_of()
+
+    def url_of(self, where=None, name=None):
         """As redis_url; the password is that of the master."""
-        user = f":{self.password}@" if self.password and password else ""
+        user = f":{self.password}@" if self.password else ""
         return f"redis+sentinel://{user}{where or self.where}/{name or self.NAME}/0"
+
+    @property
+    def client(self):
+        """Of who is the master now."""
+        return self.named().client
 
     def named(self):
         """The master that the sentinels name now: most of those that run."""
@@ -164,10 +173,6 @@ class Sentinels:
                 except NOT_THERE:
                     pass
         return next(n for n in self.nodes if n.port == max(names, key=names.count))
-
-    @property
-    def master(self):
-        return self.named()
 
     def failed_over(self, old, seconds=30):
         """Waits until the sentinels name another that says so itself; the moment of time.time() at which both was so first."""
@@ -299,9 +304,13 @@ class Cluster:
                 self.known[slot] = node
         return answers
 
-    def url(self, *seeds, password=True):
-        user = f":{self.password}@" if self.password and password else ""
-        return "redis+cluster://" + user + ",".join(s.address for s in (seeds or self.nodes))
+    @property
+    def url(self):
+        return self.url_of(*self.nodes)
+
+    def url_of(self, *seeds):
+        user = f":{self.password}@" if self.password else ""
+        return "redis+cluster://" + user + ",".join(s.address for s in seeds)
 
     def queues(self, each, stem="q"):
         """Names of queues, so many for each master: {node: [name, …]}."""

@@ -4,18 +4,19 @@ import time
 import load
 import redis as redis_py
 import servers
+from conftest import until
 
 
 def test_sentinels_fail_over(tmp_path):
     s = servers.Sentinels(tmp_path, password="pw", sentinel_password="spw")
     try:
-        old = s.master
+        old = s.named()
         old.client.set("a", 1)
         old.client.execute_command("WAIT", 2, 1000)
         old.kill()
         killed = time.time()
         print(f"another master after {s.failed_over(old) - killed:.1f} s")
-        assert s.master.client.get("a") == b"1"
+        assert s.named().client.get("a") == b"1"
         old.restart()
         s.whole_again()
     finally:
@@ -43,6 +44,6 @@ def test_a_cluster_fails_over_and_moves_slots(tmp_path):
         print(f"another master after {c.failed_over(queue, old) - killed:.1f} s")
         assert servers.repeat(lambda: c.ask(queue, ("GET", load.key(queue, "b"))), 10, "it answers", (*servers.NOT_THERE, redis_py.ResponseError)) == [b"1"]
         old.restart()
-        load.until(c.is_well, 30, "the cluster is whole again")
+        until(c.is_well, 30, "the cluster is whole again")
     finally:
         c.stop()

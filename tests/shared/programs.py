@@ -1,6 +1,7 @@
 """What tests of whole systems are made of: real redis-server, real adwumad, the stub API, real sockets.
 
 Programs come from $ADWUMA_BUILD (default build). Nothing here sleeps to synchronise: conditions are polled with a deadline."""
+import contextlib
 import ctypes
 import json
 import os
@@ -51,6 +52,21 @@ def until(condition, seconds=10, what="condition"):
         time.sleep(0.005)
 
 
+def sanitizer():
+    flags = open(BUILD + "/flags", encoding="utf-8").read().split()
+    return [f for f in flags if f.startswith("-fsanitize=")]
+
+
+def library_driver(folder):
+    """A program over the shared library, tests/system/library/driver.c, that does one act per run."""
+    with contextlib.suppress(FileExistsError):  # tests at the same time make it, too
+        os.symlink("libadwuma.so", BUILD + "/libadwuma.so.0")
+    out = f"{folder}/driver"
+    subprocess.run(["cc", "-std=c11", "-g", "-D_GNU_SOURCE", "-pthread", f"-I{ROOT}/include", *sanitizer(), ROOT + "/tests/system/library/driver.c", "-o", out,
+                    f"-L{BUILD}", "-ladwuma", f"-Wl,-rpath,{BUILD}"], check=True)
+    return out
+
+
 class RedisServer:
     def __init__(self, folder, *flags, prefix=()):
         self.folder, self.flags = str(folder), ("--port", "0", *flags)  # the last of two counts
@@ -58,6 +74,10 @@ class RedisServer:
         self.socket = self.folder + "/redis.sock"
         self.process = None
         self.start()
+
+    @property
+    def url(self):
+        return "unix://" + self.socket
 
     def start(self):
         self.process = start([*self.prefix, "redis-server", "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags], stdout=subprocess.DEVNULL)
@@ -313,7 +333,7 @@ class System:
 
     def env(self, **settings):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ADWUMA_", "KHAYA_", "TASKINGAI_"))}
-        env.update({"ADWUMA_REDIS_URL": "unix://" + self.server.socket, "KHAYA_BASE_URL": self.stub.url, "KHAYA_API_KEY": KEY,
+        env.update({"ADWUMA_REDIS_URL": self.server.url, "KHAYA_BASE_URL": self.stub.url, "KHAYA_API_KEY": KEY,
                     "TASKINGAI_HOST": self.stub.url, "TASKINGAI_API_KEY": TASKING_KEY,
                     "ADWUMA_ALLOW_HTTP_LOOPBACK": "on", "ADWUMA_ADMIN_LISTEN": "off", "ADWUMA_LEASE_MS": "2000", "ADWUMA_THREADS": "8",
                     "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=0:exitcode=66"})

@@ -8,6 +8,7 @@ import wave
 
 import pytest
 from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, start, until
+from programs import sanitizer
 
 SOURCE = ROOT + "/tests/system/library/driver.c"
 WARN = ["-Wall", "-Wextra", "-Wshadow", "-Wno-missing-field-initializers", "-Werror", "-g", "-D_GNU_SOURCE", f"-I{ROOT}/include", "-pthread"]
@@ -17,11 +18,6 @@ def sh(*command):
     p = subprocess.run(command, capture_output=True, text=True, check=False)
     assert p.returncode == 0, p.stderr
     return p.stdout
-
-
-def sanitizer():
-    flags = open(BUILD + "/flags", encoding="utf-8").read().split()
-    return [f for f in flags if f.startswith("-fsanitize=")]
 
 
 @pytest.fixture(scope="module")
