@@ -13,7 +13,7 @@
 #define NODES_MAX 128	 /* connected to at a time */
 #define KEY_WORDS 8	 /* of a command: the key is one of the first */
 #define FOLLOW_MAX 5	 /* MOVED, one after the other */
-#define TRY_AGAIN_MS 250 /* a node that could not be reached is not tried earlier: many commands may be for it */
+#define TRY_AGAIN_MS 250 /* what could not be reached is not tried earlier: many commands may be for it */
 
 struct node {
 	struct redis *r; /* NULL: not connected */
@@ -34,7 +34,8 @@ struct routes {
 	const struct redis_address *address; /* borrowed */
 	struct redis *owner;
 	bool with_scripts;
-	bool stale; /* the map is to be asked for before the next connection is made */
+	bool stale;	     /* the map is to be asked for before the next command */
+	int64_t ask_from_ms; /* mono; not earlier */
 	int64_t timeout_ms;
 	struct node *nodes[NODES_MAX];
 	size_t nnodes;
@@ -169,8 +170,11 @@ static void ask_again(struct routes *t)
 {
 	struct error err = {0};
 
+	if (clock_mono_ms() < t->ask_from_ms)
+		return;
 	if (cluster_ask(t->address, &err) == 0)
 		t->stale = false;
+	t->ask_from_ms = clock_mono_ms() + TRY_AGAIN_MS;
 }
 
 /* The node of a slot, connected; NULL with why. */
