@@ -62,8 +62,8 @@ const char *redis_tls_says(void);
 
 /* --- sentinel.c --------------------------------------------------------------------------------------------------------- */
 
-/* ERR_REFUSED: they answer, and know no such master. */
-int sentinel_ask(const struct redis_address *a, struct redis_point *master, struct error *err);
+/* *next: the first that is asked; afterwards the one behind that which answered. ERR_REFUSED: they answer, and know no such master. */
+int sentinel_ask(const struct redis_address *a, size_t *next, struct redis_point *master, struct error *err);
 
 /* --- cluster.c ---------------------------------------------------------------------------------------------------------- */
 

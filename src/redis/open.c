@@ -185,21 +185,52 @@ static int find_node(const struct redis_address *a, const char *key, struct redi
 			 key ? key : "");
 }
 
-static struct redis *open_for(const struct redis_address *a, const char *key, enum open_steps steps, struct error *err)
+static struct redis *open_found(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
+				struct error *err)
 {
-	struct redis_point point;
-	struct redis *r;
+	struct redis *r = open_point(a, point, steps, REDIS_CONNECT_MS, err);
 	char where[REDIS_HOST_MAX + 16];
 
-	if (a->kind == REDIS_ALONE)
-		return open_point(a, a->socket ? NULL : &a->points[0], steps, REDIS_REPLY_MS, err);
-	if (a->kind == REDIS_SENTINEL ? sentinel_ask(a, &point, err) : find_node(a, key, &point, err))
-		return NULL;
-	r = open_point(a, &point, steps, REDIS_CONNECT_MS, err);
-	point_show(&point, where, sizeof where);
+	point_show(point, where, sizeof where);
 	if (!r)
 		error_prefix(err, "%s", where);
 	return r;
+}
+
+/* A sentinel that has lost the others may name a master of the past for as long as that lasts. */
+static struct redis *open_named(const struct redis_address *a, enum open_steps steps, struct error *err)
+{
+	struct redis_point point, tried = {.port = 0};
+	struct error nobody = {0};
+	struct redis *r = NULL;
+	size_t next = 0;
+
+	while (!r && sentinel_ask(a, &next, &point, &nobody) == 0) {
+		if (point.port == tried.port && strcmp(point.host, tried.host) == 0)
+			continue;
+		tried = point;
+		r = open_found(a, &point, steps, err);
+	}
+	if (err && r)
+		*err = (struct error){0}; /* of one that was tried in vain */
+	else if (err && tried.port == 0)
+		*err = nobody;
+	return r;
+}
+
+static struct redis *open_for(const struct redis_address *a, const char *key, enum open_steps steps, struct error *err)
+{
+	struct redis_point point;
+
+	switch (a->kind) {
+	case REDIS_ALONE:
+		return open_point(a, a->socket ? NULL : &a->points[0], steps, REDIS_REPLY_MS, err);
+	case REDIS_SENTINEL:
+		return open_named(a, steps, err);
+	case REDIS_CLUSTER:
+		break;
+	}
+	return find_node(a, key, &point, err) ? NULL : open_found(a, &point, steps, err);
 }
 
 struct redis *redis_open(const struct redis_address *a, const char *key, bool with_scripts, struct error *err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Sentinels watch a master by its name, and name another when it has failed. They are asked in the order of the URL, each at every connection that is
- * opened; the first that answers is believed. What it names may have become a replica a moment ago: whoever connects looks at the role. */
+ * opened. What one names may have become a replica a moment ago, or be dead: whoever connects looks at the role, and asks the next. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,17 +53,18 @@ static int ask_one(const struct redis_address *a, const struct redis_point *poin
 	return rc;
 }
 
-int sentinel_ask(const struct redis_address *a, struct redis_point *master, struct error *err)
+int sentinel_ask(const struct redis_address *a, size_t *next, struct redis_point *master, struct error *err)
 {
 	struct error refused = {0}, lost = {0};
 	char where[REDIS_HOST_MAX + 16];
 
-	for (size_t i = 0; i < a->npoints; i++) {
+	while (*next < a->npoints) {
+		const struct redis_point *sentinel = &a->points[(*next)++];
 		struct error e = {0};
 
-		if (ask_one(a, &a->points[i], master, &e) == 0)
+		if (ask_one(a, sentinel, master, &e) == 0)
 			return 0;
-		point_show(&a->points[i], where, sizeof where);
+		point_show(sentinel, where, sizeof where);
 		error_prefix(&e, "sentinel %s", where);
 		*(e.code == ERR_REFUSED ? &refused : &lost) = e;
 	}
