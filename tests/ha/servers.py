@@ -104,6 +104,13 @@ class Node:
         self.process.wait()
 
 
+def leave_behind(master, replicas):
+    """From now on replicas hear nothing of what the master takes; thaw them when it is dead. Short, else they are thought dead, too."""
+    for r in replicas:
+        r.freeze()
+    master.client.execute_command("CLIENT", "KILL", "TYPE", "replica")  # what is in the wire already would be read later
+
+
 DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 
 
@@ -222,6 +229,9 @@ class Cluster:
 
     def id_of(self, node):
         return next(i for i, n in self.ids.items() if n is node)
+
+    def replicas_of(self, master):
+        return [self.ids[i] for i, v in self.view(master).items() if v["master"] == self.id_of(master) and "fail" not in v["flags"]]
 
     @staticmethod
     def view(node):

@@ -52,7 +52,7 @@ def system_of(tmp_path, quick_stub):
     systems = []
 
     def of(fleet):
-        systems.append(System(tmp_path, quick_stub, fleet))
+        systems.append(Patient(tmp_path, quick_stub, fleet))
         return systems[-1]
     yield of
     for s in systems:
@@ -62,6 +62,16 @@ def system_of(tmp_path, quick_stub):
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
     return programs.library_driver(tmp_path_factory.mktemp("driver"))
+
+
+class Patient(System):
+    """Its own connections break, too, when the master changes."""
+
+    def push(self, *args):
+        servers.repeat(lambda: System.push(self, *args), 20, "jobs are accepted")
+
+    def result(self, *args):
+        return servers.repeat(lambda: System.result(self, *args), 20, "a result is read")
 
 
 def cli(system, *args, code=0, **settings):
@@ -134,14 +144,21 @@ def check_losses(producer, lost, from_s, to_s):
 
 @pytest.mark.parametrize("wait", [False, True], ids=["plain", "wait"])
 def test_the_master_dies_under_load(fleet, system_of, wait):
-    """kill -9 at 2,000 jobs/s. It goes on by itself; what replication had not carried is counted, and with WAIT nothing is lost."""
+    """kill -9 at 2,000 jobs/s, when the replicas are 0.3 s behind. It goes on by itself; what replication had not carried is lost, and no more; with
+    WAIT nothing is."""
     system = system_of(fleet)
     workers = [system.worker(threads=4, queues=QUEUE)]
     producer = load.Load(Pusher(fleet, wait), RATE)
     rate = loaded(system, producer)
     old = fleet.named()
+    replicas = [n for n in fleet.nodes if n is not old]
+    servers.leave_behind(old, replicas)
+    behind = time.time()
+    threading.Event().wait(0.3)
     old.kill()
     killed = time.time()
+    for replica in replicas:
+        replica.thaw()
     named_at = fleet.failed_over(old)
     went_on = watch_going_on(fleet, named_at, succeeded(fleet.client))
     after = measured_rate(fleet.client)
@@ -157,10 +174,9 @@ def test_the_master_dies_under_load(fleet, system_of, wait):
           f"that; {len(lost)} lost, {system.stub.count() - done} calls more than results, the producer was held for {producer.longest_gap:.2f} s")
     assert went_on < WITHIN_S
     assert after > 0.9 * RATE, "it does not do what it did before"
-    check_losses(producer, lost, killed - 1, killed + 0.1)
-    if wait:
-        assert not lost
-    assert system.stub.count() - done < 2 * RATE, "more was called again than a second of lost results explains"
+    check_losses(producer, lost, behind - 0.1, killed + 0.1)
+    assert bool(lost) != wait, "with WAIT none may be lost, and without some are, else this shows nothing"
+    assert system.stub.count() - done <= 0.5 * RATE, "more was called again than those 0.3 s explain"
     log = workers[0].log()
     assert log.count('"redis lost"') == log.count('"redis back"') == 1, log
 
