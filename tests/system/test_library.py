@@ -197,7 +197,9 @@ def test_lost_replies_and_cut_wires(system, wire, driver):
     env = system.env(ADWUMA_REDIS_URL="unix://" + wire.path, submit_ms=60000)
     p = subprocess.run([driver, "gather", "300"], env=env, capture_output=True, text=True, timeout=80 * SLOW, check=False)
     assert p.returncode == 0 and p.stdout.endswith("all 300\n") and wire.lost >= 3, (p.stdout, p.stderr, wire.lost)
-    assert system.stub.count() == 300
+    system.reconcile("translate", 300)
+    # A job that was pushed again while the first copy of it was under way is called twice; the later answer is in vain.
+    assert 300 <= system.stub.count() < 600
 
 
 def test_nobody_is_there(system, run):
