@@ -15,7 +15,7 @@ import time
 
 import pytest
 import redis as redis_py
-from conftest import SLOW, until
+from conftest import SLOW, start, until
 from test_cli import ADWUMA, Cli, give_result, on_terminal, slot_in
 
 Q = "adwuma:{translate}:"
@@ -565,9 +565,9 @@ def test_watch_in_blocks(system, cli):
 
 def test_watch_on_a_terminal_ends_with_ctrl_c(system, cli):
     cli("pause", "translate", "--reason", "rest")
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execve(ADWUMA, [ADWUMA, "stats", "--watch=0.1", "-q", "translate"], system.env())
+    master, slave = pty.openpty()
+    p = start(["setsid", "--ctty", ADWUMA, "stats", "--watch=0.1", "-q", "translate"], env=system.env(), stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
     out = b""
     while out.count(b"\x1b[H\x1b[J") < 4:
         out += os.read(master, 65536)
@@ -577,7 +577,7 @@ def test_watch_on_a_terminal_ends_with_ctrl_c(system, cli):
             pass
     except OSError:
         pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert p.wait(20 * SLOW) == 0
     os.close(master)
     assert b"per second" in out and re.search(rb"\ntranslate +paused +0 ", out) and b"translate is paused: rest (" in out
 
