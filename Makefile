@@ -43,7 +43,7 @@ BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 test-ha compose-demo install uninstall deps
+.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 test-valkey test-ha compose-demo install uninstall deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -59,6 +59,7 @@ help:
 	@echo "make compose-demo  images, Redis, workers and the stub in containers, and a few jobs through them"
 	@echo "make test-compose  the same as deployed: 5,000 jobs while containers are killed, restarted, scaled; no root, no secret to be seen"
 	@echo "make test-debian13  make test on Debian 13, in a root of its own (as root): scripts/debian13 --help"
+	@echo "make test-valkey    unit tests and those of the core (claims, commits, stop, kill) there, with Valkey in place of Redis"
 	@echo "make test-ha    beyond one Redis and one host: three hosts one of which is cut off, this version beside the last, Sentinel, Cluster: TESTS='-k words'"
 	@echo "make lint       formatting, static analysis, layers"
 	@echo "make install    programs, library, manual pages, completion for bash, systemd unit: DESTDIR= PREFIX=/usr/local; make uninstall"
@@ -155,6 +156,9 @@ test-compose:
 test-debian13:
 	scripts/install-deps debian13
 	scripts/debian13
+test-valkey:
+	scripts/install-deps debian13
+	scripts/debian13 --install valkey-server $(MAKE) test-unit test-system TESTS="-m core" ADWUMA_REDIS_SERVER=valkey-server
 test-ha:
 	scripts/install-deps ha
 	$(MAKE) all

@@ -239,11 +239,11 @@ void doctor_version(struct doctor *d)
 	info_word(d, "redis_version", version);
 	old = sscanf(version, "%d.%d", &major, &minor) != 2 || major < REDIS_MIN_MAJOR ||
 	      (major == REDIS_MIN_MAJOR && minor < REDIS_MIN_MINOR);
-	if (*valkey)
-		found(d, old ? FOUND_BAD : FOUND_OK, "Valkey %s, as Redis %s", valkey, version);
-	else if (old)
+	if (old)
 		found(d, FOUND_BAD, "Redis %s is too old: %d.%d or newer is needed", version, REDIS_MIN_MAJOR,
 		      REDIS_MIN_MINOR);
+	else if (*valkey)
+		found(d, FOUND_OK, "Valkey %s, as Redis %s", valkey, version);
 	else
 		found(d, FOUND_OK, "Redis %s", version);
 	if (old)

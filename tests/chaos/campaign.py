@@ -19,6 +19,7 @@ from chaos.reconcile import Troubles
 KEY = "0123456789abcdef-a-secret-key"
 PASSWORD = "fedcba9876543210-a-password"
 MARK = "chaos:batch"  # goes up with each batch of jobs, in the same transaction: so a lost reply leaves no doubt
+REDIS_SERVER = os.environ.get("ADWUMA_REDIS_SERVER", "redis-server")
 REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
 
 
@@ -77,11 +78,11 @@ class Campaign:
     def start_redis(self):
         flags = ["--unixsocket", self.folder + "/redis.sock", "--dir", self.folder + "/redis", "--save", "", "--appendonly", "yes", "--appendfsync",
                  "always", "--requirepass", PASSWORD, "--logfile", self.folder + "/redis.log"]
-        self.redis_process = start([*self.wires.redis_prefix(), "redis-server", *self.wires.redis_flags(), *flags])
+        self.redis_process = start([*self.wires.redis_prefix(), REDIS_SERVER, *self.wires.redis_flags(), *flags])
 
     def answers(self):
         if self.redis_process.poll() is not None:
-            raise AssertionError(f"redis-server ended with {self.redis_process.returncode}; {tail(self.folder + '/redis.log')}")
+            raise AssertionError(f"{REDIS_SERVER} ended with {self.redis_process.returncode}; {tail(self.folder + '/redis.log')}")
         try:
             return self.redis.ping()
         except REDIS_DOWN:

@@ -1,6 +1,6 @@
 """What tests of whole systems are made of: real redis-server, real adwumad, the stub API, real sockets.
 
-Programs come from $ADWUMA_BUILD (default build). Nothing here sleeps to synchronise: conditions are polled with a deadline."""
+Programs come from $ADWUMA_BUILD (default build), Redis is $ADWUMA_REDIS_SERVER (default redis-server; valkey-server for Valkey). Nothing here sleeps to synchronise: conditions are polled with a deadline."""
 import contextlib
 import ctypes
 import json
@@ -20,6 +20,7 @@ import redis as redis_py
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("ADWUMA_BUILD", "build"))
+REDIS_SERVER = os.environ.get("ADWUMA_REDIS_SERVER", "redis-server")
 SANITIZED = any(s in BUILD for s in ("address", "thread", "undefined"))
 SLOW = 6 if SANITIZED else 1  # sanitized programs get more time, never fewer checks
 KEY = "0123456789abcdef-a-secret-key"
@@ -80,7 +81,7 @@ class RedisServer:
         return "unix://" + self.socket
 
     def start(self):
-        self.process = start([*self.prefix, "redis-server", "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags], stdout=subprocess.DEVNULL)
+        self.process = start([*self.prefix, REDIS_SERVER, "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags], stdout=subprocess.DEVNULL)
         self.client = redis_py.Redis(unix_socket_path=self.socket)
         until(self.answers, what="redis answers")
 

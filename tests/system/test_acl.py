@@ -16,6 +16,7 @@ import pytest
 import redis as redis_py
 import yaml
 from conftest import BUILD, ROOT, SLOW, RedisServer, System, every_kind_of_key, start, until
+from programs import REDIS_SERVER
 from test_library import driver, soname  # noqa: F401: fixtures
 
 sys.path.insert(0, ROOT + "/deploy/python")
@@ -67,7 +68,7 @@ class Guarded(RedisServer):
         super().__init__(folder, "--aclfile", f"{folder}/users.acl", "--acllog-max-len", "1000")
 
     def start(self):
-        self.process = start(["redis-server", "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags], stdout=subprocess.DEVNULL)
+        self.process = start([REDIS_SERVER, "--unixsocket", self.socket, "--dir", self.folder, "--save", "", *self.flags], stdout=subprocess.DEVNULL)
         self.client = self.as_role("admin", name="admin")
         until(self.answers, what="redis answers")
 
@@ -528,7 +529,7 @@ def test_a_redis_of_its_own_as_the_page_says(tmp_path):
     assert (tmp_path / "redis-users.acl").stat().st_mode & 0o077 == 0
     server = RedisServer.__new__(RedisServer)
     server.folder, server.socket = str(tmp_path), f"{tmp_path}/redis.sock"
-    server.process = start(["redis-server", "--port", "0", "--unixsocket", server.socket, "--save", "", "--dir", str(tmp_path),
+    server.process = start([REDIS_SERVER, "--port", "0", "--unixsocket", server.socket, "--save", "", "--dir", str(tmp_path),
                             "--aclfile", f"{tmp_path}/redis-users.acl"], stdout=subprocess.DEVNULL)
 
     def login(name):

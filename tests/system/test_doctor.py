@@ -75,7 +75,7 @@ def test_all_is_well(system, doctor):
     found = doctor()
     assert found.code == 0 and {one["state"] for one in found.all} == {"ok"}, found.all
     assert found.err == f"adwuma: {len(found.all)} well, 0 to look at, 0 wrong\n"
-    assert [c for c in found.all if re.search("redis|version|role", c["check"])][1]["message"].startswith("Redis ")
+    assert [c for c in found.all if re.search("redis|version|role", c["check"])][1]["message"].startswith(("Redis ", "Valkey "))
 
 
 def test_for_people(system):

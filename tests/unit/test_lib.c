@@ -290,6 +290,7 @@ static bool redis_says(const char *arguments, const char *expected)
 
 static void start_server(void)
 {
+	const char *program = getenv("ADWUMA_REDIS_SERVER") ? getenv("ADWUMA_REDIS_SERVER") : "redis-server";
 	int64_t deadline = clock_mono_ms() + START_MS;
 
 	server = fork();
@@ -297,13 +298,13 @@ static void start_server(void)
 	if (server == 0) {
 		/* A test that fails is ended where it stands; its server must not stay behind. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket_path, "--dir", folder,
-		       "--appendonly", "yes", "--appendfsync", "no", "--logfile", "redis.log", (char *)NULL);
+		execlp(program, program, "--port", "0", "--unixsocket", socket_path, "--dir", folder, "--appendonly",
+		       "yes", "--appendfsync", "no", "--logfile", "redis.log", (char *)NULL);
 		_exit(127);
 	}
 	while (!redis_says("ping", "PONG")) {
-		ck_assert_msg(clock_mono_ms() < deadline, "redis-server does not answer");
-		ck_assert_msg(waitpid(server, NULL, WNOHANG) == 0, "redis-server did not start");
+		ck_assert_msg(clock_mono_ms() < deadline, "%s does not answer", program);
+		ck_assert_msg(waitpid(server, NULL, WNOHANG) == 0, "%s did not start", program);
 		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 	}
 }
