@@ -256,6 +256,8 @@ void doctor_role(struct doctor *d)
 	char host[WORD_MAX], word[DOCTOR_TEXT_MAX], mode[WORD_MAX];
 
 	info_word(d, "redis_mode", mode);
+	if (!*mode)
+		info_word(d, "server_mode", mode); /* of Valkey */
 	if (*mode && strcmp(mode, "standalone") != 0) {
 		found(d, FOUND_BAD, "it runs as a %s, which this version of adwuma does not know", mode);
 		mend(d,
