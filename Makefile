@@ -181,7 +181,7 @@ install: all
 	install -m 644 $(B)/libadwuma.a $(TO)/lib/
 	install $(B)/libadwuma.so $(TO)/lib/libadwuma.so.0
 	ln -sf libadwuma.so.0 $(TO)/lib/libadwuma.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' deploy/adwuma.pc.in > $(TO)/lib/pkgconfig/adwuma.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@REDIS_TLS@|$(REDIS_TLS:%=-l%)|' deploy/adwuma.pc.in > $(TO)/lib/pkgconfig/adwuma.pc
 	sed -e 's|/usr/local/|$(PREFIX)/|' deploy/systemd/adwumad.service > $(TO)/lib/systemd/system/adwumad.service
 	install -m 644 deploy/bash-completion/adwuma $(TO)/share/bash-completion/completions/
 	ln -sf adwuma $(TO)/share/bash-completion/completions/adwumad
