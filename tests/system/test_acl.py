@@ -383,7 +383,8 @@ def test_each_role_does_its_work_and_needs_each_of_its_rights(cast, driver, sona
     mend(cast)
     second = die_and_be_reaped(cast, first)
     # Whoever asks where a job is asks first for what is delayed; a producer may not look.
-    assert server.denied() == {"adwuma-producer zrange"}
+    # Newer versions of redis-py tell their name, and do without where they may not.
+    assert server.denied() - {"adwuma-producer client|setinfo"} == {"adwuma-producer zrange"}
     assert doctor(cast, "worker")["rights"] == doctor(cast, "worker")["writes"] == "ok"
     assert [c for c, state in doctor(cast, "viewer").items() if state == "bad"] == ["writes"] and "bad" not in doctor(cast, "operator").values()
     server.client.execute_command("ACL", "LOG", "RESET")
@@ -419,10 +420,10 @@ class Known:
 
     def __init__(self, client):
         names = {n.decode() for c in client.execute_command("ACL", "CAT") for n in client.execute_command("ACL", "CAT", c)}
-        connection = client.connection_pool.get_connection("_")  # whose replies redis-py does not bend
+        connection = client.connection_pool.make_connection()  # whose replies redis-py does not bend
         connection.send_command("COMMAND", "INFO", *sorted(names))
         self.all = {info[0].decode(): (abs(info[1]) - len(info[0].split(b"|")), info[2]) for info in connection.read_response() if not info[9]}
-        client.connection_pool.release(connection)
+        connection.disconnect()
 
     def form(self, name, key):
         words = FORMS[name].split() if name in FORMS else ["K", *["1"] * self.all[name][0]][:self.all[name][0]]

@@ -146,7 +146,7 @@ def test_few_are_in_redis_at_once(system, batch, speak, tmp_path):
     speak_worker.stop()
     p = batch.start("in", "-o", "out")
     until(lambda: len(system.redis.keys("adwuma:{transcribe}:audio:*")) == 16, 20, "the first are there")
-    assert system.redis.llen("adwuma:{transcribe}:ready") == 16
+    until(lambda: system.redis.llen("adwuma:{transcribe}:ready") == 16, what="so are their jobs")
     for key in system.redis.keys("adwuma:{transcribe}:audio:*"):
         assert 0 < system.redis.ttl(key) <= 86400
     second = batch("in", "-o", "out")
