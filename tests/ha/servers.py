@@ -42,6 +42,7 @@ class Node:
             with open(self.conf, "w", encoding="ascii") as f:
                 f.write(conf)
         self.client = redis_py.Redis(port=port, password=password, socket_timeout=60, socket_connect_timeout=1)
+        self.impatient = redis_py.Redis(port=port, password=password, socket_timeout=2, socket_connect_timeout=1)
         self.process = None
         self.frozen = False
         self.start()
@@ -291,7 +292,7 @@ class Cluster:
         answers, open_at, redirects, asking = [None] * len(commands), range(len(commands)), 0, False
         try:
             while open_at:
-                pipe = node.client.pipeline(transaction=False)
+                pipe = node.impatient.pipeline(transaction=False)
                 for i in open_at:
                     if asking:
                         pipe.execute_command("ASKING")

@@ -76,7 +76,7 @@ class Patient(System):
 
 def cli(system, *args, code=0, **settings):
     p = subprocess.run([BUILD + "/adwuma", *args], env=system.env(**settings), capture_output=True, text=True, timeout=60 * SLOW, check=False)
-    assert p.returncode == code, (args, p.returncode, p.stdout, p.stderr)
+    assert p.returncode == code, f"{args}: {p.returncode}\n{p.stdout}\n{p.stderr}"
     return p.stdout + p.stderr if code else p.stdout
 
 
