@@ -160,7 +160,9 @@ class Monitor:
         script = None
         with self.wire.makefile("rb") as f:
             for line in f:
-                args = [re.sub(rb'\\(["\\])', rb"\1", a) for a in re.findall(rb'"((?:[^"\\]|\\.)*)"', line)]
+                # Valkey 8.1 puts no backslash before quotes, so the words are told apart by what stands between them.
+                words = line.rstrip().removesuffix(b'"').partition(b'] "')[2]
+                args = [re.sub(rb'\\(["\\])', rb"\1", a) for a in words.split(b'" "')] if words else []
                 if args and args[0].lower() == b"evalsha":
                     script = args[1]
                 elif args and b" lua] " in line:
