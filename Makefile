@@ -53,7 +53,7 @@ help:
 	@echo "make test-unit, make test-system TESTS='-k words'   the two parts alone, or a choice of the second"
 	@echo "make bench      speed and memory beside a bare curl loop, against their goals: BENCH_ROWS=1,3 BENCH_ROUNDS=5 BENCH_SCALE=1"
 	@echo "make bench-peers  the same jobs by BullMQ, bee-queue, Sidekiq, Celery and RQ: PEERS='bullmq rq' PEER_JOBS= BENCH_ROUNDS=3"
-	@echo "make chaos      kills, stops, cuts and restarts under load, then counts: CHAOS_JOBS=20000 CHAOS_SEED= CHAOS_KILLS= ..."
+	@echo "make chaos      kills, stops, cuts and restarts under load, then counts: CHAOS_JOBS=20000 CHAOS_SEED= CHAOS_KILLS= ...; CHAOS_ON=cluster: and masters die"
 	@echo "make fuzz       parsers and writers against made-up input, FUZZ_SECONDS=600 each; FUZZ_KEEP=1 adds what was new to the corpus"
 	@echo "make model      the protocol on a model, searched by spin: it holds, and without any one of its rules it breaks"
 	@echo "make compose-demo  images, Redis, workers and the stub in containers, and a few jobs through them"

@@ -57,7 +57,10 @@ class Campaign:
         self.stop_event, self.produced = threading.Event(), threading.Event()
         self.errors = []
         self.wires = wires(options.workers, folder, start)
-        self.redis = redis.Redis(unix_socket_path=folder + "/redis.sock", password=PASSWORD, socket_timeout=20)
+        self.redis = None
+
+    def connect(self):
+        return redis.Redis(unix_socket_path=self.folder + "/redis.sock", password=PASSWORD, socket_timeout=20)
 
     # --- Programs.
 
@@ -65,6 +68,7 @@ class Campaign:
         os.makedirs(self.folder + "/audio")
         os.makedirs(self.folder + "/redis")
         self.start_redis()
+        self.redis = self.connect()
         until(self.answers, 20, "redis answers")
         self.stub = start([f"{self.o.build}/adwuma-stubapi", "--listen", "127.0.0.1:0", "--delay", "25"], stdout=subprocess.PIPE, text=True)
         listening = self.stub.stdout.readline().split()
@@ -114,13 +118,17 @@ class Campaign:
     def storm(self, blows):
         for at, kind, seat, parameter in blows:
             self.later(at, self.strike, kind, seat, parameter)
-        while self.actions or self.redis_away:
+        while self.actions or self.unfinished():
             self.look_after()
             if self.actions and self.actions[0][0] <= time.monotonic():
                 _, _, action, args = heapq.heappop(self.actions)
                 action(*args)
             else:
                 time.sleep(0.01)
+
+    def unfinished(self):
+        """Whether a blow is still under way."""
+        return self.redis_away
 
     def look_after(self):
         """Programs that end by themselves, and a Redis that has come back."""
@@ -144,7 +152,7 @@ class Campaign:
             wanted = set()
         else:
             wanted = {0}
-            if set(self.troubles.during(w.name, w.first_term_ms - 3000, now_ms())) & {"cut", "Redis away", "machine stalled"}:
+            if set(self.troubles.during(w.name, w.first_term_ms - 3000, now_ms(), "*")) & {"cut", "Redis away", "master died", "machine stalled"}:
                 wanted.add(69)  # Redis could not be reached to hand jobs back
         if code not in wanted:
             self.breaches.append(f"{w.name} ended with {code}, wanted {wanted or 'it to go on'}; its log ends with: {tail(w.log_path)}")
@@ -297,7 +305,7 @@ class Campaign:
             self.errors.append(e)
 
     def push_all(self, jobs):
-        r = redis.Redis(unix_socket_path=self.folder + "/redis.sock", password=PASSWORD, socket_timeout=20)
+        r = self.connect()
         first_hand = [j for j in jobs if j.parent is None]
         waiting = [j for j in jobs if j.parent]
         cancels, began, at, batch, next_look = [], time.monotonic(), 0, 0, 0
@@ -372,10 +380,14 @@ class Campaign:
                     audio = r.get(made["audio_key"]) if "audio_key" in made else base64.b64decode(made["audio_base64"])
                     plan.source_of(j, made, audio, self.folder + "/audio")
                     ready.append(j)
+            self.make_sure(r, {j.parent.queue for j in ready})
 
         if asked:
             self.insist(look)
         return ready
+
+    def make_sure(self, r, queues):
+        """What was read of these queues will not be undone. One Redis keeps what it has said."""
 
     # --- Watching, threads too.
 

@@ -4,6 +4,7 @@ import json
 import random
 
 BURST_S = 4  # every second stretch of this length comes all at once, so that workers have a backlog and claim in batches
+FAILOVER_S = 20  # masters of a cluster are killed so far apart
 QUEUES = ("translate", "synthesize", "transcribe", "mixed")
 PAIRS = ("eng-twi", "eng-ewe", "eng-gaa", "twi-eng", "en-tw")
 VOICES = ("twi", "ewe", "hau", "swa")
@@ -255,6 +256,8 @@ def make_blows(rng, counts, seats, seconds, lease_s):
     spread("client kill", counts["FLUSHES"], lambda i: None)
     spread("full", counts["FULLS"], lambda i: round(rng.uniform(0.3, 2.0), 3))
     spread("pause", counts["PAUSES"], lambda i: (rng.choice(QUEUES), rng.randrange(200, 2000)))
+    for i in range(counts.get("FAILOVERS", 0)):
+        blows.append((FAILOVER_S * (i + 0.5), "failover", 0, (rng.choice(QUEUES), rng.choice((0.5, 2.0, 6.0)))))
     return sorted(blows, key=lambda b: b[0])
 
 

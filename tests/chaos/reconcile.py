@@ -15,10 +15,10 @@ class Troubles:
     """When something happened to whom, in ms of the clock. Only what may cost a call stands here: a flushed script cache, a killed connection, a full
     Redis, a pause and a stop well within the lease must not, and so explain nothing."""
 
-    ORDER = ("kill", "stop", "second TERM", "cut", "Redis away", "slow wire", "machine stalled")
+    ORDER = ("kill", "stop", "second TERM", "cut", "Redis away", "master died", "slow wire", "machine stalled")
 
     def __init__(self):
-        self.of = defaultdict(list)  # worker's name, its seat, or None for all of them: [[from, to, cause]]
+        self.of = defaultdict(list)  # worker's name, its seat, ("queue", name), or None for all of them: [[from, to, cause]]
         self.seat_of, self.name_of = {}, {}  # by worker's name; by its process id
 
     def begin(self, whom, cause, now_ms):
@@ -29,14 +29,19 @@ class Troubles:
     def at(self, whom, cause, from_ms, to_ms):
         self.of[whom].append([from_ms, to_ms, cause])
 
-    def during(self, worker, from_ms, to_ms):
-        """Causes that overlap with that time, the most telling first."""
-        found = {c for w in (worker, self.seat_of[worker], None) for a, b, c in self.of[w] if a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS}
+    def during(self, worker, from_ms, to_ms, queue):
+        """Causes that overlap with that time, the most telling first: of a worker, and of a queue, or of any ('*')."""
+        whom = [worker, self.seat_of[worker], None, *(w for w in list(self.of) if isinstance(w, tuple) and queue in ("*", w[1]))]
+        found = {c for w in whom for a, b, c in self.of[w] if a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS}
         return [c for c in self.ORDER if c in found]
 
-    def of_redis(self, from_ms, to_ms):
-        """Whether Redis itself was in trouble then."""
-        return any(a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS for a, b, _ in self.of[None])
+    def of_redis(self, from_ms, to_ms, queue):
+        """Whether Redis itself was in trouble then, where that queue is."""
+        return any(a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS for w in (None, ("queue", queue)) for a, b, _ in self.of[w])
+
+    def lost_its_master(self, queue, from_ms, to_ms):
+        """Then what replication had not carried was undone."""
+        return any(a <= to_ms + SLACK_MS and b >= from_ms - SLACK_MS for a, b, _ in self.of["queue", queue])
 
 
 class Reconciliation:
@@ -211,7 +216,7 @@ class Reconciliation:
     def died_before_the_call(self, job, result):
         """The mark of a hold job was made, and its worker died before the request went out."""
         worker = self.troubles.name_of[result["worker"].rsplit(".", 1)[0].rsplit("-", 2)[1]]
-        return bool(self.troubles.during(worker, job.pushed_ms, result["finished_at_ms"]))
+        return bool(self.troubles.during(worker, job.pushed_ms, result["finished_at_ms"], job.queue))
 
     def jobs_of(self, job):
         return [job] + self.twins.get((job.queue, job.id), [])
@@ -253,7 +258,7 @@ class Reconciliation:
         explained = []
         for i, call in enumerate(calls):
             until = calls[i + 1]["arrived_ms"] if i + 1 < len(calls) else max(result["finished_at_ms"], call["arrived_ms"])
-            causes = self.troubles.during(call["worker"], call["arrived_ms"], until)
+            causes = self.troubles.during(call["worker"], call["arrived_ms"], until, job.queue)
             if causes:
                 explained.append((call, causes))
         reruns = max(0, len(calls) - attempts)
@@ -272,7 +277,12 @@ class Reconciliation:
             self.breach(f"{where}: {attempts} tries, but only {len(calls)} calls")
         if attempts > job.fields.get("max_attempts", 5):
             self.breach(f"{where}: {attempts} tries are more than it allows")
-        if job.hold and any(c["status"] not in (429, 423) for c in calls[:-1]):
+        # The mark of a job that says hold may be undone like all else.
+        again = [c for c, after in zip(calls, calls[1:]) if c["status"] not in (429, 423)]
+        excused = [c for c in again if self.troubles.lost_its_master(job.queue, c["arrived_ms"], result["finished_at_ms"])]
+        if job.hold:
+            self.figures["hold jobs called again after a failover"] += len(excused)
+        if job.hold and len(excused) < len(again):
             self.breach(f"{where}: says hold and was called again after " + ", ".join(str(c["status"]) for c in calls))
         if kind == "ExpiredError" and attempts == 0 and calls and not explained:
             self.breach(f"{where}: had expired, and was called")
@@ -291,11 +301,11 @@ class Reconciliation:
                 self.breach(f"{where}: piece {i} was never called")
             # The next piece is begun when this one is done and kept.
             next_at = min((c["arrived_ms"] for c in calls[i + 1]), default=None) if i + 1 < len(calls) else None
-            late = [c for c in called if next_at is not None and c["arrived_ms"] > next_at and not self.troubles.of_redis(next_at, c["arrived_ms"])]
+            late = [c for c in called if next_at is not None and c["arrived_ms"] > next_at and not self.troubles.of_redis(next_at, c["arrived_ms"], job.queue)]
             if late:
                 self.breach(f"{where}: piece {i} was paid again by {late[0]['worker']} at {late[0]['arrived_ms']}, though piece {i + 1} had begun at {next_at}")
             reruns = len(called) - 1 - faults
-            explained = [c for c, after in zip(called, called[1:]) if self.troubles.during(c["worker"], c["arrived_ms"], after["arrived_ms"])]
+            explained = [c for c, after in zip(called, called[1:]) if self.troubles.during(c["worker"], c["arrived_ms"], after["arrived_ms"], job.queue)]
             self.figures["reruns"] += max(0, reruns)
             if reruns > len(explained):
                 self.breach(f"{where}: piece {i} was called {len(called)} times with {faults} faults, and only {len(explained)} reruns can be explained")

@@ -1,6 +1,7 @@
 """Beyond one Redis and one host: with the programs of shared/programs.py, and servers.py and hosts.py beside this file."""
 import pytest
-from programs import BUILD, ROOT, SLOW, RedisServer, Stub, System, pytest_runtest_makereport, start, until  # noqa: F401 (tests take them from here)
+from programs import BUILD, ROOT, SLOW, RedisServer, Stub, System, start, until  # noqa: F401 (tests take them from here)
+from skipped import pytest_runtest_makereport  # noqa: F401
 
 
 @pytest.fixture
