@@ -9,6 +9,9 @@ import servers
 from chaos import campaign, plan
 
 
+BEHIND_S = 0.25  # how long before its death a master's replicas hear nothing of it
+
+
 class NotReplicated(redis.ConnectionError):
     """No replica has it yet: it does not count as accepted."""
 
@@ -138,10 +141,17 @@ class ClusterCampaign(campaign.Campaign):
             return
         node = self.cluster.master_of(queue)
         queues = [q for q in plan.QUEUES if self.cluster.owner(servers.slot_of(q)) is node]
+        replicas = self.cluster.replicas_of(node)
         now = campaign.now_ms()
         entries = [self.troubles.begin(("queue", q), "master died", now) for q in queues]
-        node.kill()
-        self.failover = types.SimpleNamespace(node=node, queue=queue, entries=entries, began=now, started=False, looked=0.0)
+        servers.leave_behind(node, replicas)  # so that something is undone
+        self.failover = types.SimpleNamespace(node=node, replicas=replicas, queue=queue, entries=entries, began=now, started=False, looked=0.0)
+        self.later(BEHIND_S, self.node_dies, down_s)
+
+    def node_dies(self, down_s):
+        self.failover.node.kill()
+        for replica in self.failover.replicas:
+            replica.thaw()
         self.later(down_s, self.node_again)
 
     def node_again(self):

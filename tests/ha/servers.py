@@ -7,7 +7,7 @@ import threading
 import time
 
 import redis as redis_py
-from programs import SLOW, start, until
+from programs import REDIS_SERVER, SLOW, start, until
 
 NOT_THERE = (redis_py.ConnectionError, redis_py.TimeoutError, redis_py.BusyLoadingError)
 BUS = 10000  # how far a cluster node's second port is from its first
@@ -30,7 +30,7 @@ def free_ports(n):
 
 
 class Node:
-    """One redis-server, or sentinel, that may be killed, frozen, and started again with what it has on its disk."""
+    """One Redis, or sentinel, that may be killed, frozen, and started again with what it has on its disk."""
 
     def __init__(self, folder, port, *flags, password=None, conf=None):
         self.port, self.flags, self.password = port, flags, password
@@ -55,7 +55,7 @@ class Node:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "", "--logfile", self.folder + "/log", *self.flags]
         if self.password:
             options += ["--requirepass", self.password]
-        self.process = start(["redis-server", self.conf, "--sentinel", *options[:6], *options[8:]] if self.conf else ["redis-server", *options])
+        self.process = start([REDIS_SERVER, self.conf, "--sentinel", *options[:6], *options[8:]] if self.conf else [REDIS_SERVER, *options])
 
     def answers(self):
         assert self.process.poll() is None, f"the server at {self.port} ended; {self.folder}/log"
