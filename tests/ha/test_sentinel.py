@@ -256,6 +256,38 @@ def test_the_library_gathers_through_a_failover(fleet, system_of, driver):
     quiet(fleet, system)
 
 
+def test_a_stream_through_a_failover(fleet, system_of):
+    """Pieces that no replica had are gone with the old master, and no other; the rest goes on in order, and ends once, with the whole."""
+    system = system_of(fleet)
+    system.worker(lease_ms=10000)
+    said = " ".join(f"word{n}" for n in range(200))
+    system.push("taskingai", {"id": "s", "type": "taskingai.chat_completion",
+                              "params": {"model_id": "TpAb12Cd", "stream": True, "messages": [{"role": "user", "content": f"{said} stub(pace=30)"}]}})
+    stream = load.key("taskingai", "stream:s")
+    until(lambda: fleet.client.xlen(stream) >= 20, 20, "pieces come")
+    old = fleet.named()
+    replicas = [n for n in fleet.nodes if n is not old]
+    servers.leave_behind(old, replicas)
+    had = old.client.xlen(stream)
+    until(lambda: old.client.xlen(stream) >= had + 10, 10, "more pieces have come")
+    gone_to = old.client.xlen(stream) + 10  # some may come until it is dead
+    old.kill()
+    for replica in replicas:
+        replica.thaw()
+    fleet.failed_over(old)
+    result = system.result("taskingai", "s", 40)
+    assert result["result"]["data"]["message"]["content"] == f"Echo: {said}"
+    entries = [(e[b"event"].decode(), json.loads(e[b"data"])) for _, e in fleet.client.xrange(stream)]
+    names = [name for name, _ in entries]
+    assert names[-1] == "done" and set(names[:-1]) == {"chunk"} and entries[-1][1] == result["result"], names
+    pieces = [d["index"] for name, d in entries[:-1]]
+    assert pieces == sorted(set(pieces)), "a piece came twice, or out of order"
+    missing = set(range(201)) - set(pieces)
+    print(f"{len(pieces)} pieces, {len(missing)} went with the old master; {system.stub.count()} calls")
+    assert missing and all(had - 5 <= i <= gone_to for i in missing), sorted(missing)
+    assert system.stub.count() == 1
+
+
 # --- Sentinels that are away, hang, or say what is not so.
 
 def test_one_sentinel_is_enough(fleet, system_of):
