@@ -18,7 +18,8 @@
 struct redis {
 	redisContext *c;
 	struct routes *routes;
-	bool in_cluster; /* MOVED is no surprise */
+	struct ssl_st *ssl; /* OpenSSL's SSL, which is c's; NULL without TLS */
+	bool in_cluster;    /* MOVED is no surprise */
 	bool with_tls;
 	struct redis_point peer;
 	int64_t uptime_s, opened_ms;
@@ -48,15 +49,14 @@ int append_text(struct redis *r, const char *text, size_t n, struct error *err);
 size_t redis_args_head(const struct redis_args *a, char out[REDIS_HEAD_MAX]);
 /* "host:port" behind the first n words of a MOVED or an ASK; an empty host is from's. False: it is none. */
 bool point_of_redirection(const char *text, const struct redis_point *from, unsigned *slot, struct redis_point *out);
-void point_show(const struct redis_point *p, char *out, size_t out_bytes);
 
 /* --- tls.c -------------------------------------------------------------------------------------------------------------- */
 
 /* The files are read once. Returns owned; NULL with ERR_CONFIG, also where this build has no TLS. Any thread may use it. */
 struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err);
 void redis_tls_free(struct redis_tls *t);
-/* On a fresh connection. ERR_REFUSED where the certificate is not accepted. */
-int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err);
+/* On a fresh connection, r->c. ERR_REFUSED where the certificate is not accepted. */
+int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err);
 /* Why TLS ended this thread's last connection, like "tlsv13 alert certificate required"; NULL: it does not say. */
 const char *redis_tls_says(void);
 

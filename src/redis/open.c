@@ -52,7 +52,7 @@ static int connect_to(struct redis *r, const struct redis_address *a, const stru
 	if (redis_set_timeout(r, limit_ms, err))
 		return -1;
 	r->with_tls = a->tls && p;
-	return r->with_tls ? redis_tls_begin(a->tls, r->c, p->host, err) : 0;
+	return r->with_tls ? redis_tls_begin(a->tls, r, p->host, err) : 0;
 }
 
 static int authenticate(struct redis *r, const struct redis_address *a, struct redis_args *args, struct error *err)
@@ -233,9 +233,45 @@ static struct redis *open_for(const struct redis_address *a, const char *key, en
 	return find_node(a, key, &point, err) ? NULL : open_found(a, &point, steps, err);
 }
 
+/* Where none of those that are named is a master that answers, the first. */
+static int find_master(const struct redis_address *a, struct redis_point *out, struct error *err)
+{
+	struct redis *r = open_named(a, OPEN_MASTER, NULL);
+	size_t next = 0;
+
+	if (!r)
+		return sentinel_ask(a, &next, out, err);
+	*out = r->peer;
+	redis_close(r);
+	return 0;
+}
+
+int redis_find(const struct redis_address *a, const char *const *keys, size_t n, struct redis_point *points,
+	       struct error *err)
+{
+	struct redis_point one = {0};
+
+	if (a->kind == REDIS_ALONE && !a->socket)
+		one = a->points[0];
+	else if (a->kind == REDIS_SENTINEL ? find_master(a, &one, err)
+					   : a->kind == REDIS_CLUSTER && cluster_ask(a, err))
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		points[i] = one;
+		if (a->kind == REDIS_CLUSTER)
+			(void)cluster_node(a->cluster, cluster_slot(keys[i], strlen(keys[i])), &points[i]);
+	}
+	return 0;
+}
+
 struct redis *redis_open(const struct redis_address *a, const char *key, bool with_scripts, struct error *err)
 {
 	return open_for(a, key, with_scripts ? OPEN_SCRIPTS : OPEN_MASTER, err);
+}
+
+struct redis *redis_open_at(const struct redis_address *a, const struct redis_point *point, struct error *err)
+{
+	return open_point(a, point, OPEN_LOGIN, a->kind == REDIS_ALONE ? REDIS_REPLY_MS : REDIS_CONNECT_MS, err);
 }
 
 struct redis *redis_open_any(const struct redis_address *a, const char *key, struct error *err)

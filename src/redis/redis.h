@@ -58,6 +58,8 @@ struct redis_options {
 int redis_address_parse(struct redis_address *out, const char *url, const struct redis_options *options,
 			struct error *err);
 void redis_address_release(struct redis_address *a);
+/* "host:port". */
+void point_show(const struct redis_point *p, char *out, size_t out_bytes);
 /* "host:port", the socket's path, "NAME by host:port,…", "cluster host:port,…": for messages. */
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes);
 /* Whether keys of different queues may be on different processes: then one connection does not serve all. */
@@ -76,11 +78,27 @@ struct redis;
 struct redis *redis_open(const struct redis_address *a, const char *key, bool with_scripts, struct error *err);
 /* To all of them, each when it is first needed. A command goes to the node of its first argument that has a hash tag, in braces; one without
  * to any. A node that cannot be reached answers for its keys with an error reply that passes (reply_passes), while those of others are served;
- * it is looked for anew later. redis_run and redis_call follow MOVED and ASK; replies read one by one may be such errors, and pass. */
+ * it is looked for anew later. redis_run and redis_call follow MOVED and ASK; replies read one by one may be such errors, and pass. MULTI is refused: what
+ * follows it would go to other nodes, and be carried out there. */
 struct redis *redis_open_routed(const struct redis_address *a, bool with_scripts, struct error *err);
 void redis_close(struct redis *r); /* NULL is fine */
-/* As redis_open, but it connects and logs in, whoever answers: for those who want to know. Without scripts. */
+/* For those who want to know who is there. Each connects and logs in, whoever answers; the error does not say where. point NULL: the socket. */
+struct redis *redis_open_at(const struct redis_address *a, const struct redis_point *point, struct error *err);
+/* As redis_open, without looking who answers. */
 struct redis *redis_open_any(const struct redis_address *a, const char *key, struct error *err);
+/* *with_login: it asked for a password, and was given that of its master. */
+struct redis *redis_open_sentinel(const struct redis_address *a, const struct redis_point *point, bool *with_login,
+				  struct error *err);
+/* To whom redis_open would connect for each of these keys, of one answer. A port of 0: nobody has its slot, or it is the socket. */
+int redis_find(const struct redis_address *a, const char *const *keys, size_t n, struct redis_point *points,
+	       struct error *err);
+
+struct redis_tls_facts {
+	const char *version, *cipher; /* constants of OpenSSL's */
+	int64_t until_s;	      /* Unix time: until then the server's certificate is valid; 0: not told */
+};
+/* False: it is a connection without TLS, or one that is routed. */
+bool redis_tls_facts(const struct redis *r, struct redis_tls_facts *out);
 int redis_fd(const struct redis *r); /* -1 of a routed one in a cluster */
 /* Who it is connected to; any of them, where routed. NULL: a socket. */
 const struct redis_point *redis_peer(const struct redis *r);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "redis/connection.h"
@@ -260,11 +261,17 @@ static int append_to(struct routes *t, struct node *n, const char *text, size_t 
 
 int routes_append(struct routes *t, const char *text, size_t n, struct error *err)
 {
+	static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
 	struct error why = {0};
+	struct node *node;
 	unsigned slot;
-	struct node *node = find_slot(text, n, &slot) ? node_of(t, slot, &why) : any_node(t, &why);
-	int rc = append_to(t, node, text, n, &why);
+	int rc;
 
+	if (n == sizeof multi - 1 && strncasecmp(text, multi, n) == 0)
+		return error_set(err, ERR_REFUSED,
+				 "MULTI is for one node: what follows it would be carried out at others");
+	node = find_slot(text, n, &slot) ? node_of(t, slot, &why) : any_node(t, &why);
+	rc = append_to(t, node, text, n, &why);
 	if (rc && err)
 		*err = why;
 	return rc;

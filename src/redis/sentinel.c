@@ -9,17 +9,20 @@
 #include "redis/connection.h"
 
 /* A sentinel often has no password where its master has one; one that has, has the same. */
-static struct redis *open_sentinel(const struct redis_address *a, const struct redis_point *point, struct error *err)
+struct redis *redis_open_sentinel(const struct redis_address *a, const struct redis_point *point, bool *with_login,
+				  struct error *err)
 {
-	struct redis_address plain = {.tls = a->tls}, with_login = plain;
+	struct redis_address plain = {.tls = a->tls}, ours = plain;
 	struct redis *r = open_point(&plain, point, OPEN_LOGIN, SEEK_MS, err);
 
+	*with_login = false;
 	if (!r || !a->password || redis_call(r, NULL, err, "PING") == 0 || !strstr(err->msg, "NOAUTH"))
 		return r;
 	redis_close(r);
-	with_login.username = a->username;
-	with_login.password = a->password;
-	return open_point(&with_login, point, OPEN_LOGIN, SEEK_MS, err);
+	*with_login = true;
+	ours.username = a->username;
+	ours.password = a->password;
+	return open_point(&ours, point, OPEN_LOGIN, SEEK_MS, err);
 }
 
 static int read_answer(const struct redis_address *a, const struct reply *reply, struct redis_point *master,
@@ -40,7 +43,8 @@ static int read_answer(const struct redis_address *a, const struct reply *reply,
 static int ask_one(const struct redis_address *a, const struct redis_point *point, struct redis_point *master,
 		   struct error *err)
 {
-	struct redis *r = open_sentinel(a, point, err);
+	bool with_login;
+	struct redis *r = redis_open_sentinel(a, point, &with_login, err);
 	struct reply *reply = NULL;
 	int rc = r ? redis_set_timeout(r, SEEK_MS, err) : -1;
 

@@ -13,6 +13,7 @@
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct redis_tls {
 	SSL_CTX *ctx;
@@ -89,7 +90,7 @@ static bool expect(SSL *ssl, const char *host)
 	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
 }
 
-int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err)
+int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err)
 {
 	SSL *ssl = SSL_new(t->ctx);
 	long verdict;
@@ -98,8 +99,10 @@ int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host
 		SSL_free(ssl);
 		return error_set(err, ERR_MEMORY, "no memory for TLS");
 	}
-	if (redisInitiateSSL(c, ssl) == REDIS_OK)
+	if (redisInitiateSSL(r->c, ssl) == REDIS_OK) {
+		r->ssl = ssl;
 		return 0;
+	}
 	verdict = SSL_get_verify_result(ssl);
 	SSL_free(ssl);
 	ERR_clear_error();
@@ -109,7 +112,21 @@ int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host
 				 verdict == X509_V_ERR_HOSTNAME_MISMATCH || verdict == X509_V_ERR_IP_ADDRESS_MISMATCH
 					 ? "it is made out to another name"
 					 : "does it hold the CA that signed it?");
-	return error_set(err, ERR_LINK, "TLS: %s", *c->errstr ? c->errstr : "the connection was closed");
+	return error_set(err, ERR_LINK, "TLS: %s", *r->c->errstr ? r->c->errstr : "the connection was closed");
+}
+
+bool redis_tls_facts(const struct redis *r, struct redis_tls_facts *out)
+{
+	X509 *certificate = r->ssl ? SSL_get1_peer_certificate(r->ssl) : NULL;
+	struct tm until;
+
+	if (!r->ssl)
+		return false;
+	*out = (struct redis_tls_facts){.version = SSL_get_version(r->ssl), .cipher = SSL_get_cipher_name(r->ssl)};
+	if (certificate && ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &until) == 1)
+		out->until_s = timegm(&until);
+	X509_free(certificate);
+	return true;
 }
 
 const char *redis_tls_says(void)
@@ -148,12 +165,19 @@ void redis_tls_free(struct redis_tls *t)
 	(void)t;
 }
 
-int redis_tls_begin(const struct redis_tls *t, redisContext *c, const char *host, struct error *err)
+int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err)
 {
 	(void)t;
-	(void)c;
+	(void)r;
 	(void)host;
 	return error_set(err, ERR_CONFIG, "this build speaks no TLS to Redis");
+}
+
+bool redis_tls_facts(const struct redis *r, struct redis_tls_facts *out)
+{
+	(void)r;
+	(void)out;
+	return false;
 }
 
 #endif

@@ -203,6 +203,20 @@ START_TEST(cluster_slots)
 }
 END_TEST
 
+/* What follows a MULTI would go to other nodes and be carried out there. */
+START_TEST(routes_take_no_multi)
+{
+	static const char *const forms[] = {"*1\r\n$5\r\nMULTI\r\n", "*1\r\n$5\r\nmulti\r\n"};
+
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		struct error err = {0};
+
+		ck_assert_int_eq(routes_append(NULL, forms[i], strlen(forms[i]), &err), -1);
+		ck_assert(err.code == ERR_REFUSED && strstr(err.msg, "MULTI"));
+	}
+}
+END_TEST
+
 START_TEST(key_names)
 {
 	char name[KEY_MAX];
@@ -240,6 +254,7 @@ int main(void)
 	tcase_add_test(t, redis_urls);
 	tcase_add_test(t, redis_urls_of_several);
 	tcase_add_test(t, cluster_slots);
+	tcase_add_test(t, routes_take_no_multi);
 	tcase_add_test(t, key_names);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
