@@ -167,14 +167,17 @@ static const struct command views[] = {
 	 "  adwuma workers --json --queue translate"},
 	{"doctor", "", "what is wrong, and what mends it", IN_QUEUE | TAKES(OPT_JSON), 0, 0, cli_doctor,
 	 "Looks at the settings, who may read files of secrets, and limits of this machine; at Redis: version,\n"
-	 "role, persistence, eviction, memory, latency, clock, and whether its ACL lets our user do what\n"
+	 "role, persistence, eviction, memory, latency, clock, TLS, and whether its ACL lets our user do what\n"
 	 "producers and workers need; at `queues` (or --queue): types of keys, a write that is deleted at once,\n"
 	 "pauses, workers, jobs of dead workers, failed jobs; and calls each API with its key for what costs\n"
 	 "nothing. Run it where and as whom workers run.\n\n"
+	 "With sentinels: whether each answers, all name one master, and the next failover would happen; Redis\n"
+	 "is that master. In a cluster: its slots and failing nodes; then each node that has queues of ours is\n"
+	 "looked at, which the line names. Where redis_url is of the wrong kind, the right one is told.\n\n"
 	 "A line for each: ok, warn or BAD, and what was found. Below what is not ok stands what mends it, a\n"
 	 "line for the shell; … is for you to fill in. It changes nothing itself, and goes on after what is BAD.\n"
 	 "With --json one line: an array of objects with check, state (ok, warn, bad), message and mend, which\n"
-	 "is null where all is well.\n\n"
+	 "is null where all is well; in a cluster also node, which is null where it is not about one.\n\n"
 	 "Exit code: 0 nothing is BAD, 1 something is, 69 Redis or an API cannot be reached.",
 	 "  adwuma doctor\n"
 	 "  adwuma doctor --queue translate\n"

@@ -14,10 +14,13 @@
 #define JSON_MAX (4 * 1024 * 1024)
 
 enum need {
-	NEEDS_REDIS = 1,
-	NEEDS_INFO = 2,
-	NEEDS_MASTER = 4,
-	NEEDS_HTTP = 8,
+	EACH_SERVER = 1,
+	NEEDS_REDIS = 2 | EACH_SERVER,
+	NEEDS_INFO = 4 | EACH_SERVER,
+	NEEDS_QUEUES = 8, /* one that can be asked */
+	NEEDS_HTTP = 16,
+	NEEDS_SENTINELS = 32,
+	NEEDS_CLUSTER = 64,
 };
 
 static const struct check {
@@ -28,23 +31,27 @@ static const struct check {
 	{"settings", 0, doctor_settings},
 	{"secret files", 0, doctor_secret_files},
 	{"open files", 0, doctor_open_files},
-	{"redis", 0, doctor_redis},
+	{"sentinels", NEEDS_SENTINELS, doctor_sentinels},
+	{"cluster", NEEDS_CLUSTER, doctor_cluster},
+	{"redis", EACH_SERVER, doctor_redis},
 	{"version", NEEDS_INFO, doctor_version},
 	{"role", NEEDS_INFO, doctor_role},
+	{"tls", NEEDS_REDIS, doctor_tls},
 	{"persistence", NEEDS_REDIS | NEEDS_INFO, doctor_persistence},
 	{"eviction", NEEDS_REDIS | NEEDS_INFO, doctor_eviction},
 	{"memory", NEEDS_REDIS | NEEDS_INFO, doctor_memory},
 	{"clients", NEEDS_REDIS | NEEDS_INFO, doctor_clients},
 	{"replicas", NEEDS_REDIS | NEEDS_INFO, doctor_replicas},
+	{"slots", NEEDS_REDIS | NEEDS_CLUSTER, doctor_slots},
 	{"latency", NEEDS_REDIS, doctor_latency},
 	{"clock", NEEDS_REDIS, doctor_clock},
 	{"rights", NEEDS_REDIS, doctor_rights},
-	{"key types", NEEDS_REDIS, doctor_types},
-	{"writes", NEEDS_REDIS | NEEDS_MASTER, doctor_writes},
-	{"pauses", NEEDS_REDIS, doctor_pauses},
-	{"workers", NEEDS_REDIS, doctor_workers},
-	{"leases", NEEDS_REDIS, doctor_leases},
-	{"dead jobs", NEEDS_REDIS, doctor_dead},
+	{"key types", NEEDS_QUEUES, doctor_types},
+	{"writes", NEEDS_QUEUES, doctor_writes},
+	{"pauses", NEEDS_QUEUES, doctor_pauses},
+	{"workers", NEEDS_QUEUES, doctor_workers},
+	{"leases", NEEDS_QUEUES, doctor_leases},
+	{"dead jobs", NEEDS_QUEUES, doctor_dead},
 	{"api urls", 0, doctor_urls},
 	{"certificates", 0, doctor_certificates},
 	{"api translate", NEEDS_HTTP, doctor_translate},
@@ -68,7 +75,8 @@ static void print_found(struct doctor *d, enum doctor_state state, const char *t
 {
 	static const char *const marks[DOCTOR_STATES] = {"ok", "warn", "BAD"};
 
-	out_printf("%-4s  %-*s  %s\n", marks[state], d->width, d->check, text);
+	out_printf("%-4s  %-*s  %s%s%s\n", marks[state], d->width, d->check, doctor_is_node(d) ? d->at->where : "",
+		   doctor_is_node(d) ? ": " : "", text);
 	out_flush();
 }
 
@@ -77,8 +85,13 @@ static void add_found(struct doctor *d, enum doctor_state state, const char *tex
 	static const char *const names[DOCTOR_STATES] = {"ok", "warn", "bad"};
 
 	close_object(d);
-	buf_printf(&d->json, "%c{\"check\":\"%s\",\"state\":\"%s\",\"message\":", d->json.len > 0 ? ',' : '[', d->check,
-		   names[state]);
+	buf_printf(&d->json, "%c{\"check\":\"%s\",", d->json.len > 0 ? ',' : '[', d->check);
+	if (redis_spreads(&d->look.address)) {
+		buf_lit(&d->json, "\"node\":");
+		buf_json_cstr(&d->json, doctor_is_node(d) ? d->at->where : NULL);
+		buf_char(&d->json, ',');
+	}
+	buf_printf(&d->json, "\"state\":\"%s\",\"message\":", names[state]);
 	buf_json_cstr(&d->json, text);
 	buf_lit(&d->json, ",\"mend\":");
 	d->open = true;
@@ -152,10 +165,39 @@ const char *shell_word(const char *word, char out[DOCTOR_TEXT_MAX])
 
 /* --- The command. ------------------------------------------------------------------------------------------------- */
 
-static bool can(const struct doctor *d, unsigned needs)
+static bool has_queue(struct doctor *d)
 {
-	return (!(needs & NEEDS_REDIS) || d->look.redis) && (!(needs & NEEDS_INFO) || d->info) &&
-	       (!(needs & NEEDS_MASTER) || !d->replica) && (!(needs & NEEDS_HTTP) || d->http);
+	bool has = false;
+
+	for (size_t i = 0; i < d->look.nqueues && !has; i++)
+		has = doctor_enter(d, i);
+	d->at = NULL;
+	return has;
+}
+
+static bool can(struct doctor *d, unsigned needs)
+{
+	return (!(needs & NEEDS_SENTINELS) || d->look.address.kind == REDIS_SENTINEL) &&
+	       (!(needs & NEEDS_CLUSTER) || d->look.address.kind == REDIS_CLUSTER) &&
+	       (!(needs & NEEDS_HTTP) || d->http) && (!(needs & NEEDS_QUEUES) || has_queue(d));
+}
+
+static bool can_ask(const struct server *s, unsigned needs)
+{
+	return ((needs & NEEDS_REDIS) != NEEDS_REDIS || s->redis) && ((needs & NEEDS_INFO) != NEEDS_INFO || s->info);
+}
+
+/* Of several servers each is asked before the next check, so that what they answer stands side by side. */
+static void make_check(struct doctor *d, const struct check *c)
+{
+	if (!(c->needs & EACH_SERVER))
+		c->look(d);
+	for (size_t i = 0; c->needs & EACH_SERVER && i < d->nservers; i++) {
+		d->at = &d->servers[i];
+		if (can_ask(d->at, c->needs))
+			c->look(d);
+	}
+	d->at = NULL;
 }
 
 static void check_all(struct doctor *d)
@@ -166,7 +208,7 @@ static void check_all(struct doctor *d)
 	for (size_t i = 0; i < CHECKS; i++) {
 		d->check = checks[i].name;
 		if (can(d, checks[i].needs))
-			checks[i].look(d);
+			make_check(d, &checks[i]);
 	}
 }
 
@@ -196,10 +238,13 @@ int cli_doctor(const struct cli *cli)
 		error_prefix(&err, "redis_url");
 		return say_failure(&err);
 	}
+	/* Else it is found when those who know it are asked. */
+	if (d.look.address.kind == REDIS_ALONE && doctor_find(&d, &err))
+		return say_failure(&err);
 	check_all(&d);
 	rc = tell_sum(&d);
 	doctor_close_api(&d);
-	reply_free(d.info_reply);
+	doctor_forget(&d);
 	look_close(&d.look);
 	buf_release(&d.json);
 	return rc;

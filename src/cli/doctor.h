@@ -15,7 +15,10 @@
 #include "http/http.h"
 #include "queue/keys.h"
 
-#define DOCTOR_TEXT_MAX 2048 /* a line of what was found, or what mends it */
+#define DOCTOR_TEXT_MAX 2048		      /* a line of what was found, or what mends it */
+#define LATER "sleep 10; adwuma doctor    # " /* mends what passes */
+#define WHERE_MAX (REDIS_HOST_MAX + 16)
+#define WORD_MAX 256 /* bytes of a value that INFO or CONFIG gives */
 
 enum doctor_state {
 	FOUND_OK,
@@ -24,17 +27,32 @@ enum doctor_state {
 	DOCTOR_STATES
 };
 
+/* A Redis that has queues of ours: the only one, the master that the sentinels name, or a node of the cluster. Its connection is to it and to no other,
+ * never a routed one: rights are asked for between MULTI and DISCARD, and what a routed one takes to other nodes would be carried out there. */
+struct server {
+	struct redis_point at; /* port 0: the socket */
+	char where[DOCTOR_TEXT_MAX];
+	struct redis *redis;	   /* NULL: not connected */
+	char cli[DOCTOR_TEXT_MAX]; /* the command that asks it, without a password */
+	size_t cli_place;	   /* of it: without the user */
+	struct reply *info_reply;
+	const char *info;  /* what INFO said, in info_reply; NULL: nothing */
+	bool replica;	   /* it takes no writes */
+	bool stranger;	   /* it is of another kind than redis_url says, and not asked for keys */
+	struct buf queues; /* "translate,transcribe" */
+};
+
 struct doctor {
 	const struct cli *cli;
 	const struct settings *settings;
-	struct look look;		 /* redis NULL: not connected */
-	char redis_cli[DOCTOR_TEXT_MAX]; /* the command that asks the same Redis, without a password */
-	size_t redis_cli_place;		 /* of it: without the user */
-	struct reply *info_reply;
-	const char *info;	     /* what INFO said, in info_reply; NULL: nothing */
-	bool replica;		     /* it takes no writes */
-	bool unreadable[QUEUES_MAX]; /* queues of look that have a key of a wrong type, which was told */
-	struct buf idle;	     /* names of queues without workers and jobs */
+	struct look look;	/* its redis stays NULL: see servers */
+	struct server *servers; /* one for each queue at most */
+	size_t nservers;
+	struct server *of[QUEUES_MAX]; /* of the queues of look; NULL: none is known */
+	struct server *at;	       /* that is being looked at; NULL: none alone */
+	bool unreadable[QUEUES_MAX];   /* queues of look that have a key of a wrong type, which was told */
+	bool bare;		       /* some master of the cluster has no replica */
+	struct buf idle;	       /* names of queues without workers and jobs */
 	struct http_shared *shared;
 	struct http *http; /* NULL: the API cannot be asked */
 	bool khaya_away;   /* no answer came from there */
@@ -56,15 +74,43 @@ void found_failed(struct doctor *d, const char *what, struct error *err);
 /* As a word for the shell, in quotes where it needs them. Returns out. */
 const char *shell_word(const char *word, char out[DOCTOR_TEXT_MAX]);
 
-/* The connection, into d->look. */
+/* doctor_servers.c: who is asked, and how they are named. */
+/* Whose queues are where, into d->servers. */
+int doctor_find(struct doctor *d, struct error *err);
+void doctor_forget(struct doctor *d);
+/* Anew, that of d->at. */
 int doctor_connect(struct doctor *d, struct error *err);
+/* Whether d->at is one of several. */
+bool doctor_is_node(const struct doctor *d);
+/* The server of queue i of look becomes d->at. False: it cannot be asked for keys. */
+bool doctor_enter(struct doctor *d, size_t i);
+/* "redis-cli -h HOST -p PORT", with what TLS needs, without a user. Returns out. */
+const char *cli_of(const struct doctor *d, const struct redis_point *at, char out[DOCTOR_TEXT_MAX]);
+/* The same, ending in " --cluster", with a user where there is one; what follows names a node. */
+const char *cluster_cli(const struct doctor *d, char out[DOCTOR_TEXT_MAX]);
+/* The redis_url that is right: redis, then scheme ("+cluster"), then what fmt gives; a comment, where there is one. */
+void mend_url(struct doctor *d, const char *scheme, const char *comment, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Tells that what answers over r is not of the kind that redis_url says, and which URL would be right. where: how it is called. */
+void found_other_kind(struct doctor *d, struct redis *r, const struct redis_point *at, const char *where);
+/* What mends it by what an error says. cli: the command that asks who said so. False: it says nothing that is known. */
+bool mend_known(struct doctor *d, const char *cli, const char *message);
 
 /* doctor_host.c: settings, files, this machine. */
 void doctor_settings(struct doctor *d);
 void doctor_secret_files(struct doctor *d);
 void doctor_open_files(struct doctor *d);
+/* doctor_sentinels.c, doctor_cluster.c: those who say which server it is. */
+void doctor_sentinels(struct doctor *d);
+void doctor_cluster(struct doctor *d);
+void doctor_slots(struct doctor *d); /* as one node sees them */
+/* The value of a name in a list of names and values; "" where there is none. */
+const char *sentinel_field(const struct reply *list, const char *name);
+/* "a,b": the masters that it watches. */
+void sentinel_names(struct redis *r, struct buf *out);
 /* doctor_redis.c: the server. */
 void doctor_redis(struct doctor *d);
+void doctor_tls(struct doctor *d);
 void doctor_version(struct doctor *d);
 void doctor_role(struct doctor *d);
 void doctor_persistence(struct doctor *d);

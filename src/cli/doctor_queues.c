@@ -17,7 +17,9 @@
 #define WHY_MAX 200 /* bytes of a pause's reason */
 #define NAMES_MAX (QUEUES_MAX * (QUEUE_NAME_MAX + 1))
 
-/* What a check does with a queue: 1 it is well, 0 it is not and that was told, -1 with err. */
+#define NOT_ASKED 2
+
+/* What a check does with a queue, at the server that has it: 1 it is well, 0 it is not and that was told, -1 with err, or NOT_ASKED. */
 typedef int queue_fn(struct doctor *d, const char *queue, const struct keys *keys, struct error *err);
 
 /* Returns how many are well; *looked: how many there are. A queue that cannot be read was told by the check of types. */
@@ -26,20 +28,21 @@ static size_t each_queue(struct doctor *d, queue_fn *look, size_t *looked)
 	size_t well = 0;
 
 	*looked = 0;
-	for (size_t i = 0; i < d->look.nqueues && d->look.redis; i++) {
+	for (size_t i = 0; i < d->look.nqueues; i++) {
 		struct error err = {0};
 		struct keys keys;
 		int rc;
 
-		if (d->unreadable[i])
+		if (d->unreadable[i] || !doctor_enter(d, i))
 			continue;
 		keys_init(&keys, d->settings->key_prefix, d->look.queues[i]);
 		rc = look(d, d->look.queues[i], &keys, &err);
 		if (rc < 0)
 			found_failed(d, d->look.queues[i], &err);
-		*looked += 1;
-		well += rc > 0;
+		*looked += rc != NOT_ASKED;
+		well += rc == 1;
 	}
+	d->at = NULL;
 	return well;
 }
 
@@ -52,7 +55,7 @@ static int number(struct doctor *d, const char *command, const char *key, int64_
 {
 	struct reply *reply = NULL;
 
-	if (redis_call(d->look.redis, &reply, err, command, key))
+	if (redis_call(d->at->redis, &reply, err, command, key))
 		return -1;
 	*out = reply_int(reply, 0);
 	reply_free(reply);
@@ -68,7 +71,7 @@ static int check_type(struct doctor *d, const char *key, const char *type, struc
 	const char *is;
 	int well;
 
-	if (redis_call(d->look.redis, &reply, err, "TYPE %s", key))
+	if (redis_call(d->at->redis, &reply, err, "TYPE %s", key))
 		return -1;
 	is = reply_bytes(reply, NULL);
 	well = !is || strcmp(is, "none") == 0 || strcmp(is, type) == 0;
@@ -76,7 +79,7 @@ static int check_type(struct doctor *d, const char *key, const char *type, struc
 		snprintf(to, sizeof to, "%s.wrong", key);
 		found(d, FOUND_BAD, "%s is a %s and must be a %s: somebody else wrote it, and its queue stands still",
 		      key, is, type);
-		mend(d, "%s RENAMENX %s %s", d->redis_cli, shell_word(key, word), shell_word(to, to_word));
+		mend(d, "%s RENAMENX %s %s", d->at->cli, shell_word(key, word), shell_word(to, to_word));
 	}
 	reply_free(reply);
 	return well;
@@ -106,13 +109,16 @@ static int queue_types(struct doctor *d, const char *queue, const struct keys *k
 
 void doctor_types(struct doctor *d)
 {
-	size_t well = 0;
+	size_t well = 0, looked = 0;
 
-	for (size_t i = 0; i < d->look.nqueues && d->look.redis; i++) {
+	for (size_t i = 0; i < d->look.nqueues; i++) {
 		struct error err = {0};
 		struct keys keys;
 		int rc;
 
+		if (!doctor_enter(d, i))
+			continue;
+		looked++;
 		keys_init(&keys, d->settings->key_prefix, d->look.queues[i]);
 		rc = queue_types(d, d->look.queues[i], &keys, &err);
 		if (rc < 0)
@@ -120,7 +126,8 @@ void doctor_types(struct doctor *d)
 		d->unreadable[i] = rc <= 0;
 		well += rc > 0;
 	}
-	if (well > 0 && well == d->look.nqueues)
+	d->at = NULL;
+	if (well > 0 && well == looked)
 		found(d, FOUND_OK, "as they must be in %zu %s", well, queues_word(well));
 }
 
@@ -133,19 +140,21 @@ static int queue_writes(struct doctor *d, const char *queue, const struct keys *
 	const char *read;
 	int well;
 
+	if (d->at->replica)
+		return NOT_ASKED;
 	snprintf(name, sizeof name, "%ld-%" PRId64, (long)getpid(), clock_real_ms());
 	key_doctor(keys, name, key);
-	if (redis_call(d->look.redis, NULL, err, "SET %s %s PX %d", key, name, WRITE_TTL_MS) ||
-	    redis_call(d->look.redis, &reply, err, "GET %s", key))
+	if (redis_call(d->at->redis, NULL, err, "SET %s %s PX %d", key, name, WRITE_TTL_MS) ||
+	    redis_call(d->at->redis, &reply, err, "GET %s", key))
 		return -1;
 	read = reply_bytes(reply, NULL);
 	well = read && strcmp(read, name) == 0;
 	reply_free(reply);
-	if (redis_call(d->look.redis, NULL, err, "DEL %s", key))
+	if (redis_call(d->at->redis, NULL, err, "DEL %s", key))
 		return -1;
 	if (!well) {
 		found(d, FOUND_BAD, "%s: what was written a moment ago is not there", queue);
-		mend(d, "%s GET %s    # does something between us and Redis keep it back, or delete it?", d->redis_cli,
+		mend(d, "%s GET %s    # does something between us and Redis keep it back, or delete it?", d->at->cli,
 		     shell_word(key, word));
 	}
 	return well;
@@ -172,7 +181,7 @@ static int queue_pause(struct doctor *d, const char *queue, const struct keys *k
 		return -1;
 	if (left_ms == -2) /* no such key */
 		return 1;
-	(void)redis_call(d->look.redis, &reply, NULL, "GETRANGE %s 0 %d", keys->paused,
+	(void)redis_call(d->at->redis, &reply, NULL, "GETRANGE %s 0 %d", keys->paused,
 			 WHY_MAX - 1); /* any type will do */
 	why = reply_bytes(reply, NULL);
 	show_seconds(left_ms + 999, left);
@@ -198,7 +207,7 @@ static int queue_workers(struct doctor *d, const char *queue, const struct keys 
 {
 	int64_t live, ready, delayed;
 
-	if (count_live_workers(d->look.redis, keys, &live, err) || number(d, "LLEN %s", keys->ready, &ready, err) ||
+	if (count_live_workers(d->at->redis, keys, &live, err) || number(d, "LLEN %s", keys->ready, &ready, err) ||
 	    number(d, "ZCARD %s", keys->delayed, &delayed, err))
 		return -1;
 	if (live > 0)
@@ -265,13 +274,13 @@ static int look_at_lease(void *ctx, const char *worker, unsigned nslots, struct 
 	int64_t late_ms;
 	size_t jobs = 0;
 
-	if (redis_call(o->d->look.redis, &lease, err, "ZSCORE %s %s", o->keys->workers, worker))
+	if (redis_call(o->d->at->redis, &lease, err, "ZSCORE %s %s", o->keys->workers, worker))
 		return -1;
 	late_ms = o->now_ms - reply_int(lease, o->now_ms);
 	reply_free(lease);
 	if (late_ms <= (o->live > 0 ? REAP_MS : 0))
 		return 0;
-	if (each_held(o->d->look.redis, o->keys, worker, nslots, count_job, &jobs, err))
+	if (each_held(o->d->at->redis, o->keys, worker, nslots, count_job, &jobs, err))
 		return -1;
 	tell_dead_worker(o, worker, late_ms, jobs);
 	return 0;
@@ -281,8 +290,8 @@ static int queue_leases(struct doctor *d, const char *queue, const struct keys *
 {
 	struct overdue o = {.d = d, .queue = queue, .keys = keys};
 
-	if (redis_now_ms(d->look.redis, &o.now_ms, err) || count_live_workers(d->look.redis, keys, &o.live, err) ||
-	    each_worker(d->look.redis, keys, look_at_lease, &o, err))
+	if (redis_now_ms(d->at->redis, &o.now_ms, err) || count_live_workers(d->at->redis, keys, &o.live, err) ||
+	    each_worker(d->at->redis, keys, look_at_lease, &o, err))
 		return -1;
 	if (o.n > DEAD_WORKERS_TOLD) {
 		found(d, FOUND_WARN, "%s: and %zu more such workers", queue, o.n - DEAD_WORKERS_TOLD);

@@ -11,8 +11,6 @@
 #include "cli/out.h"
 #include "cli/slots.h"
 
-#define ANSWER_MS 3000
-#define WORD_MAX 256 /* bytes of a value that INFO or CONFIG gives */
 #define FULL_WARN 80 /* per cent of maxmemory */
 #define FULL_BAD 95
 #define SYSTEM_WARN 75	/* per cent of the machine's memory, where there is no maxmemory */
@@ -21,6 +19,8 @@
 #define TRIPS_MS 2000 /* for all of them */
 #define MEDIAN_WARN_US 5000
 #define WORST_WARN_US 250000
+#define DAY_S 86400
+#define CERTIFICATE_WARN_S (14 * (int64_t)DAY_S)
 #define CLOCK_WARN_MS 1000
 #define CLOCK_BAD_MS 30000 /* not_before_ms and expires_at_ms go by it */
 
@@ -28,7 +28,7 @@
 
 static int64_t info_int(const struct doctor *d, const char *name, int64_t otherwise)
 {
-	const char *value = d->info ? redis_info_value(d->info, name) : NULL;
+	const char *value = d->at->info ? redis_info_value(d->at->info, name) : NULL;
 	char *end;
 	long long n = value ? strtoll(value, &end, 10) : 0;
 
@@ -38,7 +38,7 @@ static int64_t info_int(const struct doctor *d, const char *name, int64_t otherw
 /* A word of INFO, "" where it does not say. Returns out. */
 static const char *info_word(const struct doctor *d, const char *name, char out[WORD_MAX])
 {
-	const char *value = d->info ? redis_info_value(d->info, name) : NULL;
+	const char *value = d->at->info ? redis_info_value(d->at->info, name) : NULL;
 
 	snprintf(out, WORD_MAX, "%.*s", value ? (int)strcspn(value, "\r\n") : 0, value ? value : "");
 	return out;
@@ -58,7 +58,7 @@ static bool config_word(const struct doctor *d, const char *name, char value[WOR
 	const char *word;
 
 	*value = '\0';
-	if (!d->look.redis || redis_call(d->look.redis, &reply, NULL, "CONFIG GET %s", name))
+	if (!d->at->redis || redis_call(d->at->redis, &reply, NULL, "CONFIG GET %s", name))
 		return false;
 	word = reply_bytes(reply_at(reply, 1), NULL);
 	snprintf(value, WORD_MAX, "%s", word ? word : "");
@@ -78,7 +78,7 @@ void mend_config(struct doctor *d, const char *name, const char *value)
 	char file[WORD_MAX], word[DOCTOR_TEXT_MAX];
 
 	info_word(d, "config_file", file);
-	mend(d, "%s CONFIG SET %s %s    # and for good, in %s: %s %s", d->redis_cli, name, shell_word(value, word),
+	mend(d, "%s CONFIG SET %s %s    # and for good, in %s: %s %s", d->at->cli, name, shell_word(value, word),
 	     *file ? file : "its redis.conf", name, value);
 }
 
@@ -87,70 +87,92 @@ void mend_config(struct doctor *d, const char *name, const char *value)
 #define PASSWORD                                                                                                       \
 	"export ADWUMA_REDIS_PASSWORD=…    # or ADWUMA_REDIS_PASSWORD_FILE=FILE; ADWUMA_REDIS_USERNAME gives the name"
 
+static bool is_here(const struct redis_address *a)
+{
+	return a->socket || strcmp(a->points[0].host, "localhost") == 0 || strncmp(a->points[0].host, "127.", 4) == 0;
+}
+
 static void mend_absence(struct doctor *d)
 {
 	const struct redis_address *a = &d->look.address;
-	bool here =
-		a->socket || strcmp(a->points[0].host, "localhost") == 0 || strncmp(a->points[0].host, "127.", 4) == 0;
 
-	if (here)
+	if (a->kind != REDIS_ALONE)
+		mend(d,
+		     "%s PING    # does it run, and is this address, which %s, reached from here? It may be set: %s-announce-ip",
+		     d->at->cli, a->kind == REDIS_SENTINEL ? "the sentinels give out" : "the cluster gives out",
+		     a->kind == REDIS_SENTINEL ? "replica" : "cluster");
+	else if (is_here(a))
 		mend(d, "systemctl start redis-server    # or ADWUMA_REDIS_URL must name another place");
 	else
 		mend(d,
 		     "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # or does Redis not run there, or the network not let us in?");
 }
 
-/* By what an error says, else nobody answers. %s is the command that asks this Redis. */
-static void mend_error(struct doctor *d, const char *message)
+bool mend_known(struct doctor *d, const char *cli, const char *message)
 {
 	static const struct {
-		const char *words, *mend;
+		const char *words, *mend; /* %s: cli */
+		const char *of_several;	  /* with sentinels, and in a cluster; NULL: the same */
 	} known[] = {
 		{"NOPERM ",
-		 "%s ACL LIST    # as a user who may: ACL SETUSER gives rights, users.acl has them for each role; ADWUMA_REDIS_USERNAME names another user"},
-		{"NOAUTH ", PASSWORD},
-		{"WRONGPASS ", PASSWORD},
-		{"invalid password", PASSWORD},
+		 "%s ACL LIST    # as a user who may: ACL SETUSER gives rights, users.acl has them for each role; ADWUMA_REDIS_USERNAME names another user",
+		 NULL},
+		{"NOAUTH ", PASSWORD, NULL},
+		{"WRONGPASS ", PASSWORD, NULL},
+		{"invalid password", PASSWORD, NULL},
 		{"without any password",
-		 "unset ADWUMA_REDIS_PASSWORD    # this Redis asks for none; nor must redis_url hold one"},
+		 "unset ADWUMA_REDIS_PASSWORD    # this Redis asks for none; nor must redis_url hold one", NULL},
 		{"select database",
-		 "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # it has no database of that number"},
-		{"OOM ", "%s CONFIG SET maxmemory 0    # it is full: more memory, or fewer keys (adwuma dead purge)"},
+		 "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # it has no database of that number",
+		 "export ADWUMA_REDIS_URL=redis+sentinel://HOST:PORT/NAME/0    # it has no database of that number"},
+		{"OOM ", "%s CONFIG SET maxmemory 0    # it is full: more memory, or fewer keys (adwuma dead purge)",
+		 NULL},
 		{"MISCONF ",
-		 "%s LASTSAVE    # it cannot save to its disk, and takes nothing until it can; its log says why"},
-		{"NOREPLICAS ", "%s CONFIG SET min-replicas-to-write 0    # or start the replicas that it waits for"},
-		{"WRONGTYPE ", "%s TYPE KEY    # somebody else wrote this key: rename or delete it"},
-		{"BUSY ", "%s SCRIPT KILL    # or wait until somebody's script ends"},
-		{"no answer in time", "%s PING    # it hangs, or the way to it does: does it answer others?"},
-		{"READONLY ", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that of the master"},
-		{"max number of clients", "%s CONFIG SET maxclients 10000    # it has as many connections as it takes"},
+		 "%s LASTSAVE    # it cannot save to its disk, and takes nothing until it can; its log says why", NULL},
+		{"NOREPLICAS ", "%s CONFIG SET min-replicas-to-write 0    # or start the replicas that it waits for",
+		 NULL},
+		{"WRONGTYPE ", "%s TYPE KEY    # somebody else wrote this key: rename or delete it", NULL},
+		{"BUSY ", "%s SCRIPT KILL    # or wait until somebody's script ends", NULL},
+		{"no answer in time", "%s PING    # it hangs, or the way to it does: does it answer others?", NULL},
+		{"READONLY ", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that of the master",
+		 LATER "it became a replica: a failover goes on"},
+		{"max number of clients", "%s CONFIG SET maxclients 10000    # it has as many connections as it takes",
+		 NULL},
+		{"CLUSTERDOWN ", "%s CLUSTER INFO    # what the check of the cluster says mends it", NULL},
+		{"MOVED ", LATER "the slot went to another node meanwhile", NULL},
+		{"ASK ", LATER "the slot is on its way to another node", NULL},
+		{"TRYAGAIN ", LATER "the slot is on its way to another node", NULL},
+		{"certificate has expired",
+		 "openssl x509 -noout -enddate -in CERT    # on its host: a new one is needed", NULL},
+		{"TLS: the certificate",
+		 "export ADWUMA_REDIS_CA_FILE=FILE    # of the CA that signed it; or redis_url must name the host as the certificate does",
+		 NULL},
+		{"certificate required",
+		 "export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it wants a certificate of ours",
+		 NULL},
+		{"wrong version number", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that port speaks no TLS",
+		 "export ADWUMA_REDIS_URL=redis+…    # that port speaks no TLS"},
 	};
+	bool several = d->look.address.kind != REDIS_ALONE;
 
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		const char *line = several && known[i].of_several ? known[i].of_several : known[i].mend;
+
 		if (!strstr(message, known[i].words))
 			continue;
-		if (strncmp(known[i].mend, "%s ", 3) == 0)
-			mend(d, "%s%s", d->redis_cli, known[i].mend + 2);
+		if (strncmp(line, "%s ", 3) == 0)
+			mend(d, "%s%s", cli, line + 2);
 		else
-			mend(d, "%s", known[i].mend);
-		return;
+			mend(d, "%s", line);
+		return true;
 	}
-	mend_absence(d);
+	return false;
 }
 
-int doctor_connect(struct doctor *d, struct error *err)
+static void mend_error(struct doctor *d, const char *message)
 {
-	redis_close(d->look.redis);
-	d->look.redis = redis_open_any(&d->look.address, NULL, err);
-	if (!d->look.redis || redis_set_timeout(d->look.redis, ANSWER_MS, err))
-		return -1;
-	/* The first command tells whether a password is wanted, and whether anybody is at home. It may also be one that the ACL refuses. */
-	if (redis_call(d->look.redis, NULL, err, "TIME") == 0 ||
-	    (err->code == ERR_REFUSED && strncmp(err->msg, "NOAUTH ", 7) != 0))
-		return 0;
-	redis_close(d->look.redis);
-	d->look.redis = NULL;
-	return -1;
+	if (!mend_known(d, d->at->cli, message))
+		mend_absence(d);
 }
 
 void found_failed(struct doctor *d, const char *what, struct error *err)
@@ -166,64 +188,51 @@ void found_failed(struct doctor *d, const char *what, struct error *err)
 
 /* --- The connection. ---------------------------------------------------------------------------------------------- */
 
-/* With --askpass: a command line is no place for a password, nor is what we print. */
-static void name_redis_cli(struct doctor *d)
-{
-	const struct redis_address *a = &d->look.address;
-	char word[DOCTOR_TEXT_MAX];
-	struct buf line = BUF_INIT(sizeof d->redis_cli - 1);
-
-	if (a->socket)
-		buf_printf(&line, "redis-cli -s %s", shell_word(a->socket, word));
-	else
-		buf_printf(&line, "redis-cli -h %s -p %d", shell_word(a->points[0].host, word), a->points[0].port);
-	if (a->db != 0)
-		buf_printf(&line, " -n %d", a->db);
-	d->redis_cli_place = line.len;
-	if (a->username)
-		buf_printf(&line, " --user %s", shell_word(a->username, word));
-	if (a->password)
-		buf_lit(&line, " --askpass");
-	snprintf(d->redis_cli, sizeof d->redis_cli, "%s", buf_cstr(&line));
-	buf_release(&line);
-}
-
 static void read_info(struct doctor *d)
 {
 	struct error err = {0};
 
-	if (redis_call(d->look.redis, &d->info_reply, &err, "INFO default")) {
+	if (redis_call(d->at->redis, &d->at->info_reply, &err, "INFO default")) {
 		found_failed(d, "workers and producers need INFO", &err);
 		return;
 	}
-	d->info = reply_bytes(d->info_reply, NULL);
-	if (d->info && info_int(d, "loading", 0) == 0)
+	d->at->info = reply_bytes(d->at->info_reply, NULL);
+	if (d->at->info && info_int(d, "loading", 0) == 0)
 		return;
 	found(d, FOUND_BAD,
-	      d->info ? "it still reads its data, and takes nothing yet" : "INFO says nothing: this is no Redis");
-	mend(d, d->info ? "sleep 10; adwuma doctor    # in a moment it has"
-			: "export ADWUMA_REDIS_URL=redis://HOST:PORT/0");
-	redis_close(d->look.redis);
-	d->look.redis = NULL;
+	      d->at->info ? "it still reads its data, and takes nothing yet" : "INFO says nothing: this is no Redis");
+	mend(d, d->at->info ? LATER "in a moment it has" : "export ADWUMA_REDIS_URL=redis://HOST:PORT/0");
+	redis_close(d->at->redis);
+	d->at->redis = NULL;
 	d->unreachable = true;
+}
+
+/* What is missed where this server is. */
+static void tell_absence(struct doctor *d, const struct error *err)
+{
+	d->unreachable = true;
+	if (doctor_is_node(d))
+		found(d, FOUND_BAD, "%s; %s: not looked at", err->msg, buf_cstr(&d->at->queues));
+	else
+		found(d, FOUND_BAD, "%s: %s; what is in it was not looked at", d->at->where, err->msg);
+	mend_error(d, err->msg);
 }
 
 void doctor_redis(struct doctor *d)
 {
 	const struct redis_address *a = &d->look.address;
+	const char *user = a->username ? a->username : "default";
 	struct error err = {0};
-	char where[256];
 
-	name_redis_cli(d);
-	redis_address_show(a, where, sizeof where);
 	if (doctor_connect(d, &err)) {
-		d->unreachable = true;
-		found(d, FOUND_BAD, "%s: %s; what is in it was not looked at", where, err.msg);
-		mend_error(d, err.msg);
+		tell_absence(d, &err);
 		return;
 	}
-	found(d, FOUND_OK, "answers at %s, database %d, to user %s", where, a->db,
-	      a->username ? a->username : "default");
+	if (doctor_is_node(d))
+		found(d, FOUND_OK, "answers to user %s; it has %s", user, buf_cstr(&d->at->queues));
+	else
+		found(d, FOUND_OK, "answers at %s%s, database %d, to user %s", d->at->where,
+		      a->kind == REDIS_SENTINEL ? ", whom the sentinels name" : "", a->db, user);
 	read_info(d);
 }
 
@@ -251,27 +260,76 @@ void doctor_version(struct doctor *d)
 		     REDIS_MIN_MINOR);
 }
 
+/* Of a node that the sentinels or the cluster named: a master a moment ago, or they are behind. */
+static void tell_replica(struct doctor *d)
+{
+	char host[WORD_MAX];
+	int64_t port = info_int(d, "master_port", 0);
+
+	d->at->replica = true;
+	info_word(d, "master_host", host);
+	if (d->look.address.kind != REDIS_ALONE) {
+		found(d, FOUND_BAD,
+		      "a replica, although it was named as the master; it says that its master is %s:%" PRId64, host,
+		      port);
+		mend(d, LATER "a failover that goes on ends within seconds");
+		return;
+	}
+	found(d, FOUND_BAD, "a replica, which takes no jobs; its master is %s:%" PRId64, host, port);
+	mend_url(d, "", NULL, "%s:%" PRId64 "/%d", host, port, d->look.address.db);
+}
+
+/* It has no jobs, and knows hardly a command that we would ask. */
+static void leave_sentinel(struct doctor *d)
+{
+	redis_close(d->at->redis);
+	d->at->redis = NULL;
+	d->at->info = NULL;
+	d->unreachable = true;
+}
+
 void doctor_role(struct doctor *d)
 {
-	char host[WORD_MAX], word[DOCTOR_TEXT_MAX], mode[WORD_MAX];
+	char mode[WORD_MAX];
+	bool sentinel;
 
 	info_word(d, "redis_mode", mode);
 	if (!*mode)
 		info_word(d, "server_mode", mode); /* of Valkey */
-	if (*mode && strcmp(mode, "standalone") != 0) {
-		found(d, FOUND_BAD, "it runs as a %s, which this version of adwuma does not know", mode);
-		mend(d,
-		     "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that of a Redis that stands alone, or of a master");
+	sentinel = strcmp(mode, "sentinel") == 0;
+
+	if (d->look.address.kind == REDIS_ALONE && (sentinel || strncmp(mode, "cluster", 7) == 0)) {
+		d->at->stranger = true;
+		found_other_kind(d, d->at->redis, &d->at->at, d->at->where);
+		if (sentinel)
+			leave_sentinel(d);
 	} else if (info_is(d, "role", "master")) {
 		found(d, FOUND_OK, "master");
 	} else {
-		d->replica = true;
-		info_word(d, "master_host", host);
-		found(d, FOUND_BAD, "a replica, which takes no jobs; its master is %s:%" PRId64, host,
-		      info_int(d, "master_port", 0));
-		mend(d, "export ADWUMA_REDIS_URL=redis://%s:%" PRId64 "/%d", shell_word(host, word),
-		     info_int(d, "master_port", 0), d->look.address.db);
+		tell_replica(d);
 	}
+}
+
+/* --- The way to it. ----------------------------------------------------------------------------------------------- */
+
+void doctor_tls(struct doctor *d)
+{
+	struct redis_tls_facts facts;
+	int64_t left_s;
+	char until[TIME_TEXT_MAX];
+
+	if (!redis_tls_facts(d->at->redis, &facts))
+		return;
+	left_s = facts.until_s - clock_real_ms() / 1000;
+	show_time(facts.until_s * 1000, until);
+	if (facts.until_s == 0 || left_s >= CERTIFICATE_WARN_S) {
+		found(d, FOUND_OK, "%s, %s; its certificate is valid until %s", facts.version, facts.cipher, until);
+		return;
+	}
+	found(d, FOUND_WARN, "%s, %s; its certificate is valid until %s, %" PRId64 " days from now", facts.version,
+	      facts.cipher, until, left_s / DAY_S);
+	mend(d,
+	     "openssl x509 -noout -enddate -in CERT    # on its host: a new one is needed, which CONFIG SET tls-cert-file makes it read");
 }
 
 /* --- What it keeps. ----------------------------------------------------------------------------------------------- */
@@ -399,6 +457,14 @@ void doctor_replicas(struct doctor *d)
 		      "%" PRId64 " of the %" PRId64 " that must follow (min-replicas-to-write): it takes no jobs", good,
 		      wanted);
 		mend_config(d, "min-replicas-to-write", good > 0 ? "1" : "0");
+	} else if (now == 0 && doctor_is_node(d)) {
+		char cli[DOCTOR_TEXT_MAX];
+
+		found(d, FOUND_WARN, "none: when this node is lost, its queues stand still (%s)",
+		      buf_cstr(&d->at->queues));
+		mend(d,
+		     "%s add-node HOST:PORT %s --cluster-slave    # HOST:PORT is a new, empty Redis with cluster-enabled yes",
+		     cluster_cli(d, cli), d->at->where);
 	} else if (now == 0) {
 		found(d, FOUND_OK, "none: what this Redis loses is lost");
 	} else {
@@ -423,7 +489,7 @@ static void tell_latency(struct doctor *d, size_t n, int64_t median_us, int64_t 
 	found(d, well ? FOUND_OK : FOUND_WARN, "%zu trips: median %.2f ms, slowest %.2f ms%s", n,
 	      (double)median_us / 1e3, (double)slowest_us / 1e3, well ? "" : "; each job takes several");
 	if (!well)
-		mend(d, "%s SLOWLOG GET 10    # what keeps it busy, or is it far away?", d->redis_cli);
+		mend(d, "%s SLOWLOG GET 10    # what keeps it busy, or is it far away?", d->at->cli);
 }
 
 void doctor_latency(struct doctor *d)
@@ -435,7 +501,7 @@ void doctor_latency(struct doctor *d)
 	while (n < TRIPS && clock_mono_us() - began_us < TRIPS_MS * 1000) {
 		int64_t sent_us = clock_mono_us();
 
-		if (redis_call(d->look.redis, NULL, &err, "TIME")) {
+		if (redis_call(d->at->redis, NULL, &err, "TIME")) {
 			found_failed(d, "TIME", &err);
 			return;
 		}
@@ -450,7 +516,7 @@ void doctor_clock(struct doctor *d)
 	int64_t before = clock_real_ms(), now = 0, off;
 	struct error err = {0};
 
-	if (redis_now_ms(d->look.redis, &now, &err)) {
+	if (redis_now_ms(d->at->redis, &now, &err)) {
 		found_failed(d, "TIME", &err);
 		return;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * doctor: what Redis's ACL lets this user do. Each command that producers and workers need is asked for with its real keys, and none is carried
- * out: between MULTI and DISCARD Redis judges rights as it queues. A user without MULTI may have ACL DRYRUN (Redis 7).
+ * out: between MULTI and DISCARD Redis judges rights as it queues. A user without MULTI may have ACL DRYRUN (Redis 7). Each server is asked about its own
+ * queues, over a connection to it alone.
  *
  * deploy/redis/users.acl gives each of them just these rights; a test holds the two against each other. */
 #include <stdio.h>
@@ -124,7 +125,7 @@ static int send_all(struct doctor *d, size_t queue, const char *user, struct err
 {
 	struct redis_args args = {0};
 	struct keys keys;
-	int rc = user ? 0 : redis_appendf(d->look.redis, err, "MULTI");
+	int rc = user ? 0 : redis_appendf(d->at->redis, err, "MULTI");
 
 	keys_init(&keys, d->settings->key_prefix, d->look.queues[queue]);
 	for (size_t i = 0; i < RIGHTS && rc == 0; i++) {
@@ -135,10 +136,10 @@ static int send_all(struct doctor *d, size_t queue, const char *user, struct err
 			redis_arg_str(&args, user);
 		}
 		add_words(&args, &keys, rights[i].form);
-		rc = redis_append(d->look.redis, &args, err);
+		rc = redis_append(d->at->redis, &args, err);
 	}
 	if (rc == 0 && !user)
-		rc = redis_appendf(d->look.redis, err, "DISCARD");
+		rc = redis_appendf(d->at->redis, err, "DISCARD");
 	redis_args_release(&args);
 	return rc;
 }
@@ -154,7 +155,7 @@ static int ask(struct doctor *d, struct lack *lack, size_t queue, const char *us
 	for (size_t i = 0; i < RIGHTS + (user ? 0 : 2); i++) {
 		size_t right = user ? i : i - 1;
 
-		if (redis_receive(d->look.redis, &reply, err))
+		if (redis_receive(d->at->redis, &reply, err))
 			return -1;
 		if (user && reply_error(reply))
 			*told = false;
@@ -173,7 +174,7 @@ static char *who_am_i(struct doctor *d)
 	size_t len = 0;
 	char *name;
 
-	if (redis_call(d->look.redis, &reply, NULL, "ACL WHOAMI"))
+	if (redis_call(d->at->redis, &reply, NULL, "ACL WHOAMI"))
 		return NULL;
 	name = reply_steal(reply, &len);
 	reply_free(reply);
@@ -262,8 +263,9 @@ static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 		found(d, who & (PRODUCER | WORKER) ? FOUND_BAD : FOUND_WARN, "user %s may not do all that %s: %s", user,
 		      whose(who, workers_own), buf_cstr(&names));
 		mend(d,
-		     "%.*s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it. Line adwuma-worker of users.acl has what workers need, and no more",
-		     (int)d->redis_cli_place, d->redis_cli, shell_word(user, word), buf_cstr(&words));
+		     "%.*s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-worker of users.acl has what workers need, and no more",
+		     (int)d->at->cli_place, d->at->cli, shell_word(user, word), buf_cstr(&words),
+		     d->look.address.kind == REDIS_ALONE ? "" : "; replicas have users of their own: there, too");
 	}
 	buf_release(&names);
 	buf_release(&words);
@@ -276,22 +278,22 @@ void doctor_rights(struct doctor *d)
 	struct lack lack = {0};
 	struct error err = {0};
 	bool told = true, by_multi = false;
-	int rc = redis_call(d->look.redis, NULL, &err, "MULTI");
+	int rc = redis_call(d->at->redis, NULL, &err, "MULTI");
 
-	by_multi = rc == 0 && redis_call(d->look.redis, NULL, &err, "DISCARD") == 0;
+	by_multi = rc == 0 && redis_call(d->at->redis, NULL, &err, "DISCARD") == 0;
 	if (rc == 0 && !by_multi) /* a MULTI that cannot be left */
 		rc = doctor_connect(d, &err);
 	else if (rc && err.code == ERR_REFUSED)
 		rc = 0;
 	for (size_t i = 0; i < d->look.nqueues && rc == 0 && told; i++)
-		rc = ask(d, &lack, i, by_multi ? NULL : user, &told, &err);
+		rc = d->of[i] != d->at ? 0 : ask(d, &lack, i, by_multi ? NULL : user, &told, &err);
 	if (rc) {
 		found_failed(d, NULL, &err);
 	} else if (!told) {
 		found(d, FOUND_WARN, "user %s may use neither MULTI nor ACL DRYRUN, so its rights cannot be told",
 		      user);
-		mend(d, "%.*s ACL SETUSER %s +multi +discard    # as a user who may", (int)d->redis_cli_place,
-		     d->redis_cli, shell_word(user, word));
+		mend(d, "%.*s ACL SETUSER %s +multi +discard    # as a user who may", (int)d->at->cli_place, d->at->cli,
+		     shell_word(user, word));
 	} else {
 		tell_lack(d, &lack, user);
 	}

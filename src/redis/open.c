@@ -274,11 +274,6 @@ struct redis *redis_open_at(const struct redis_address *a, const struct redis_po
 	return open_point(a, point, OPEN_LOGIN, a->kind == REDIS_ALONE ? REDIS_REPLY_MS : REDIS_CONNECT_MS, err);
 }
 
-struct redis *redis_open_any(const struct redis_address *a, const char *key, struct error *err)
-{
-	return open_for(a, key, OPEN_LOGIN, err);
-}
-
 struct redis *redis_open_routed(const struct redis_address *a, bool with_scripts, struct error *err)
 {
 	struct redis *r;

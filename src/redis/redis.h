@@ -84,8 +84,6 @@ struct redis *redis_open_routed(const struct redis_address *a, bool with_scripts
 void redis_close(struct redis *r); /* NULL is fine */
 /* For those who want to know who is there. Each connects and logs in, whoever answers; the error does not say where. point NULL: the socket. */
 struct redis *redis_open_at(const struct redis_address *a, const struct redis_point *point, struct error *err);
-/* As redis_open, without looking who answers. */
-struct redis *redis_open_any(const struct redis_address *a, const char *key, struct error *err);
 /* *with_login: it asked for a password, and was given that of its master. */
 struct redis *redis_open_sentinel(const struct redis_address *a, const struct redis_point *point, bool *with_login,
 				  struct error *err);

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * doctor: the sentinels. Each of redis_url is asked: workers and producers believe the first that answers, so all must say the same; and whether the
+ * next failover would succeed is to be known before it is needed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/doctor.h"
+
+#define ANSWER_MS 3000
+#define ENOUGH 3 /* with two, one that is lost leaves no majority */
+#define LIST_MAX 2048
+
+struct sentinel {
+	const struct redis_point *at;
+	char where[WHERE_MAX], cli[DOCTOR_TEXT_MAX];
+	struct redis *redis;
+	struct error err;
+	enum {
+		AWAY,
+		OTHER_KIND,
+		NO_NAME, /* it watches no master of that name */
+		NAMES_ONE,
+	} says;
+	struct redis_point master;
+	char names[WHERE_MAX];	      /* the master */
+	char id[WORD_MAX];	      /* its own */
+	struct reply *state, *others; /* of the master, and of the other sentinels, as it sees them */
+};
+
+struct sentinels {
+	struct doctor *d;
+	const char *name; /* of the master */
+	struct sentinel *all, *first;
+	size_t n, away, naming, same; /* same: how many name what first names, as most do */
+};
+
+/* --- Asking. ------------------------------------------------------------------------------------------------------ */
+
+const char *sentinel_field(const struct reply *list, const char *name)
+{
+	for (size_t i = 0; i + 1 < reply_count(list); i += 2) {
+		const char *is = reply_bytes(reply_at(list, i), NULL),
+			   *value = reply_bytes(reply_at(list, i + 1), NULL);
+
+		if (is && value && strcmp(is, name) == 0)
+			return value;
+	}
+	return "";
+}
+
+static long number_of(const struct reply *list, const char *name)
+{
+	return strtol(sentinel_field(list, name), NULL, 10);
+}
+
+void sentinel_names(struct redis *r, struct buf *out)
+{
+	struct reply *masters = NULL;
+
+	(void)redis_call(r, &masters, NULL, "SENTINEL MASTERS");
+	for (size_t i = 0; i < reply_count(masters); i++)
+		buf_printf(out, "%s%s", i > 0 ? "," : "", sentinel_field(reply_at(masters, i), "name"));
+	reply_free(masters);
+}
+
+static void ask_more(const struct sentinels *all, struct sentinel *s)
+{
+	struct reply *id = NULL;
+
+	(void)redis_call(s->redis, &s->state, NULL, "SENTINEL MASTER %s", all->name);
+	(void)redis_call(s->redis, &s->others, NULL, "SENTINEL SENTINELS %s", all->name);
+	(void)redis_call(s->redis, &id, NULL, "SENTINEL MYID");
+	snprintf(s->id, sizeof s->id, "%s", reply_bytes(id, NULL) ? reply_bytes(id, NULL) : "");
+	reply_free(id);
+}
+
+static void ask_one(const struct sentinels *all, struct sentinel *s)
+{
+	const struct redis_address *a = &all->d->look.address;
+	struct reply *named = NULL;
+	const char *host, *port;
+	bool with_login = false;
+
+	point_show(s->at, s->where, sizeof s->where);
+	s->redis = redis_open_sentinel(a, s->at, &with_login, &s->err);
+	cli_of(all->d, s->at, s->cli);
+	if (with_login)
+		snprintf(s->cli + strlen(s->cli), sizeof s->cli - strlen(s->cli), " --askpass");
+	if (!s->redis || redis_set_timeout(s->redis, ANSWER_MS, &s->err))
+		return;
+	if (redis_call(s->redis, &named, &s->err, "SENTINEL GET-MASTER-ADDR-BY-NAME %s", all->name)) {
+		s->says = strstr(s->err.msg, "unknown command") ? OTHER_KIND : AWAY;
+		return;
+	}
+	host = reply_bytes(reply_at(named, 0), NULL);
+	port = reply_bytes(reply_at(named, 1), NULL);
+	s->says = NO_NAME;
+	if (host && port) {
+		s->says = NAMES_ONE;
+		snprintf(s->master.host, sizeof s->master.host, "%s", host);
+		s->master.port = (int)strtol(port, NULL, 10);
+		point_show(&s->master, s->names, sizeof s->names);
+		ask_more(all, s);
+	}
+	reply_free(named);
+}
+
+/* --- Each of them. ------------------------------------------------------------------------------------------------ */
+
+static void tell_away(const struct sentinels *all, const struct sentinel *s)
+{
+	found(all->d, all->naming > 0 ? FOUND_WARN : FOUND_BAD, "sentinel %s: %s", s->where, s->err.msg);
+	if (!mend_known(all->d, s->cli, s->err.msg))
+		mend(all->d, "systemctl start redis-sentinel    # on %s; or redis_url must not name it", s->at->host);
+}
+
+/* Others name one. */
+static void tell_no_name(const struct sentinels *all, const struct sentinel *s)
+{
+	struct buf names = BUF_INIT(LIST_MAX);
+	char word[DOCTOR_TEXT_MAX];
+
+	sentinel_names(s->redis, &names);
+	found(all->d, FOUND_BAD, "sentinel %s watches no master '%s', but %s", s->where, all->name,
+	      names.len ? buf_cstr(&names) : "nothing");
+	mend(all->d, "%s SENTINEL MONITOR %s %s %d %ld    # as the others do; its auth-pass and times then, too",
+	     s->cli, shell_word(all->name, word), all->first->master.host, all->first->master.port,
+	     number_of(all->first->state, "quorum"));
+	buf_release(&names);
+}
+
+/* Nobody does: then it is redis_url that is wrong, unless they watch nothing at all. */
+static void tell_no_names(const struct sentinels *all)
+{
+	struct buf names = BUF_INIT(LIST_MAX), points = BUF_INIT(LIST_MAX);
+	const struct sentinel *one = NULL;
+	char word[DOCTOR_TEXT_MAX];
+
+	for (size_t i = 0; i < all->n; i++) {
+		const struct sentinel *s = &all->all[i];
+
+		if (s->says != NO_NAME)
+			continue;
+		one = s;
+		buf_printf(&points, "%s%s", points.len ? "," : "", s->where);
+		if (names.len == 0)
+			sentinel_names(s->redis, &names);
+	}
+	if (one) {
+		found(all->d, FOUND_BAD, "there is no master '%s': sentinel %s watches %s", all->name,
+		      buf_cstr(&points), names.len ? buf_cstr(&names) : "nothing");
+		if (names.len > 0)
+			mend_url(all->d, "+sentinel", "the name stands behind the sentinels", "%s/%.*s/%d",
+				 buf_cstr(&points), (int)strcspn(buf_cstr(&names), ","), buf_cstr(&names),
+				 all->d->look.address.db);
+		else
+			mend(all->d, "%s SENTINEL MONITOR %s HOST PORT 2    # of the master, at each sentinel",
+			     one->cli, shell_word(all->name, word));
+	}
+	buf_release(&names);
+	buf_release(&points);
+}
+
+static void tell_each(const struct sentinels *all)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		const struct sentinel *s = &all->all[i];
+
+		if (s->says == AWAY)
+			tell_away(all, s);
+		else if (s->says == OTHER_KIND)
+			found_other_kind(all->d, s->redis, s->at, s->where);
+		else if (s->says == NO_NAME && all->first)
+			tell_no_name(all, s);
+	}
+	if (!all->first)
+		tell_no_names(all);
+}
+
+/* --- Whom they name. ---------------------------------------------------------------------------------------------- */
+
+static void count_names(struct sentinels *all)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		size_t same = 0;
+
+		all->away += all->all[i].says == AWAY;
+		if (all->all[i].says != NAMES_ONE)
+			continue;
+		all->naming++;
+		for (size_t k = 0; k < all->n; k++)
+			same += all->all[k].says == NAMES_ONE && strcmp(all->all[k].names, all->all[i].names) == 0;
+		if (same > all->same) {
+			all->same = same;
+			all->first = &all->all[i];
+		}
+	}
+}
+
+static void tell_names(const struct sentinels *all)
+{
+	const struct sentinel *first = all->first;
+	char word[DOCTOR_TEXT_MAX];
+
+	if (all->same == all->naming)
+		found(all->d, FOUND_OK, "%zu of %zu name %s as the master %s", all->same, all->n, first->names,
+		      all->name);
+	shell_word(all->name, word);
+	for (size_t i = 0; i < all->n; i++) {
+		const struct sentinel *s = &all->all[i];
+
+		if (s->says != NAMES_ONE || strcmp(s->names, first->names) == 0)
+			continue;
+		found(all->d, FOUND_BAD,
+		      "sentinel %s names %s as the master %s, %s names %s: who asks it, works elsewhere", s->where,
+		      s->names, all->name, first->where, first->names);
+		mend(all->d,
+		     "%s SENTINEL REMOVE %s && %s SENTINEL MONITOR %s %s %d %ld    # where that is the right one and no failover goes on; its auth-pass and times then, too",
+		     s->cli, word, s->cli, word, first->master.host, first->master.port,
+		     number_of(first->state, "quorum"));
+	}
+}
+
+/* s_down, o_down: it does not answer the sentinel. */
+static bool is_down(const struct reply *list)
+{
+	return strstr(sentinel_field(list, "flags"), "_down") || strstr(sentinel_field(list, "flags"), "disconnected");
+}
+
+static void tell_master(const struct sentinels *all)
+{
+	const struct sentinel *s = all->first;
+	char word[DOCTOR_TEXT_MAX];
+
+	if (!is_down(s->state))
+		return;
+	found(all->d, FOUND_BAD, "sentinel %s does not reach the master %s (%s)", s->where, s->names,
+	      sentinel_field(s->state, "flags"));
+	mend(all->d, "%s SENTINEL SET %s auth-pass …    # where the master asks for a password; else start the master",
+	     s->cli, shell_word(all->name, word));
+}
+
+/* --- The next failover. ------------------------------------------------------------------------------------------- */
+
+static void list_down(const struct reply *lists, struct buf *out)
+{
+	for (size_t i = 0; i < reply_count(lists); i++) {
+		const struct reply *one = reply_at(lists, i);
+
+		if (is_down(one))
+			buf_printf(out, "%s%s:%s", out->len ? ", " : "", sentinel_field(one, "ip"),
+				   sentinel_field(one, "port"));
+	}
+}
+
+static void mend_quorum(const struct sentinels *all, size_t known, size_t quorum)
+{
+	struct buf down = BUF_INIT(LIST_MAX);
+	char word[DOCTOR_TEXT_MAX];
+
+	shell_word(all->name, word);
+	list_down(all->first->others, &down);
+	if (quorum > known)
+		mend(all->d, "%s SENTINEL SET %s quorum %zu    # at each sentinel: there are %zu", all->first->cli,
+		     word, known / 2 + 1, known);
+	else if (down.len > 0)
+		mend(all->d, "systemctl start redis-sentinel    # at %s", buf_cstr(&down));
+	else
+		mend(all->d, "%s SENTINEL SENTINELS %s    # which of them are away", all->first->cli, word);
+	buf_release(&down);
+}
+
+static void tell_quorum(const struct sentinels *all)
+{
+	size_t known = reply_count(all->first->others) + 1;
+	long quorum = number_of(all->first->state, "quorum");
+	struct error err = {0};
+
+	if (redis_call(all->first->redis, NULL, &err, "SENTINEL CKQUORUM %s", all->name)) {
+		found(all->d, FOUND_BAD, "sentinel %s: %s; the next failover would not happen", all->first->where,
+		      err.msg);
+		mend_quorum(all, known, quorum > 0 ? (size_t)quorum : 0);
+	} else if (known < ENOUGH) {
+		found(all->d, FOUND_WARN,
+		      "%zu sentinel%s in all: where one is lost, the others are no majority, and no failover happens",
+		      known, known == 1 ? "" : "s");
+		mend(all->d, "redis-sentinel sentinel.conf    # on more machines, until there are %d", ENOUGH);
+	} else {
+		found(all->d, FOUND_OK,
+		      "a failover needs %ld of %zu sentinels to see the master down, and most of them to agree: they are there",
+		      quorum, known);
+	}
+}
+
+static bool may_take_over(const struct reply *replica)
+{
+	return !is_down(replica) && strcmp(sentinel_field(replica, "slave-priority"), "0") != 0 &&
+	       strcmp(sentinel_field(replica, "master-link-status"), "err") != 0;
+}
+
+static void tell_replicas(const struct sentinels *all)
+{
+	struct reply *replicas = NULL;
+	struct buf down = BUF_INIT(LIST_MAX);
+	size_t n, able = 0;
+
+	(void)redis_call(all->first->redis, &replicas, NULL, "SENTINEL REPLICAS %s", all->name);
+	n = reply_count(replicas);
+	for (size_t i = 0; i < n; i++)
+		able += may_take_over(reply_at(replicas, i));
+	list_down(replicas, &down);
+	if (able > 0) {
+		found(all->d, able == n ? FOUND_OK : FOUND_WARN, "%zu of %zu replica%s could take over%s%s", able, n,
+		      n == 1 ? "" : "s", down.len ? "; away: " : "", buf_cstr(&down));
+	} else if (n > 0) {
+		found(all->d, FOUND_WARN,
+		      "none of %zu replica%s could take over (away, cut off from the master, or of priority 0)", n,
+		      n == 1 ? "" : "s");
+	} else {
+		found(all->d, FOUND_WARN, "no replica: nobody could take over from %s", all->first->names);
+		mend(all->d, "redis-server --replicaof %s %d    # on another machine, with its own settings",
+		     all->first->master.host, all->first->master.port);
+	}
+	if (n > 0 && able < n && down.len > 0)
+		mend(all->d,
+		     "systemctl start redis-server    # at %s; SENTINEL RESET %s forgets those that are gone for good",
+		     buf_cstr(&down), all->name);
+	else if (n > 0 && able < n)
+		mend(all->d, "%s SENTINEL REPLICAS %s    # their flags, master-link-status and slave-priority",
+		     all->first->cli, all->name);
+	buf_release(&down);
+	reply_free(replicas);
+}
+
+/* By the id, since redis_url may have other names for the same; one that is away told none. */
+static bool is_named(const struct sentinels *all, const struct reply *other)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		const struct sentinel *s = &all->all[i];
+
+		if ((*s->id && strcmp(s->id, sentinel_field(other, "runid")) == 0) ||
+		    (strcmp(s->at->host, sentinel_field(other, "ip")) == 0 && s->at->port == number_of(other, "port")))
+			return true;
+	}
+	return all->away > 0 && is_down(other);
+}
+
+static void tell_unnamed(const struct sentinels *all)
+{
+	struct buf more = BUF_INIT(LIST_MAX), points = BUF_INIT(LIST_MAX);
+
+	for (size_t i = 0; i < all->n; i++)
+		buf_printf(&points, "%s%s", i > 0 ? "," : "", all->all[i].where);
+	for (size_t i = 0; i < reply_count(all->first->others); i++) {
+		const struct reply *other = reply_at(all->first->others, i);
+		struct redis_point at = {.port = (int)number_of(other, "port")};
+		char where[WHERE_MAX];
+
+		if (is_named(all, other))
+			continue;
+		snprintf(at.host, sizeof at.host, "%s", sentinel_field(other, "ip"));
+		point_show(&at, where, sizeof where);
+		buf_printf(&more, "%s%s", more.len ? "," : "", where);
+	}
+	if (more.len > 0) {
+		found(all->d, FOUND_WARN, "redis_url does not name all: there is %s, too", buf_cstr(&more));
+		mend_url(all->d, "+sentinel", NULL, "%s,%s/%s/%d", buf_cstr(&points), buf_cstr(&more), all->name,
+			 all->d->look.address.db);
+	}
+	buf_release(&more);
+	buf_release(&points);
+}
+
+/* --- All of it. --------------------------------------------------------------------------------------------------- */
+
+void doctor_sentinels(struct doctor *d)
+{
+	const struct redis_address *a = &d->look.address;
+	struct sentinels all = {.d = d, .name = a->master, .n = a->npoints};
+	size_t bad = d->counts[FOUND_BAD];
+	struct error err = {0};
+
+	all.all = calloc(all.n, sizeof *all.all);
+	for (size_t i = 0; all.all && i < all.n; i++) {
+		all.all[i].at = &a->points[i];
+		ask_one(&all, &all.all[i]);
+	}
+	if (all.all) {
+		count_names(&all);
+		tell_each(&all);
+	}
+	if (all.first) {
+		tell_names(&all);
+		tell_master(&all);
+		tell_quorum(&all);
+		tell_replicas(&all);
+		tell_unnamed(&all);
+	}
+	/* As workers and producers find it. */
+	if (doctor_find(d, &err)) {
+		d->unreachable = true;
+		if (bad == d->counts[FOUND_BAD]) {
+			found(d, FOUND_BAD, "%s; what is in it was not looked at", err.msg);
+			mend(d, LATER "a moment ago they named one");
+		}
+	}
+	for (size_t i = 0; all.all && i < all.n; i++) {
+		redis_close(all.all[i].redis);
+		reply_free(all.all[i].state);
+		reply_free(all.all[i].others);
+	}
+	free(all.all);
+}
