@@ -18,14 +18,14 @@ STATES = {"ok", "warn", "bad"}
 class Found:
     """What one run found; a check may have told several things."""
 
-    def __init__(self, done):
+    def __init__(self, done, nodes=False):
         assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
         for secret in (KEY, TASKING_KEY, "sesame"):
             assert secret not in done.stdout + done.stderr
         self.code, self.err, self.all = done.returncode, done.stderr, json.loads(done.stdout) if done.stdout else []
         assert done.stdout.count("\n") == (1 if self.all else 0)
         for one in self.all:
-            assert set(one) == {"check", "state", "message", "mend"} and one["state"] in STATES
+            assert set(one) == {"check", "state", "message", "mend"} | ({"node"} if nodes else set()) and one["state"] in STATES
             assert (one["mend"] is None) == (one["state"] == "ok"), one
 
     def __getitem__(self, check):

@@ -1,0 +1,428 @@
+"""adwuma doctor where Redis is more than one process: the master that sentinels name, a cluster."""
+import json
+import subprocess
+import time
+
+import pytest
+from conftest import BUILD, SLOW, until
+from servers import Cluster, Node, Sentinels, free_ports
+from test_doctor import Found
+
+QUEUES = "translate,transcribe,synthesize,taskingai".split(",")
+CARRIED_OUT = {"lpush", "rpush", "zadd", "lmove", "blmove", "hset", "hincrby", "incr", "xadd", "rename", "unlink", "zremrangebyscore"}  # by a worker or a producer; never by doctor
+
+
+@pytest.fixture
+def doctor(system):
+    """Runs it with a redis_url."""
+    def run(url, *args, **settings):
+        env = system.env(ADWUMA_REDIS_URL=url, **settings)
+        done = subprocess.run([BUILD + "/adwuma", "doctor", "--json", *args], env=env, capture_output=True, text=True, timeout=60 * SLOW)
+        return Found(done, nodes="cluster://" in url)
+    return run
+
+
+def by_shell(line, stdin=""):
+    """Runs what mends something, as it stands."""
+    done = subprocess.run(["/bin/sh", "-c", line], input=stdin, capture_output=True, text=True, timeout=60 * SLOW)
+    assert done.returncode == 0 and not done.stdout.startswith("ERR"), (line, done)
+    return done.stdout
+
+
+def url_of(line):
+    """The redis_url that a mend gives."""
+    assert line.startswith("export ADWUMA_REDIS_URL="), line
+    return line.split("    #")[0].split("=", 1)[1]
+
+
+def told(found, check, words):
+    """The one thing that a check found with these words in it."""
+    one, = [o for o in found[check] if words in o["message"]]
+    return one
+
+
+def counts(nodes):
+    return {(n.port, name): stats["calls"] for n in nodes for name, stats in ((k.removeprefix("cmdstat_"), v) for k, v in n.info("commandstats").items())}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """One that tests leave as it is."""
+    s = Sentinels(tmp_path_factory.mktemp("sentinels"), replicas=1)
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def sentinels(tmp_path):
+    made = []
+
+    def make(**options):
+        made.append(Sentinels(tmp_path, **{"replicas": 1, **options}))
+        return made[-1]
+    yield make
+    for s in made:
+        s.stop()
+
+
+# --- Sentinels ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_master_that_they_name(kept, doctor):
+    found = doctor(kept.url)
+    assert found.code == 0 and not [o for o in found.all if o["state"] != "ok" and o["check"] != "workers"], found.all
+    assert [o["message"].split(" ")[0] for o in found["sentinels"]] == ["3", "a", "1"]
+    assert f"3 of 3 name {kept.named().address} as the master {kept.NAME}" in found["sentinels"][0]["message"]
+    found.only("redis", "ok", f"answers at {kept.named().address}, whom the sentinels name, database 0")
+    found.only("role", "ok", "master")
+    found.only("writes", "ok", "in 4 queues")
+    assert kept.named().client.dbsize() == 0 and not [k for k in counts(kept.nodes) if k[1] in CARRIED_OUT]
+
+
+def test_it_is_the_masters_settings_that_are_looked_at(kept, doctor):
+    kept.named().client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        line = doctor(kept.url).only("eviction", "warn", "allkeys-lru")
+        assert line.startswith(f"redis-cli -h 127.0.0.1 -p {kept.named().port} CONFIG SET maxmemory-policy noeviction ")
+        by_shell(line)
+        assert doctor(kept.url).state("eviction") == ["ok"]
+    finally:
+        kept.named().client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_name_that_none_of_them_knows(kept, doctor):
+    found = doctor(kept.url_of(name="nobody"))
+    line = found.only("sentinels", "bad", f"there is no master 'nobody': sentinel {kept.where} watches {kept.NAME}")
+    assert found.code == 69 and not found["redis"] and not found["writes"] and found.state("api translate") == ["ok"]
+    assert url_of(line) == kept.url and doctor(url_of(line)).state("sentinels") == ["ok"] * 3
+
+
+def test_not_all_are_named(kept, doctor):
+    found = doctor(kept.url_of(where=kept.sentinels[1].address))
+    one = told(found, "sentinels", "redis_url does not name all: there is ")
+    assert one["state"] == "warn" and found.code == 0
+    assert sorted(url_of(one["mend"]).split("/")[2].split(",")) == sorted(kept.where.split(",")) and doctor(url_of(one["mend"])).state("sentinels") == ["ok"] * 3
+
+
+def test_another_name_for_the_same_sentinel(kept, doctor):
+    assert doctor(kept.url_of(where=kept.where.replace("127.0.0.1", "localhost"))).state("sentinels") == ["ok"] * 3
+
+
+def test_a_password_of_the_url_is_not_printed(kept, doctor):
+    found = doctor(kept.url_of(name="nobody").replace("://", "://u:sesame@"))
+    assert found.only("sentinels", "bad", "no master").endswith("; with user and password before the host, as now")
+    assert told(doctor(kept.url.replace("://", "://:sesame@")), "redis", "without any password")["mend"].startswith("unset ADWUMA_REDIS_PASSWORD")
+
+
+def test_urls_of_another_kind(kept, doctor):
+    """Sentinels under redis://, an ordinary Redis under redis+sentinel:// and redis+cluster://: the URL that is told is the right one."""
+    sentinel, master = kept.sentinels[0].address, kept.named().address
+    for url, check, words, right in [
+            (f"redis://{sentinel}/0", "role", f"{sentinel} is a sentinel: it watches {kept.NAME}, and takes no jobs itself", kept.url_of(where=sentinel)),
+            (f"redis+cluster://{sentinel}", "cluster", f"{sentinel} is a sentinel", kept.url_of(where=sentinel)),
+            (f"redis+sentinel://{master}/x/0", "sentinels", f"{master} is a Redis that stands alone", f"redis://{master}/0"),
+            (f"redis+cluster://{master}", "cluster", f"{master} is a Redis that stands alone", f"redis://{master}/0")]:
+        found = doctor(url)
+        assert found.code == 69 and url_of(found.only(check, "bad", words)) == right, found.all
+        assert not found["writes"] and not found["persistence"] and len([o for o in found.all if o["state"] == "bad"]) == 1, found.all
+        assert doctor(right).state("writes") == ["ok"]
+
+
+def test_one_and_two_that_are_dead(sentinels, doctor):
+    s = sentinels()
+    s.sentinels[0].kill()
+    found = doctor(s.url)
+    one = told(found, "sentinels", f"sentinel {s.sentinels[0].address}: Connection refused")
+    assert one["state"] == "warn" and one["mend"].startswith("systemctl start redis-sentinel ") and found.code == 0 and found.state("writes") == ["ok"]
+    assert told(found, "sentinels", f"2 of 3 name {s.nodes[0].address}")["state"] == "ok"
+    s.sentinels[1].kill()
+    until(lambda: "NOQUORUM" in str([o["message"] for o in doctor(s.url)["sentinels"]]), 20)
+    found = doctor(s.url)
+    one = told(found, "sentinels", "NOQUORUM")
+    assert one["state"] == "bad" and "the next failover would not happen" in one["message"] and found.code == 1 and found.state("writes") == ["ok"]
+    for dead in s.sentinels[:2]:
+        assert one["mend"].startswith("systemctl start redis-sentinel    # at ") and dead.address in one["mend"]
+        dead.restart()
+    until(lambda: doctor(s.url).state("sentinels") == ["ok"] * 3, 20)
+    for dead in s.sentinels:
+        dead.kill()
+    found = doctor(s.url)
+    assert found.code == 69 and found.state("sentinels") == ["bad"] * 3 and not found["redis"] and not found["workers"]
+
+
+def test_a_quorum_larger_than_their_number(sentinels, doctor):
+    s = sentinels()
+    for one in s.sentinels:
+        one.client.execute_command("SENTINEL", "SET", s.NAME, "quorum", 4)
+    line = told(doctor(s.url), "sentinels", "NOQUORUM")["mend"]
+    assert line == f"redis-cli -h 127.0.0.1 -p {s.sentinels[0].port} SENTINEL SET {s.NAME} quorum 2    # at each sentinel: there are 3"
+    by_shell(line)
+    assert doctor(s.url).state("sentinels") == ["ok"] * 3
+
+
+def test_they_do_not_agree(sentinels, doctor, tmp_path):
+    s = sentinels()
+    other = Node(tmp_path, free_ports(1)[0])
+    other.wait()
+    try:
+        odd = s.sentinels[1].client
+        odd.execute_command("SENTINEL", "REMOVE", s.NAME)
+        found = doctor(s.url)
+        one = told(found, "sentinels", f"sentinel {s.sentinels[1].address} watches no master '{s.NAME}', but nothing")
+        assert one["state"] == "bad" and found.code == 1
+        odd.execute_command("SENTINEL", "MONITOR", s.NAME, "127.0.0.1", other.port, 2)
+        found = doctor(s.url)
+        line = told(found, "sentinels", f"sentinel {s.sentinels[1].address} names {other.address} as the master {s.NAME}, {s.sentinels[0].address} names {s.nodes[0].address}")["mend"]
+        assert found.code == 1 and not [o for o in found["sentinels"] if "of 3 name" in o["message"]]
+        by_shell(line)
+        until(lambda: doctor(s.url).state("sentinels") == ["ok"] * 3, 20)
+        odd.execute_command("SENTINEL", "REMOVE", s.NAME)
+        by_shell(told(doctor(s.url), "sentinels", "watches no master")["mend"])
+        until(lambda: doctor(s.url).state("sentinels") == ["ok"] * 3, 20)
+    finally:
+        other.stop()
+
+
+def test_nobody_who_could_take_over(sentinels, doctor):
+    s = sentinels(replicas=2)
+    s.nodes[1].kill()
+    until(lambda: told(doctor(s.url), "sentinels", "could take over")["state"] == "warn", 20)
+    one = told(doctor(s.url), "sentinels", f"1 of 2 replicas could take over; away: {s.nodes[1].address}")
+    assert one["mend"].startswith(f"systemctl start redis-server    # at {s.nodes[1].address}; ")
+    s.nodes[2].kill()
+    until(lambda: [o for o in doctor(s.url)["sentinels"] if "none of 2 replicas could" in o["message"]], 20)
+    for one in s.sentinels:
+        one.client.execute_command("SENTINEL", "RESET", s.NAME)
+    line = told(doctor(s.url), "sentinels", f"no replica: nobody could take over from {s.nodes[0].address}")["mend"]
+    assert line.startswith(f"redis-server --replicaof 127.0.0.1 {s.nodes[0].port} ")
+
+
+def test_a_replica_that_must_not_take_over(sentinels, doctor):
+    s = sentinels(flags=("--replica-priority", "0"))
+    assert told(doctor(s.url), "sentinels", "none of 1 replica could")["mend"].startswith(f"redis-cli -h 127.0.0.1 -p {s.sentinels[0].port} SENTINEL REPLICAS {s.NAME} ")
+
+
+def test_after_a_failover(sentinels, doctor):
+    s = sentinels()
+    old = s.named()
+    old.kill()
+    s.failed_over(old)
+    found = doctor(s.url)
+    assert s.named() is not old and f"answers at {s.named().address}" in found["redis"][0]["message"] and found.state("writes") == ["ok"]
+
+
+def test_passwords(sentinels, doctor):
+    """That of the master serves a sentinel that asks for one; a sentinel that does not know the master's cannot watch it."""
+    s = sentinels(password="sesame", sentinel_password="sesame")
+    found = doctor(s.url.replace(":sesame@", ""), redis_password="sesame")
+    assert found.code == 0 and found.state("sentinels") == ["ok"] * 3 and found.state("writes") == ["ok"]
+    assert told(doctor(s.url_of(name="x")), "sentinels", "no master 'x'")["mend"].endswith("with user and password before the host, as now")
+    found = doctor(s.url.replace(":sesame@", ""))
+    assert found.code == 69 and all("NOAUTH" in o["message"] and o["mend"].startswith("export ADWUMA_REDIS_PASSWORD=") for o in found["sentinels"])
+    for one in s.sentinels:
+        one.client.execute_command("SENTINEL", "SET", s.NAME, "auth-pass", "wrong")
+        one.client.execute_command("SENTINEL", "SET", s.NAME, "failover-timeout", 600000)
+    s.nodes[0].client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    found = until(lambda: (lambda f: [o for o in f["sentinels"] if "does not reach the master" in o["message"]] and f)(doctor(s.url)), 30)
+    line = told(found, "sentinels", "does not reach the master")["mend"]
+    assert line.startswith(f"redis-cli -h 127.0.0.1 -p {s.sentinels[0].port} --askpass SENTINEL SET {s.NAME} auth-pass …")
+
+
+# --- A cluster ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One with a replica for each master, that tests leave as it is."""
+    c = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield c
+    c.stop()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    c = Cluster(tmp_path, replicas=0)
+    yield c
+    c.stop()
+
+
+def is_left(c):
+    return {n.port: n.client.dbsize() for n in c.nodes if n.runs}
+
+
+def test_a_cluster_that_is_well(whole, doctor):
+    found = doctor(whole.url)
+    assert found.code == 0 and not [o for o in found.all if o["state"] != "ok" and o["check"] != "workers"], found.all
+    assert "16384 slots at 3 masters, with 3 replicas" in found["cluster"][0]["message"]
+    has = {whole.master_of(q).address for q in QUEUES}
+    assert len(has) > 1
+    for check in ("redis", "version", "role", "persistence", "eviction", "memory", "clients", "replicas", "slots", "latency", "clock", "rights"):
+        assert {o["node"] for o in found[check]} == has and len(found[check]) == len(has), check
+    for one in found["redis"]:
+        assert one["message"].endswith("; it has " + ",".join(q for q in QUEUES if whole.master_of(q).address == one["node"]))
+    for check, words in (("writes", "in 4 queues"), ("key types", "in 4 queues"), ("dead jobs", "none in 4 queues"), ("cluster", "ok, as ")):
+        assert found.only(check, "ok", words) is None and found[check][0]["node"] is None
+
+
+def test_for_people(whole, system):
+    done = subprocess.run([BUILD + "/adwuma", "doctor", "-q", "translate"], env=system.env(ADWUMA_REDIS_URL=whole.url), capture_output=True, text=True, timeout=60 * SLOW)
+    assert f"\nok    role            {whole.master_of('translate').address}: master\n" in done.stdout and "\nok    writes          a key written" in done.stdout
+
+
+def test_rights_are_asked_and_nothing_is_carried_out(whole, doctor):
+    before = counts(whole.nodes)
+    for _ in range(3):
+        assert {o["state"] for o in doctor(whole.url)["rights"]} == {"ok"}
+    after = counts(whole.nodes)
+    assert not [k for k in after if k[1] in CARRIED_OUT and after[k] != before.get(k, 0)] and set(is_left(whole).values()) == {0}
+    asked = {port for port, name in after if name == "multi" and after[port, name] != before.get((port, name), 0)}
+    assert asked == {whole.master_of(q).port for q in QUEUES}
+
+
+def test_rights_of_one_node(whole, doctor):
+    """Each node has users of its own."""
+    lacks = whole.master_of("translate")
+    for n in whole.nodes:
+        n.client.execute_command("ACL", "SETUSER", "w", "reset", "on", ">sesame", "~*", "+@all", *(["-rpush"] if n is lacks else []))
+    found = doctor(whole.url, redis_username="w", redis_password="sesame")
+    one, = [o for o in found["rights"] if o["state"] != "ok"]
+    assert one["node"] == lacks.address and "rpush" in one["message"] and found.code == 1
+    assert one["mend"].startswith(f"redis-cli -c -h 127.0.0.1 -p {lacks.port} ACL SETUSER w +rpush ")
+    by_shell(one["mend"])
+    assert doctor(whole.url, redis_username="w", redis_password="sesame").code == 0
+
+
+def test_each_queue_is_asked_at_its_node(whole, doctor, system):
+    queues = {names[0]: node for node, names in whole.queues(1).items()}
+    assert len(queues) == 3
+    names = ",".join(queues)
+    job = {"id": "d", "type": "translate", "text": "x"}
+    try:
+        for q, node in queues.items():
+            node.client.sadd(f"adwuma:{{{q}}}:stats", "x")
+        found = doctor(whole.url, queues=names)
+        assert {o["node"] for o in found["key types"]} == {n.address for n in queues.values()} and {o["state"] for o in found["key types"]} == {"bad"}
+        for one in found["key types"]:
+            by_shell(one["mend"])
+        for q, node in queues.items():
+            node.client.lpush(f"adwuma:{{{q}}}:dead", json.dumps({"job": job, "error": {"type": "APIError", "message": "m", "status_code": 500}, "died_at_ms": 1}))
+            node.client.lpush(f"adwuma:{{{q}}}:ready", json.dumps(job))
+            node.client.set(f"adwuma:{{{q}}}:paused", "rests")
+            node.client.zadd(f"adwuma:{{{q}}}:workers", {"ghost-1-aa.1": int(time.time() * 1000) - 3000})
+            node.client.hset(f"adwuma:{{{q}}}:worker:ghost-1-aa.1", "slots", 4)
+        found = doctor(whole.url, queues=names)
+        found.only("key types", "ok", "in 3 queues")
+        found.only("writes", "ok", "in 3 queues")
+        for check, words in (("pauses", "{} is paused: rests"), ("workers", "{}: 1 job waits and no living worker"), ("leases", "{}: the lease of ghost"), ("dead jobs", "{}: 1 failed job")):
+            for q, node in queues.items():
+                one = told(found, check, words.format(q))
+                assert one["node"] == node.address and one["state"] in ("warn", "bad")
+        assert not [o for o in found.all if "MOVED" in o["message"]]
+    finally:
+        for n in whole.masters():
+            n.client.flushall()
+
+
+def test_a_node_of_a_cluster_under_another_url(whole, doctor):
+    node = whole.nodes[0].address
+    found = doctor(f"redis://{node}/0")
+    line = found.only("role", "bad", f"{node} is one node of a cluster")
+    assert found.code == 1 and found.state("persistence") == ["ok"] and not found["writes"] and not [o for o in found.all if "MOVED" in o["message"]]
+    one = told(doctor(url_of(line)), "cluster", "redis_url names one node")
+    assert one["state"] == "warn" and {o["state"] for o in doctor(url_of(one["mend"]))["cluster"]} == {"ok"}
+    found = doctor(f"redis+sentinel://{node}/x/0")
+    assert found.code == 69 and url_of(found.only("sentinels", "bad", "one node of a cluster")) == f"redis+cluster://{node}"
+
+
+def test_a_node_that_is_down(cluster, doctor):
+    dead = cluster.master_of("translate")
+    lost = [q for q in QUEUES if cluster.master_of(q) is dead]
+    dead.kill()
+    found = until(lambda: (lambda f: [o for o in f["cluster"] if "does not answer the others" in o["message"]] and f)(doctor(cluster.url)), 20)
+    assert told(found, "cluster", f"master {dead.address} does not answer the others, and what it has stands still")["state"] == "bad" and found.code == 69
+    assert told(found, "cluster", f"node {dead.address} of redis_url: Connection refused")["state"] == "warn"
+    one, = [o for o in found["redis"] if o["state"] == "bad"]
+    assert one["node"] == dead.address and one["message"] == "Connection refused; " + ",".join(lost) + ": not looked at"
+    assert one["mend"].startswith(f"redis-cli -c -h 127.0.0.1 -p {dead.port} PING ")
+    found.only("writes", "ok", f"in {4 - len(lost)} queue")
+    assert dead.address not in {o["node"] for o in found["version"]} and found["version"]
+    for node in cluster.nodes:
+        if node.runs:
+            node.kill()
+    found = doctor(cluster.url)
+    assert found.code == 69 and found.state("cluster") == ["bad"] * 3 and not found["redis"] and not found["writes"]
+
+
+def test_a_master_that_has_none_of_our_queues(cluster, doctor):
+    dead = next(n for n in cluster.nodes if n is not cluster.master_of("translate"))
+    dead.kill()
+    found = until(lambda: (lambda f: [o for o in f["cluster"] if "has none of our queues" in o["message"]] and f)(doctor(cluster.url, "-q", "translate")), 20)
+    assert found.code == 0 and told(found, "cluster", f"master {dead.address}")["state"] == "warn" and found.state("writes") == ["ok"]
+
+
+def test_no_replica(cluster, doctor):
+    found = doctor(cluster.url, "-q", "translate")
+    line = found.only("replicas", "warn", "none: when this node is lost, its queues stand still (translate)")
+    assert line.startswith("redis-cli --cluster add-node HOST:PORT " + cluster.master_of("translate").address + " --cluster-slave ")
+    found.only("slots", "ok", "slots that nobody serves would not stop these queues")
+
+
+def test_slots_that_nobody_has(cluster, doctor):
+    """Without full coverage only what is in them stands still; with it all does."""
+    queues = {node: names[0] for node, names in cluster.queues(1).items()}
+    mine, other = list(queues)[:2]
+    (first, last), = next(v["slots"] for v in cluster.view(mine).values() if v["port"] == mine.port)
+    for n in cluster.nodes:
+        n.client.execute_command("CLUSTER", "DELSLOTSRANGE", first, last)
+    found = doctor(f"redis+cluster://{mine.address}", "-q", queues[mine])
+    one = told(found, "cluster", f"{last - first + 1} of 16384 slots are nobody's, and with them the queues {queues[mine]}")
+    assert one["state"] == "bad" and found.code == 69 and not found["redis"] and not found["writes"]
+    found = doctor(f"redis+cluster://{mine.address}", "-q", queues[other])
+    one = told(found, "cluster", "slots are nobody's; none of our queues is in them")
+    assert one["state"] == "warn" and found.code == 0 and found.state("writes") == ["ok"]
+    assert one["mend"].startswith(f"redis-cli --cluster fix {mine.address} ")
+    by_shell(one["mend"], "yes\n")
+    until(lambda: all(cluster.state(n)["cluster_slots_assigned"] == "16384" for n in cluster.nodes), 20)
+    assert {o["state"] for o in doctor(cluster.url)["cluster"]} == {"ok"}
+
+
+def test_full_coverage(cluster, doctor):
+    mine = cluster.master_of("translate")
+    dead = next(n for n in cluster.nodes if n is not mine)
+    mine.client.config_set("cluster-require-full-coverage", "yes")
+    url = cluster.url
+    line = doctor(url, "-q", "translate").only("slots", "warn", "cluster-require-full-coverage is yes, and a master has no replica")
+    dead.kill()
+    until(lambda: cluster.state(mine)["cluster_state"] == "fail", 20)
+    found = doctor(url, "-q", "translate")
+    again = found.only("slots", "bad", "it holds the cluster for down, and takes no jobs: there are slots that nobody serves")
+    assert found.code == 1 and again == line and again.startswith(f"redis-cli -c -h 127.0.0.1 -p {mine.port} CONFIG SET cluster-require-full-coverage no ")
+    by_shell(line)
+    until(lambda: cluster.state(mine)["cluster_state"] == "ok", 20)
+    assert doctor(url, "-q", "translate").state("writes") == ["ok"]
+
+
+def test_a_slot_that_is_on_its_way(cluster, doctor):
+    source = cluster.master_of("translate")
+    to = next(n for n in cluster.nodes if n is not source)
+    slot = source.client.execute_command("CLUSTER", "KEYSLOT", "adwuma:{translate}:ready")
+    to.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.id_of(source))
+    source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.id_of(to))
+    found = doctor(cluster.url, "-q", "translate")
+    one = told(found, "slots", f"slot {slot} is on its way to another node")
+    assert one["state"] == "warn" and one["mend"].startswith(f"redis-cli --cluster fix {source.address} ")
+    assert [o for o in found.all if o["message"].startswith("translate: ASK ")][0]["mend"].startswith("sleep 10; adwuma doctor")
+    by_shell(one["mend"], "yes\n")
+    assert doctor(cluster.url, "-q", "translate").state("writes") == ["ok"]
+
+
+def test_a_password_of_the_cluster(tmp_path, doctor):
+    c = Cluster(tmp_path, replicas=0, password="sesame")
+    try:
+        found = doctor(c.url.replace(":sesame@", ""))
+        assert found.code == 69 and all("NOAUTH" in o["message"] and o["mend"].startswith("export ADWUMA_REDIS_PASSWORD=") for o in found["cluster"]) and len(found["cluster"]) == 3
+        found = doctor(c.url)
+        assert found.code == 0 and found.state("writes") == ["ok"]
+        assert found["replicas"][0]["mend"].startswith("redis-cli --askpass --cluster add-node ")
+    finally:
+        c.stop()
