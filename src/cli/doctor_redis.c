@@ -147,10 +147,10 @@ bool mend_known(struct doctor *d, const char *cli, const char *message)
 		{"TLS: the certificate",
 		 "export ADWUMA_REDIS_CA_FILE=FILE    # of the CA that signed it; or redis_url must name the host as the certificate does",
 		 NULL},
-		{"certificate required",
+		{"does it want a certificate",
 		 "export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it wants a certificate of ours",
 		 NULL},
-		{"wrong version number", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that port speaks no TLS",
+		{"does it speak TLS?", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that port speaks no TLS",
 		 "export ADWUMA_REDIS_URL=redis+…    # that port speaks no TLS"},
 	};
 	bool several = d->look.address.kind != REDIS_ALONE;

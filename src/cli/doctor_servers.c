@@ -212,6 +212,8 @@ void found_other_kind(struct doctor *d, struct redis *r, const struct redis_poin
 	(void)redis_call(r, &reply, NULL, "INFO default");
 	info = reply_bytes(reply, NULL);
 	mode = info ? redis_info_value(info, "redis_mode") : NULL;
+	if (info && !mode)
+		mode = redis_info_value(info, "server_mode"); /* of Valkey */
 	port = info ? redis_info_value(info, "tcp_port") : NULL;
 	here.port = port ? (int)strtol(port, NULL, 10) : 0;
 	point_show(at && at->port ? at : &here, host, sizeof host);

@@ -57,6 +57,7 @@ struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err
 void redis_tls_free(struct redis_tls *t);
 /* On a fresh connection, r->c. ERR_REFUSED where the certificate is not accepted. */
 int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err);
+bool redis_tls_has_certificate(const struct redis_tls *t); /* one of ours, to show */
 /* Why TLS ended this thread's last connection, like "tlsv13 alert certificate required"; NULL: it does not say. */
 const char *redis_tls_says(void);
 

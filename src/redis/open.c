@@ -145,6 +145,15 @@ static struct redis *new_connection(const struct redis_address *a, struct error 
 	return r;
 }
 
+/* A server that wants a certificate ends the connection when the first command comes; the alert that says why may be lost on the way. */
+static void hint_at_certificate(const struct redis *r, const struct redis_address *a, struct error *err)
+{
+	size_t n = err ? strlen(err->msg) : 0;
+
+	if (err && err->code == ERR_LINK && r->ssl && r->c->err && !redis_tls_has_certificate(a->tls))
+		snprintf(err->msg + n, sizeof err->msg - n, "; does it want a certificate (redis_cert_file)?");
+}
+
 struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
 			 int64_t limit_ms, struct error *err)
 {
@@ -167,6 +176,7 @@ struct redis *open_point(const struct redis_address *a, const struct redis_point
 		rc = redis_set_timeout(r, REDIS_REPLY_MS, err);
 	redis_args_release(&args);
 	if (rc) {
+		hint_at_certificate(r, a, err);
 		redis_close(r);
 		return NULL;
 	}

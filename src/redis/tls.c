@@ -24,13 +24,20 @@ bool redis_has_tls(void)
 	return true;
 }
 
-static const char *openssl_says(void)
+const char *redis_tls_says(void)
 {
-	unsigned long code = ERR_get_error();
+	unsigned long code = ERR_peek_last_error();
 	const char *reason = code ? ERR_reason_error_string(code) : NULL;
 
 	ERR_clear_error();
-	return reason ? reason : "OpenSSL does not say why";
+	return reason;
+}
+
+static const char *openssl_says(void)
+{
+	const char *says = redis_tls_says();
+
+	return says ? says : "OpenSSL does not say why";
 }
 
 static int load(SSL_CTX *ctx, const struct redis_options *o, struct error *err)
@@ -71,6 +78,11 @@ struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err
 	return NULL;
 }
 
+bool redis_tls_has_certificate(const struct redis_tls *t)
+{
+	return SSL_CTX_get0_certificate(t->ctx) != NULL;
+}
+
 void redis_tls_free(struct redis_tls *t)
 {
 	if (!t)
@@ -93,6 +105,7 @@ static bool expect(SSL *ssl, const char *host)
 int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err)
 {
 	SSL *ssl = SSL_new(t->ctx);
+	const char *says;
 	long verdict;
 
 	if (!ssl || !expect(ssl, host)) {
@@ -105,14 +118,16 @@ int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host
 	}
 	verdict = SSL_get_verify_result(ssl);
 	SSL_free(ssl);
-	ERR_clear_error();
+	says = redis_tls_says();
 	if (verdict != X509_V_OK)
 		return error_set(err, ERR_REFUSED, "TLS: the certificate of %s is not accepted: %s (redis_ca_file: %s)",
 				 host, X509_verify_cert_error_string(verdict),
 				 verdict == X509_V_ERR_HOSTNAME_MISMATCH || verdict == X509_V_ERR_IP_ADDRESS_MISMATCH
 					 ? "it is made out to another name"
 					 : "does it hold the CA that signed it?");
-	return error_set(err, ERR_LINK, "TLS: %s", *r->c->errstr ? r->c->errstr : "the connection was closed");
+	/* An alert is TLS; whatever else comes, or nothing, may be another protocol's. */
+	return error_set(err, ERR_LINK, "TLS: %s%s", says ? says : "no answer, or the connection was closed",
+			 says && strstr(says, "alert") ? "" : "; does it speak TLS?");
 }
 
 bool redis_tls_facts(const struct redis *r, struct redis_tls_facts *out)
@@ -127,15 +142,6 @@ bool redis_tls_facts(const struct redis *r, struct redis_tls_facts *out)
 		out->until_s = timegm(&until);
 	X509_free(certificate);
 	return true;
-}
-
-const char *redis_tls_says(void)
-{
-	unsigned long code = ERR_peek_last_error();
-	const char *reason = code ? ERR_reason_error_string(code) : NULL;
-
-	ERR_clear_error();
-	return reason;
 }
 
 #else
@@ -158,6 +164,12 @@ struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err
 		"this build speaks no TLS to Redis, because its hiredis is too old (1.0 or newer is needed, as in Debian 13 and "
 		"in our image): use redis://, or build where it is newer");
 	return NULL;
+}
+
+bool redis_tls_has_certificate(const struct redis_tls *t)
+{
+	(void)t;
+	return false;
 }
 
 void redis_tls_free(struct redis_tls *t)

@@ -83,8 +83,7 @@ static void check_redis_again(const struct redis_address *a)
 		     same_text(a->master, b.master));
 		must(a->npoints == b.npoints);
 		for (size_t i = 0; i < a->npoints; i++)
-			must(a->points[i].port == b.points[i].port &&
-			     strcmp(a->points[i].host, b.points[i].host) == 0);
+			must(a->points[i].port == b.points[i].port && strcmp(a->points[i].host, b.points[i].host) == 0);
 		must(a->socket || (same_text(a->username, b.username) && same_text(a->password, b.password)));
 		redis_address_release(&b);
 	}

@@ -1,4 +1,4 @@
-"""Beyond one Redis and one host: with the programs of shared/programs.py, and servers.py and hosts.py beside this file."""
+"""Beyond one Redis and one host: with the programs and servers of shared, and hosts.py beside this file."""
 import pytest
 from programs import BUILD, ROOT, SLOW, RedisServer, Stub, System, start, until  # noqa: F401 (tests take them from here)
 from skipped import pytest_runtest_makereport  # noqa: F401

@@ -193,7 +193,7 @@ if HAS_TLS:
             assert secured.system.do("translate", text="x")["status"] == "succeeded"
             assert secured.run("translate", "hello", **mine).stdout == "[tw] hello\n"
             done = secured.run("stats")  # without one
-            assert done.returncode == 69 and "certificate required" in done.stderr, done.stderr
+            assert done.returncode == 69 and "does it want a certificate (redis_cert_file)?" in done.stderr, done.stderr
             foreign = Authority(tmp_path, "foreign").sign("stranger", "DNS:client")
             done = secured.run("stats", redis_cert_file=foreign[0], redis_key_file=foreign[1])
             assert done.returncode == 69 and "TLS" in done.stderr, done.stderr
@@ -210,6 +210,47 @@ if HAS_TLS:
         done = check(secured.system, "--check", **secured.settings(**{k: files.get(v, v) for k, v in settings.items()}))
         assert done.returncode == 78 and words in done.stderr, done.stderr
 
+    # --- What doctor says of it. --------------------------------------------------------------------------------------------
+
+    def found(secured, check, **settings):
+        """What the check found, which is one thing; and the exit code."""
+        done = secured.run("doctor", "--json", **settings)
+        one, = (o for o in json.loads(done.stdout) if o["check"] == check)
+        return one, done.returncode
+
+    def test_doctor_tells_how_long_the_certificate_is_valid(tmp_path, stub):
+        secured = Secured(tmp_path, stub)
+        try:
+            one, _ = found(secured, "tls")
+            assert one["state"] == "warn" and one["message"].startswith("TLSv1.3, TLS_") and "1 days from now" in one["message"], one
+            cert, key = secured.ca.sign("longer", "IP:127.0.0.1", "-days", "30")
+            secured.server.client.config_set("tls-key-file", key, "tls-cert-file", cert)
+            one, code = found(secured, "tls")
+            assert one["state"] == "ok" and one["mend"] is None and "its certificate is valid until 20" in one["message"] and code == 1, one
+            mend = found(secured, "persistence")[0]["mend"]
+            assert mend.startswith(f"redis-cli -h 127.0.0.1 -p {secured.port} --tls --cacert {secured.ca.cert} CONFIG SET "), mend
+            assert subprocess.run(["/bin/sh", "-c", mend], capture_output=True, text=True, check=True).stdout == "OK\n"
+            assert not [o for o in json.loads(secured.run("doctor", "--json", redis_url="unix://" + secured.server.socket).stdout) if o["check"] == "tls"]
+        finally:
+            secured.stop()
+
+    def test_doctor_mends_the_way_there(secured, tmp_path):
+        one, code = found(secured, "redis", redis_ca_file=Authority(tmp_path, "other").cert)
+        assert code == 69 and one["state"] == "bad" and one["mend"].startswith("export ADWUMA_REDIS_CA_FILE=FILE"), one
+        secured.server.client.config_set("tls-auth-clients", "yes")
+        one, code = found(secured, "redis")
+        assert code == 69 and "does it want a certificate" in one["message"] and one["mend"].startswith("export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE"), one
+        port = free_port()
+        (tmp_path / "plain").mkdir()
+        plain = RedisServer(tmp_path / "plain", "--port", str(port))
+        try:
+            one, code = found(secured, "redis", redis_url=f"rediss://127.0.0.1:{port}/0")
+            assert code == 69 and one["mend"].endswith("that port speaks no TLS"), one
+        finally:
+            plain.stop()
+        one, code = found(secured, "redis", redis_url=f"redis://127.0.0.1:{secured.port}/0")
+        assert code == 69 and "rediss://" in one["mend"], one
+
     # --- The wrong door. ----------------------------------------------------------------------------------------------------
 
     def test_plain_where_tls_is_spoken_and_the_other_way_round(secured, tmp_path):
@@ -220,7 +261,7 @@ if HAS_TLS:
         plain = RedisServer(tmp_path / "plain", "--port", str(port))
         try:
             done = secured.run("stats", redis_url=f"rediss://127.0.0.1:{port}/0")
-            assert done.returncode == 69 and "TLS" in done.stderr, done.stderr
+            assert done.returncode == 69 and "TLS" in done.stderr and "does it speak TLS?" in done.stderr, done.stderr
         finally:
             plain.stop()
 
