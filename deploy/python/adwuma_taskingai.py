@@ -20,13 +20,18 @@ import inspect
 import itertools
 import json
 import os
+import re
+import ssl
 import sys
+import threading
 import time
+import urllib.parse
 import uuid
 from typing import Any, BinaryIO, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import redis
 import redis.asyncio
+import redis.crc
 
 # What workers take: an operation and its parameters, those that are needed with a *. Made by
 #   adwuma operations --json | python3 adwuma_taskingai.py --table
@@ -81,8 +86,12 @@ run_action action_id* parameters
 PIECE_S = 5.0  # longest wait at Redis in one go: a connection that died silently is noticed
 LOOK_S = 2.0  # how often results are looked for by their ids, beside the reply lists
 PAUSE_S, PAUSE_MAX_S = 0.05, 1.0  # between two tries to reach Redis
+SEEK_S = 1.0  # for a sentinel, or a node of a cluster, to say where the master is
 BATCH, BATCH_BYTES = 500, 8 << 20  # what goes to Redis in one trip
 AUDIO_TTL_S = 86400  # how long what is uploaded waits for a worker, as results do
+# What servers say while another takes over: redis-py's classes, and the words where it knows none.
+_ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)  # MOVED is of the first
+_ELSEWHERE_WORDS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS")
 # The last: redis-py 4 looks for the host of a unix socket while it tells that this was lost.
 _PASSING = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError, EOFError, asyncio.TimeoutError, AttributeError)
 
@@ -123,8 +132,10 @@ def _failure(error: Dict[str, Any], job_id: str) -> _Failure:
     return failure
 
 
-def _passes(error: BaseException) -> bool:
+def _passes(error: BaseException, place: Optional["_Place"]) -> bool:
     """Whether another connection may do better. A wrong password is of the class of lost connections, or the cause of one."""
+    if place and isinstance(error, redis.ResponseError) and (isinstance(error, _ELSEWHERE) or str(error).startswith(_ELSEWHERE_WORDS)):
+        return True
     return isinstance(error, _PASSING) and not any(isinstance(e, redis.AuthenticationError) for e in (error, error.__cause__))
 
 
@@ -132,8 +143,15 @@ def _refusal(error: BaseException) -> _Failure:
     return _BASE(f"Redis refuses: {error}" if isinstance(error, redis.RedisError) else f"{type(error).__name__}: {error}")
 
 
+def _reason(error: BaseException) -> str:
+    """In a word, without what redis-py quotes in some of its messages."""
+    words = [e.reason for e in (error, error.__cause__, error.__context__) if isinstance(e, ssl.SSLError) and e.reason]
+    words += re.findall("^[A-Z]{3,}", str(error)) if isinstance(error, redis.ResponseError) else []
+    return words[0] if words else type(error).__name__
+
+
 def _late(job: "_Job", seconds: float, lost: Optional[BaseException]) -> _Failure:
-    why = f"; Redis could not be reached ({type(lost).__name__})" if lost else ""
+    why = f"; {lost}" if isinstance(lost, _Nowhere) else f"; Redis could not be reached ({_reason(lost)})" if lost else ""
     failure = WaitTimeoutError(f"no answer within {seconds:g} s{why}")
     failure.job_id, failure.retryable = job.id, True
     return failure
@@ -205,8 +223,152 @@ class _Job:
         return result.get("result"), answers[0] if answers else None
 
 
+class _Nowhere(redis.ConnectionError):
+    """Nobody who was asked says where the master is."""
+
+
+class _Address:
+    """What redis_url says of several hosts: redis[s]+sentinel://[user:password@]host:port,.../name[/db], redis[s]+cluster://... without a name."""
+
+    FORM = re.compile(r"redis(s?)\+(sentinel|cluster)://(?:([^/?]*)@)?([^/?@]*)(?:/([^?]*))?")
+    POINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\]]+)?)\]|([^][:]*))(?::([0-9]{1,5}))?")
+
+    def __init__(self, url: str, options: Dict[str, Any]) -> None:
+        form = self.FORM.fullmatch(url)
+        tls, kind, login, points, tail = form.groups() if form else ("", "", "", "", "")
+        self.tls, self.cluster = bool(tls), kind == "cluster"
+        self.points = [self.point(text, "," in points) for text in points.split(",")]
+        name, _, db = ("", "", tail or "") if self.cluster else (tail or "").partition("/")
+        self.name = urllib.parse.unquote(name)
+        if not form or not (db.isdigit() or not db) or (int(db or 0) if self.cluster else not name):
+            raise ValueError
+        user, _, password = map(urllib.parse.unquote, (login or "").partition(":"))
+        self.login = {"username": user or None, "password": password or None}
+        self.options = {**options, "db": int(db or 0)}
+
+    def point(self, text: str, several: bool) -> Tuple[str, int]:
+        found = self.POINT.fullmatch(text)
+        if not found or (several and not text):
+            raise ValueError
+        port = int(found[3] or (6379 if self.cluster else 26379))
+        if not 0 < port < 65536:
+            raise ValueError
+        return found[1] or found[2] or "127.0.0.1", port
+
+
+class _Place:
+    """Where the master is that has a queue's keys. Sentinels, or nodes of the cluster, are asked when a connection is made and what was known has
+    proved wrong: by plain commands of short connections, since redis-py's clients of a cluster need more rights than producers have (COMMAND), and
+    its asynchronous one speaks no TLS in redis-py 4."""
+
+    def __init__(self, address: _Address, key: str) -> None:
+        self.address, self.slot = address, redis.crc.key_slot(key.encode())
+        self.points = list(address.points)
+        self.found: Optional[Tuple[str, int]] = None
+        self.failed: Tuple[float, Optional[Exception]] = (0, None)
+        self.lock = threading.Lock()
+
+    def client(self, module: Any) -> Any:
+        """One whose every connection goes to where the master is when it is made."""
+        place, base = self, module.SSLConnection if self.address.tls else module.Connection
+
+        class Plain(base):  # type: ignore[misc]
+            def connect(self, *args: Any, **kwargs: Any) -> Any:
+                self.host, self.port = place.find()
+                return super().connect(*args, **kwargs)
+
+        class Awaited(base):  # type: ignore[misc]
+            async def connect(self, *args: Any, **kwargs: Any) -> Any:
+                self.host, self.port = place.found or await asyncio.get_running_loop().run_in_executor(None, place.find)
+                return await super().connect(*args, **kwargs)
+
+        kind = Plain if module is redis else Awaited
+        client = module.Redis(connection_pool=module.ConnectionPool(connection_class=kind, **self.address.login, **self.address.options))
+        client.place = self
+        return client
+
+    def find(self) -> Tuple[str, int]:
+        """One thread asks; others wait for what it finds, be it nothing."""
+        began, found = time.monotonic(), self.found
+        if found:
+            return found
+        with self.lock:
+            when, error = self.failed
+            if error and when > began:
+                raise error
+            found = self.found
+            if not found:
+                try:
+                    self.found = found = self.seek()
+                except Exception as e:
+                    self.failed = (time.monotonic(), e)
+                    raise
+            return found
+
+    def lost(self, error: BaseException) -> None:
+        """What was known is not so, or whoever is there does not answer. The others are asked first from now on. It does not wait for the lock, since
+        event loops call it."""
+        moved = isinstance(error, redis.exceptions.MovedError) or str(error).startswith("MOVED")
+        to = re.search(r"[0-9]+ (\S+):([0-9]+)$", str(error)) if moved else None
+        self.points = self.points[1:] + self.points[:1]
+        self.found = (to[1], int(to[2])) if to else None
+
+    def seek(self) -> Tuple[str, int]:
+        said: List[Tuple[str, Exception]] = []
+        for host, port in list(self.points):
+            try:
+                return self.in_cluster(host, port) if self.address.cluster else self.by_sentinel(host, port)
+            except (redis.RedisError, OSError) as e:
+                said.append((f"{host}:{port}", e))
+        if not any(_passes(e, self) for _, e in said):  # one that is away may know better
+            raise said[0][1]
+        whose = "no node of the cluster" if self.address.cluster else "no sentinel"
+        raise _Nowhere(f"{whose} says where the master is ({', '.join(f'{at}: {self.reason(e)}' for at, e in said)})")
+
+    @staticmethod
+    def reason(error: BaseException) -> str:
+        return str(error) if isinstance(error, redis.ResponseError) else _reason(error)
+
+    def ask(self, host: str, port: int, login: Dict[str, Any], *command: Any) -> Any:
+        options = {**self.address.options, **login, "socket_timeout": SEEK_S, "socket_connect_timeout": SEEK_S, "ssl": self.address.tls}
+        client = redis.Redis(host=host, port=port, **{name: value for name, value in options.items() if name not in ("client_name", "db")})
+        try:
+            return client.execute_command(*command)
+        finally:
+            client.connection_pool.disconnect()
+
+    def by_sentinel(self, host: str, port: int) -> Tuple[str, int]:
+        """A sentinel often has no password where its master has one; one that has, has the same."""
+        command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.name)
+        try:
+            found = self.ask(host, port, {}, *command)
+        except redis.AuthenticationError:
+            found = self.ask(host, port, self.address.login, *command)
+        if not found:
+            raise redis.ResponseError(f"a sentinel watches no master '{self.address.name}'")
+        return found[0].decode(), int(found[1])
+
+    def in_cluster(self, host: str, port: int) -> Tuple[str, int]:
+        """The nodes that it names are asked from now on, too: those of the URL may all be gone one day."""
+        ranges = self.ask(host, port, self.address.login, "CLUSTER", "SLOTS")
+        for node in (node for each in ranges for node in each[2:]):
+            point = self.named(node, host)
+            if point not in self.points:
+                self.points.append(point)
+        for first, last, *nodes in ranges:
+            if first <= self.slot <= last:
+                return self.named(nodes[0], host)
+        raise redis.ConnectionError("no node has the slot")
+
+    @staticmethod
+    def named(node: Sequence[Any], asked: str) -> Tuple[str, int]:
+        """A node may not know a name of its own."""
+        name = (node[0] or b"").decode()
+        return asked if name in ("", "?") else name, int(node[1])
+
+
 class _Wire:
-    """Where Redis is, how long is waited, and the plain calls, from any number of threads."""
+    """Where Redis is, how long is waited, and the plain calls, from any number of threads. In a cluster each queue is on a master of its own."""
 
     def __init__(self, redis_url: Optional[str], key_prefix: str, queues: Sequence[str], wait_timeout: float, loads: Callable[[Any], Any],
                  **defaults: Any) -> None:
@@ -214,19 +376,42 @@ class _Wire:
         self.prefix, self.queues, self.wait_timeout, self.loads = key_prefix, queues, wait_timeout, loads
         self.defaults = {name: value for name, value in defaults.items() if value is not None}
         self.collectors: Dict[Any, "_Collector"] = {}
-        self.redis = self.connect(redis)
+        self.options = self.how_to_connect()
+        try:
+            self.places = self.places_of(queues)
+            clients = {place: self.connect(redis, place) for place in set(self.places.values())}
+        except ValueError:
+            raise ValueError("redis_url cannot be read") from None  # the reason may quote a part of the password
+        self.clients = {queue: clients[place] for queue, place in self.places.items()}
 
-    def connect(self, module: Any) -> Any:
-        """A client with connections of its own; module is redis or redis.asyncio."""
+    def how_to_connect(self) -> Dict[str, Any]:
         options: Dict[str, Any] = {"socket_timeout": 2 * PIECE_S, "client_name": "adwuma-py"}
         if not self.url.startswith("unix:"):
             options["socket_connect_timeout"] = PIECE_S
         if int(redis.__version__.split(".")[0]) >= 5:
             options["protocol"] = 2
-        try:
-            return module.Redis.from_url(self.url, **options)
-        except ValueError:
-            raise ValueError("redis_url cannot be read") from None  # the reason may quote a part of the password
+        if self.url.startswith("rediss"):
+            options["ssl_check_hostname"] = True
+            for option, name in (("ssl_ca_certs", "CA"), ("ssl_certfile", "CERT"), ("ssl_keyfile", "KEY")):
+                options[option] = os.environ.get(f"ADWUMA_REDIS_{name}_FILE") or None
+        return options
+
+    def places_of(self, queues: Sequence[str]) -> Dict[str, Optional[_Place]]:
+        """None: where the URL says."""
+        if not re.match(r"rediss?\+", self.url):
+            return dict.fromkeys(queues)
+        address = _Address(self.url, self.options)
+        if address.cluster:
+            return {queue: _Place(address, self.key(queue)) for queue in queues}
+        return dict.fromkeys(queues, _Place(address, ""))
+
+    def connect(self, module: Any, place: Optional[_Place]) -> Any:
+        """A client with connections of its own; module is redis or redis.asyncio."""
+        if place:
+            return place.client(module)
+        client = module.Redis.from_url(self.url, **self.options)
+        client.place = None
+        return client
 
     def key(self, queue: str, *rest: str) -> str:
         return ":".join((f"{self.prefix}:{{{queue}}}", *rest))
@@ -244,14 +429,22 @@ class _Wire:
                     return found
                 pause, lost = PAUSE_S, None
             except (redis.RedisError, *_PASSING) as e:
-                if not _passes(e):
+                if not _passes(e, self.places[job.queue]):
                     raise _refusal(e) from None
                 lost = e
+                self.look_elsewhere(self.clients[job.queue], e)
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, PAUSE_MAX_S)
 
-    def run(self, *commands: Tuple[Any, ...]) -> List[Any]:
-        pipe = self.redis.pipeline(transaction=False)
+    @staticmethod
+    def look_elsewhere(client: Any, error: BaseException) -> None:
+        """Other threads may be using its connections; those that are at the wrong place find it out by themselves."""
+        if client.place:
+            client.place.lost(error)
+            client.connection_pool.disconnect(inuse_connections=False)
+
+    def run(self, queue: str, *commands: Tuple[Any, ...]) -> List[Any]:
+        pipe = self.clients[queue].pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
         answers = pipe.execute(raise_on_error=False)  # what it raises by itself quotes the command: texts, and audio
@@ -261,72 +454,80 @@ class _Wire:
         return answers
 
     def submit(self, job: _Job) -> None:
-        self.insist(job, lambda _: self.run(*job.commands()))
+        self.insist(job, lambda _: self.run(job.queue, *job.commands()))
 
     def call(self, job: _Job) -> Tuple[Any, Any]:
         key = job.key("result")
         try:
             self.submit(job)
-            result = self.loads(self.insist(job, lambda piece: self.redis.blmove(key, key, piece, "LEFT", "LEFT")))
+            result = self.loads(self.insist(job, lambda piece: self.clients[job.queue].blmove(key, key, piece, "LEFT", "LEFT")))
         except KeyboardInterrupt:
             self.cancel(job)
             raise
         commands = job.afterwards(result)
         job.end = max(job.end, time.monotonic() + PIECE_S)
-        return job.value(result, self.insist(job, lambda _: self.run(*commands)) if commands else ())
+        return job.value(result, self.insist(job, lambda _: self.run(job.queue, *commands)) if commands else ())
 
     def cancel(self, job: _Job) -> None:
         with contextlib.suppress(redis.RedisError, OSError):
-            self.run(job.cancelling())
+            self.run(job.queue, job.cancelling())
 
-    def collector(self) -> "_Collector":
-        """That of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self.collectors:
-            self.collectors = {known: c for known, c in self.collectors.items() if not known.is_closed()}
-            self.collectors[loop] = _Collector(self)
-        return self.collectors[loop]
+    def collector(self, queue: str) -> "_Collector":
+        """That of the running event loop and of the queue's place."""
+        loop, place = key = asyncio.get_running_loop(), self.places[queue]
+        if key not in self.collectors:
+            self.collectors = {known: c for known, c in self.collectors.items() if not known[0].is_closed()}
+            self.collectors[key] = _Collector(self, place)
+        return self.collectors[key]
 
     def close(self) -> None:
-        self.redis.connection_pool.disconnect()
+        for client in self.clients.values():
+            client.connection_pool.disconnect()
 
     async def aclose(self) -> None:
-        collector = self.collectors.pop(asyncio.get_running_loop(), None)
-        if collector:
-            await collector.aclose()
+        loop = asyncio.get_running_loop()
+        for key in [key for key in self.collectors if key[0] is loop]:
+            await self.collectors.pop(key).aclose()
         self.close()
 
 
-async def _ask(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
-    """Error replies come back as such; those that pass are raised."""
+async def _tell(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
+    """Error replies come back as such."""
     pipe = client.pipeline(transaction=False)
     for command in commands:
         pipe.execute_command(*command)
-    answers = await pipe.execute(raise_on_error=False)
+    return await pipe.execute(raise_on_error=False)
+
+
+async def _ask(client: Any, commands: Sequence[Tuple[Any, ...]]) -> List[Any]:
+    """The same, but those that pass are raised."""
+    answers = await _tell(client, commands)
     for answer in answers:
-        if isinstance(answer, Exception) and _passes(answer):
+        if isinstance(answer, Exception) and _passes(answer, client.place):
             raise answer
     return answers
 
 
-async def _drop(client: Any) -> None:
+async def _drop(client: Any, error: Optional[BaseException] = None) -> None:
     """Its connections; the next command makes a new one."""
+    if client.place and error:
+        client.place.lost(error)
     with contextlib.suppress(Exception):
         await client.connection_pool.disconnect()
 
 
 class _Collector:
-    """All calls of one event loop over one connection, which sends what is to be sent and then waits for whatever ends first. A second one is made
-    only where something is to be sent while the first one waits. Both belong to tasks of our own, which the cancelling of a call does not touch: a
-    connection that lost its place between questions and answers would give later calls the wrong ones."""
+    """All calls of one event loop, in a cluster of one queue, over one connection, which sends what is to be sent and then waits for whatever ends
+    first. A second one is made only where something is to be sent while the first one waits. Both belong to tasks of our own, which the cancelling of
+    a call does not touch: a connection that lost its place between questions and answers would give later calls the wrong ones."""
 
-    def __init__(self, wire: _Wire) -> None:
+    def __init__(self, wire: _Wire, place: Optional[_Place]) -> None:
         self.wire = wire
         self.name = "py-" + uuid.uuid4().hex
-        self.replies = [wire.key(queue, "reply", self.name) for queue in wire.queues]
+        self.replies = [wire.key(queue, "reply", self.name) for queue, its in wire.places.items() if its is place]
         self.calls: Dict[str, _Job] = {}  # those without a result
         self.outbox: Deque[Tuple[_Job, bool]] = collections.deque()  # jobs; True: to be cancelled
-        self.front, self.side = wire.connect(redis.asyncio), wire.connect(redis.asyncio)
+        self.front, self.side = wire.connect(redis.asyncio, place), wire.connect(redis.asyncio, place)
         self.waits = False
         self.lost: Optional[BaseException] = None
         self.task: Optional["asyncio.Task[None]"] = None
@@ -370,8 +571,8 @@ class _Collector:
     async def run_errand(self) -> None:
         try:
             await self.send(self.side)
-        except (redis.RedisError, *_PASSING):  # what could not be sent is sent by the other connection, within LOOK_S
-            await _drop(self.side)
+        except (redis.RedisError, *_PASSING) as e:  # what could not be sent is sent by the other connection, within LOOK_S
+            await _drop(self.side, e)
 
     async def send(self, client: Any) -> None:
         while self.outbox:
@@ -383,16 +584,24 @@ class _Collector:
                 batch.append((job, cancel))
             try:
                 commands = [[job.cancelling()] if cancel else job.commands() for job, cancel in batch]
-                answers = iter(await _ask(client, [command for each in commands for command in each]))
+                answers = iter(await _tell(client, [command for each in commands for command in each]))
             except BaseException:
                 self.outbox.extendleft(reversed([entry for entry in batch if entry[1] or not entry[0].future.done()]))
                 raise
+            again, passing = [], None
             for (job, cancel), each in zip(batch, commands):
                 errors = [answer for answer in itertools.islice(answers, len(each)) if isinstance(answer, Exception)]
-                if errors and not cancel:
+                passes = [error for error in errors if _passes(error, client.place)]
+                if passes:
+                    again += [(job, cancel)] if cancel or not job.future.done() else []
+                    passing = passes[0]
+                elif errors and not cancel:
                     self.end(job, _refusal(errors[0]))
                 elif job.streams and not cancel:
                     self.end(job, None)
+            if passing:
+                self.outbox.extendleft(reversed(again))
+                raise passing
 
     def end(self, job: _Job, value: Any) -> None:
         self.calls.pop(job.id, None)
@@ -412,8 +621,8 @@ class _Collector:
                 await self.settle(found)
                 self.lost, pause = None, PAUSE_S
             except Exception as e:
-                await _drop(self.front)
-                if not _passes(e):
+                await _drop(self.front, e)
+                if not _passes(e, self.front.place):
                     self.give_up(_refusal(e))
                     return
                 self.lost = e
@@ -715,9 +924,9 @@ class Stream(_Reading):
     cancels the job."""
 
     def _look(self, piece: float) -> bool:
-        if self._take(self._wire.run(self._asks(piece))[0]):
+        if self._take(self._wire.run(self._job.queue, self._asks(piece))[0]):
             return True
-        found, more = self._wire.run(("LINDEX", self._job.key("result"), 0), self._asks(None))
+        found, more = self._wire.run(self._job.queue, ("LINDEX", self._job.key("result"), 0), self._asks(None))
         self._take(more)
         if found:
             self._end_by(found)
@@ -753,7 +962,7 @@ class AsyncStream(_Reading):
 
     async def _ask(self, *commands: Tuple[Any, ...]) -> List[Any]:
         if self._redis is None:
-            self._redis = self._wire.connect(redis.asyncio)
+            self._redis = self._wire.connect(redis.asyncio, self._wire.places[self._job.queue])
         answers = await _ask(self._redis, commands)
         for answer in answers:
             if isinstance(answer, Exception):
@@ -777,17 +986,17 @@ class AsyncStream(_Reading):
             try:
                 await self._look(max(min(left, LOOK_S), 0.01))
             except (redis.RedisError, *_PASSING) as e:
-                await self._hang_up()
-                if not _passes(e):
+                await self._hang_up(e)
+                if not _passes(e, self._wire.places[self._job.queue]):
                     raise _refusal(e) from None
                 lost = e
                 await asyncio.sleep(min(pause, left))
                 pause = min(2 * pause, PAUSE_MAX_S)
 
-    async def _hang_up(self) -> None:
+    async def _hang_up(self, error: Optional[BaseException] = None) -> None:
         if self._redis is not None:
             client, self._redis = self._redis, None
-            await _drop(client)
+            await _drop(client, error)
 
     async def _fetch_apart(self) -> None:
         """In a task of its own: redis-py 4 loses a cancelling that comes while it looks whether its connection still is one."""
@@ -816,7 +1025,7 @@ class AsyncStream(_Reading):
     async def aclose(self) -> None:
         if not self._ended:
             self._ended = True
-            self._wire.collector().post(self._job, cancel=True)
+            self._wire.collector(self._job.queue).post(self._job, cancel=True)
         self._ready.clear()
         await self._hang_up()
 
@@ -851,7 +1060,7 @@ class TaskingAIClient:
     """All operations as methods, `client.create_chat(...)` and `await client.a_create_chat(...)`; the module's functions are those of one that init()
     describes.
 
-    redis_url: else $ADWUMA_REDIS_URL, else redis://127.0.0.1:6379/0; also rediss:// and unix://.
+    redis_url: else $ADWUMA_REDIS_URL, else redis://127.0.0.1:6379/0; also unix://, redis+sentinel://, redis+cluster://, and rediss… with TLS.
     wait_timeout: seconds until a call ends with WaitTimeoutError; on a stream, of silence.
     result_ttl_s: how long results and streams stay in Redis; without it the worker's setting.
     timeout (seconds, for one request), max_attempts, if_unsure (`rerun`, `hold`): go into each job.
@@ -889,7 +1098,7 @@ class TaskingAIClient:
         params = _with_name({k: v for k, v in params.items() if v is not None})
         if "file" in params:
             params["file"] = await _aread_source(params["file"])
-        collector = self._wire.collector()
+        collector = self._wire.collector(self._queue)
         job = self._job(name, params, collector.name)
         value = await collector.call(job)
         return AsyncStream(self._wire, job) if job.streams else _answer(name, params, value[0])

@@ -316,6 +316,35 @@ def test_nobody_answers(system):
     system.server.start()
 
 
+def test_urls_of_several_hosts(monkeypatch):
+    """What each part says, and that none that is wrong is quoted."""
+    def where(url):
+        with KhayaClient(redis_url=url) as client:
+            wire = client._wire
+            place = wire.places["translate"]
+            assert len(set(wire.places.values())) == (3 if place.address.cluster else 1)
+            return place.address, wire.clients["translate"].connection_pool.connection_kwargs
+
+    a, options = where("redis+sentinel://us%65r:p%2Fw:@x@h1:1,[::1]:2,h3/a%20name/7")
+    assert (a.points, a.name, a.tls, a.cluster) == ([("h1", 1), ("::1", 2), ("h3", 26379)], "a name", False, False)
+    assert (options["username"], options["password"], options["db"]) == ("user", "p/w:@x", 7) and not any(o.startswith("ssl") for o in options)
+    a, options = where("redis+sentinel:///main")
+    assert a.points == [("127.0.0.1", 26379)] and (options["username"], options["password"], options["db"]) == (None, None, 0)
+    monkeypatch.setenv("ADWUMA_REDIS_CA_FILE", "/ca")
+    for url in ("rediss+cluster://:pw@h1,h2:7/", "rediss+cluster://:pw@h1,h2:7/0"):
+        a, options = where(url)
+        assert (a.points, a.tls, a.cluster) == ([("h1", 6379), ("h2", 7)], True, True) and options["password"] == "pw"
+        assert options["ssl_ca_certs"] == "/ca" and options["ssl_certfile"] is None and options["ssl_check_hostname"] is True
+    for url in ("redis+sentinel://:secret@h", "redis+sentinel://:secret@h/", "redis+sentinel://:secret@h//1", "redis+sentinel://:secret@h/n/x", "redis+sentinel://:secret@h/n?db=1",
+                "redis+sentinel://:secret@h,/n", "redis+sentinel://:secret@h:0/n", "redis+sentinel://:secret@h:65536/n", "redis+sentinel://:secret@h:x/n", "redis+sentinel://:secret@::1/n",
+                "redis+cluster://:secret@h/1", "redis+cluster://:secret@h/name", "redis+other://:secret@h", "redis+cluster:/:secret@h"):
+        with pytest.raises(ValueError, match="^redis_url cannot be read$") as caught:
+            KhayaClient(redis_url=url)
+        assert caught.value.__suppress_context__
+        with pytest.raises(ValueError, match="^redis_url cannot be read$"):
+            TaskingAIClient(url)
+
+
 def test_a_call_that_is_cancelled_cancels_its_job(system):
     system.worker()
 
