@@ -14,6 +14,7 @@
 #define NODES_MAX 128	 /* connected to at a time */
 #define KEY_WORDS 8	 /* of a command: the key is one of the first */
 #define FOLLOW_MAX 5	 /* MOVED, one after the other */
+#define ASKED_MAX 16	 /* keys of which it is known that they have moved before their slot */
 #define TRY_AGAIN_MS 250 /* what could not be reached is not tried earlier: many commands may be for it */
 
 struct node {
@@ -29,6 +30,14 @@ struct node {
 struct awaited {
 	struct node *node;
 	struct reply *made; /* here; NULL: it comes from the node */
+	uint64_t key;	    /* its hash; 0: none */
+	bool asking;	    /* to ASKING, which nobody waits for */
+};
+
+/* A key that its slot's node has no more, while the slot moves. Never the others of the slot: where they are still, nothing may be made elsewhere. */
+struct asked {
+	uint64_t key; /* its hash; 0: none */
+	struct redis_point at;
 };
 
 struct routes {
@@ -43,6 +52,8 @@ struct routes {
 	struct node *any; /* for commands without a key */
 	struct awaited *awaited;
 	size_t first, nawaited, capacity; /* a ring */
+	struct asked asked[ASKED_MAX];	  /* a ring, too: the next is put at asked_at */
+	size_t asked_at;
 };
 
 /* --- Nodes. ------------------------------------------------------------------------------------------------------------------ */
@@ -130,8 +141,17 @@ static const char *next_word(const char **at, const char *end, size_t *n)
 	return word;
 }
 
+static uint64_t hash_of(const char *s, size_t n)
+{
+	uint64_t hash = 14695981039346656037U; /* FNV-1a */
+
+	for (size_t i = 0; i < n; i++)
+		hash = (hash ^ (unsigned char)s[i]) * 1099511628211U;
+	return hash | 1;
+}
+
 /* The first with a hash tag. What else may hold one, a job or a name, stands behind the key. */
-static bool find_slot(const char *text, size_t n, unsigned *slot)
+static bool find_key(const char *text, size_t n, unsigned *slot, uint64_t *hash)
 {
 	const char *end = text + n, *at = memchr(text, '\n', n), *word;
 	size_t len;
@@ -141,6 +161,7 @@ static bool find_slot(const char *text, size_t n, unsigned *slot)
 		if (!memchr(word, '{', len))
 			continue;
 		*slot = cluster_slot(word, len);
+		*hash = hash_of(word, len);
 		return true;
 	}
 	return false;
@@ -259,20 +280,73 @@ static int append_to(struct routes *t, struct node *n, const char *text, size_t 
 	return 0;
 }
 
+static struct asked *find_asked(struct routes *t, uint64_t key)
+{
+	for (size_t i = 0; key && i < ASKED_MAX; i++)
+		if (t->asked[i].key == key)
+			return &t->asked[i];
+	return NULL;
+}
+
+/* A reply that says where else its key is: the next command with it goes there. */
+static void note_redirection(struct routes *t, const struct awaited *told)
+{
+	const char *error = reply_error(told->made);
+	struct asked *known = find_asked(t, told->key);
+	struct redis_point to;
+	unsigned slot;
+
+	if (!point_of_redirection(error, &told->node->at, &slot, &to))
+		return;
+	if (strncmp(error, "MOVED ", 6) == 0) {
+		cluster_moved(t->address->cluster, slot, &to);
+		if (known)
+			known->key = 0;
+	} else if (told->key) {
+		if (!known)
+			known = &t->asked[t->asked_at++ % ASKED_MAX];
+		*known = (struct asked){.key = told->key, .at = to};
+	}
+}
+
+static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+
+/* Whoever has the key before its slot, connected and told that we know; NULL: nobody is known, or reached. */
+static struct node *node_asked(struct routes *t, uint64_t key, struct error *err)
+{
+	struct asked *known = find_asked(t, key);
+	struct error why = {0};
+	struct node *n = known ? node_at(t, &known->at, &why) : NULL;
+
+	if (n && connect_node(t, n) == 0 && append_to(t, n, asking, sizeof asking - 1, err) == 0) {
+		t->awaited[(t->first + t->nawaited - 1) % t->capacity].asking = true;
+		return n;
+	}
+	if (known)
+		known->key = 0;
+	return NULL;
+}
+
 int routes_append(struct routes *t, const char *text, size_t n, struct error *err)
 {
 	static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
 	struct error why = {0};
-	struct node *node;
+	struct node *node = NULL;
+	uint64_t key = 0;
 	unsigned slot;
 	int rc;
 
 	if (n == sizeof multi - 1 && strncasecmp(text, multi, n) == 0)
 		return error_set(err, ERR_REFUSED,
 				 "MULTI is for one node: what follows it would be carried out at others");
-	node = find_slot(text, n, &slot) ? node_of(t, slot, &why) : any_node(t, &why);
+	if (!find_key(text, n, &slot, &key))
+		node = any_node(t, &why);
+	else if (!(node = node_asked(t, key, &why)))
+		node = node_of(t, slot, &why);
 	rc = append_to(t, node, text, n, &why);
-	if (rc && err)
+	if (rc == 0)
+		t->awaited[(t->first + t->nawaited - 1) % t->capacity].key = key;
+	else if (err)
 		*err = why;
 	return rc;
 }
@@ -292,27 +366,28 @@ int routes_flush(struct routes *t, struct error *err)
 int routes_receive(struct routes *t, struct reply **out, struct error *err)
 {
 	struct awaited next;
-	struct redis_point to;
 	struct error why = {0};
-	unsigned slot;
 
-	if (t->nawaited == 0)
-		return error_set(err, ERR_LINK, "no reply is awaited");
-	next = t->awaited[t->first];
-	t->first = (t->first + 1) % t->capacity;
-	t->nawaited--;
-	if (next.node) {
-		next.node->nawaited--;
-		if (!next.node->broken && redis_receive(next.node->r, &next.made, &why))
-			broke(t, next.node, why.msg);
+	do {
+		if (t->nawaited == 0)
+			return error_set(err, ERR_LINK, "no reply is awaited");
+		next = t->awaited[t->first];
+		t->first = (t->first + 1) % t->capacity;
+		t->nawaited--;
+		if (next.node) {
+			next.node->nawaited--;
+			if (!next.node->broken && redis_receive(next.node->r, &next.made, &why))
+				broke(t, next.node, why.msg);
+			if (!next.made)
+				next.made = make_reply(next.node->why);
+		}
 		if (!next.made)
-			next.made = make_reply(next.node->why);
-	}
-	if (!next.made)
-		return error_set(err, ERR_MEMORY, "out of memory");
-	if (next.node && reply_error(next.made) && strncmp(reply_error(next.made), "MOVED ", 6) == 0 &&
-	    point_of_redirection(reply_error(next.made), &next.node->at, &slot, &to))
-		cluster_moved(t->address->cluster, slot, &to);
+			return error_set(err, ERR_MEMORY, "out of memory");
+		if (next.asking)
+			reply_free(next.made);
+	} while (next.asking);
+	if (next.node && reply_error(next.made))
+		note_redirection(t, &next);
 	*out = next.made;
 	return 0;
 }
@@ -321,7 +396,6 @@ int routes_receive(struct routes *t, struct reply **out, struct error *err)
 static int ask_there(struct routes *t, const struct reply *ask, const char *text, size_t n, struct reply **out,
 		     struct error *err)
 {
-	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
 	struct reply *ok = NULL;
 	struct redis_point to, from = {0};
 	struct error why = {0};
