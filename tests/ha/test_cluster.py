@@ -235,6 +235,33 @@ def test_a_seed_that_is_dead(system, cluster, spread, cli, driver):
     assert "refused" in cli("stats", code=69, redis_url=nobody)
 
 
+def test_passwords(tmp_path, quick_stub, driver):
+    """In the URL, or beside it, which beats it; at every node, also at the one that takes over; and never told."""
+    cluster = servers.Cluster(tmp_path, password="sesame")
+    system = Spread(tmp_path, quick_stub, cluster)
+    try:
+        names = [queues[0] for queues in cluster.queues(1).values()]
+        worker = system.worker(queues=",".join([*names, "translate"]))
+        bare = "redis+cluster://" + ",".join(n.address for n in cluster.nodes)
+        for queue in names:
+            assert system.do(queue, type="translate", text="x")["status"] == "succeeded"
+        p = subprocess.run([driver, "gather", "100"], env=system.env(redis_url=bare, ADWUMA_REDIS_PASSWORD="sesame"), capture_output=True, text=True,
+                           timeout=60 * SLOW, check=False)
+        assert p.returncode == 0 and "all 100" in p.stdout, (p.stdout, p.stderr)
+        old = cluster.kill_master_of(names[0])
+        cluster.failed_over(names[0], old)
+        assert system.do(names[0], 20, type="translate", text="y")["status"] == "succeeded"
+        p = subprocess.run([BUILD + "/adwuma", "stats"], env=system.env(redis_url=bare, ADWUMA_REDIS_PASSWORD="sesam"), capture_output=True, text=True,
+                           timeout=60 * SLOW, check=False)
+        assert p.returncode == 69 and "WRONGPASS" in p.stderr and "sesam" not in p.stderr, (p.returncode, p.stderr)
+        assert "sesame" not in worker.log()
+    finally:
+        try:
+            system.finish()
+        finally:
+            cluster.stop()
+
+
 # --- A master dies.
 
 @pytest.mark.parametrize("wait", [False, True], ids=["plain", "wait"])
