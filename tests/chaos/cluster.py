@@ -8,7 +8,6 @@ import servers
 
 from chaos import campaign, plan
 
-
 BEHIND_S = 0.25  # how long before its death a master's replicas hear nothing of it
 
 
