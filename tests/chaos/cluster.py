@@ -42,8 +42,8 @@ class Client:
             self.known.clear()
             raise
         except redis.ResponseError as e:
+            self.known.clear()
             if isinstance(e, redis.ReadOnlyError) or re.search("^(.* caused error: )?(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|UNBLOCKED)", str(e)):
-                self.known.clear()
                 raise redis.ConnectionError(str(e)) from e
             raise
 
@@ -177,6 +177,10 @@ class ClusterCampaign(campaign.Campaign):
             self.count("masters that were back before another took over", self.cluster.owner(servers.slot_of(f.queue)) is f.node)
         if well:
             self.failover = None
+
+    def state(self):
+        """Our own connections find out late, too, who has what."""
+        return servers.repeat(super().state, 20, "the cluster tells how it is", (*campaign.REDIS_DOWN, redis.ResponseError))
 
     # --- The producer.
 
