@@ -271,7 +271,7 @@ class Campaign:
         except REDIS_DOWN:
             return False
         except redis.ResponseError as e:
-            if str(e).startswith("OOM"):
+            if "maxmemory" in str(e):  # newer redis-py leaves the word OOM out
                 return False
             raise
 
@@ -338,7 +338,7 @@ class Campaign:
             try:
                 return action()
             except (*REDIS_DOWN, redis.ResponseError) as e:
-                if isinstance(e, redis.ResponseError) and not re.search("OOM|EXECABORT|LOADING", str(e)):
+                if isinstance(e, redis.ResponseError) and not re.search("maxmemory|EXECABORT|LOADING", str(e)):
                     raise
                 time.sleep(0.05)
         return None
