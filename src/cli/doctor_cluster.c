@@ -17,7 +17,7 @@ struct node {
 	const char *id, *flags, *master, *slots; /* ends of words are blanks; slots are the rest of the line */
 	char where[WHERE_MAX], host[REDIS_HOST_MAX + 1];
 	size_t nslots;
-	bool has_replica, fails;
+	bool is_replica, has_replica, fails;
 };
 
 struct cluster_view {
@@ -167,6 +167,7 @@ static void read_node(const struct cluster_view *v, const char *line, struct nod
 	at.port = colon ? (int)strtol(colon + 1, NULL, 10) : 0;
 	point_show(&at, n->where, sizeof n->where);
 	snprintf(n->host, sizeof n->host, "%s", at.host);
+	n->is_replica = *n->master != '-';
 	n->fails = has_flag(n, "fail") || has_flag(n, "fail?");
 	(void)each_range(n->slots, count_slots, &n->nslots);
 }
@@ -189,7 +190,7 @@ static int read_nodes(struct cluster_view *v, struct error *err)
 	for (size_t i = 0; i < n; i++)
 		for (size_t k = 0; k < n; k++)
 			v->nodes[i].has_replica =
-				v->nodes[i].has_replica || (!v->nodes[k].fails && v->nodes[k].master[0] != '-' &&
+				v->nodes[i].has_replica || (!v->nodes[k].fails && v->nodes[k].is_replica &&
 							    strncmp(v->nodes[k].master, v->nodes[i].id, 40) == 0);
 	return 0;
 }
@@ -266,7 +267,7 @@ static void tell_state(const struct cluster_view *v)
 
 		covered += n->nslots;
 		masters += n->nslots > 0;
-		replicas += n->master[0] != '-';
+		replicas += n->is_replica;
 		failing += n->fails;
 		lost += n->fails && n->nslots > 0;
 		v->d->bare = v->d->bare || (n->nslots > 0 && !n->has_replica);

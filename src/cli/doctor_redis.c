@@ -108,6 +108,10 @@ static void mend_absence(struct doctor *d)
 		     "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # or does Redis not run there, or the network not let us in?");
 }
 
+#define NO_TLS "export ADWUMA_REDIS_URL=redis…    # instead of rediss…: that port speaks no TLS"
+#define CERTIFICATE                                                                                                    \
+	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it may want a certificate of ours"
+
 bool mend_known(struct doctor *d, const char *cli, const char *message)
 {
 	static const struct {
@@ -147,11 +151,9 @@ bool mend_known(struct doctor *d, const char *cli, const char *message)
 		{"TLS: the certificate",
 		 "export ADWUMA_REDIS_CA_FILE=FILE    # of the CA that signed it; or redis_url must name the host as the certificate does",
 		 NULL},
-		{"does it want a certificate",
-		 "export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it wants a certificate of ours",
-		 NULL},
-		{"does it speak TLS?", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that port speaks no TLS",
-		 "export ADWUMA_REDIS_URL=redis+…    # that port speaks no TLS"},
+		{"certificate required", CERTIFICATE, NULL},
+		{"does it want a certificate", CERTIFICATE, NULL},
+		{"does it speak TLS?", NO_TLS, NULL},
 	};
 	bool several = d->look.address.kind != REDIS_ALONE;
 
@@ -169,8 +171,26 @@ bool mend_known(struct doctor *d, const char *cli, const char *message)
 	return false;
 }
 
+/* It hangs up on those who speak TLS or plain where it does not, and its alert that it wants a certificate may be lost with the connection. */
+static bool mend_hang_up(struct doctor *d, const char *message)
+{
+	const struct redis_address *a = &d->look.address;
+
+	if (!strstr(message, "Connection reset") && !strstr(message, "closed the connection"))
+		return false;
+	if (!a->tls && !a->socket)
+		mend(d, "export ADWUMA_REDIS_URL=rediss…    # instead of redis…, where that port speaks TLS");
+	else if (a->tls && !d->settings->redis_cert_file)
+		mend(d, CERTIFICATE);
+	else
+		return false;
+	return true;
+}
+
 static void mend_error(struct doctor *d, const char *message)
 {
+	if (mend_hang_up(d, message))
+		return;
 	if (!mend_known(d, d->at->cli, message))
 		mend_absence(d);
 }

@@ -133,7 +133,7 @@ int doctor_find(struct doctor *d, struct error *err)
 		keys_init(&k, d->settings->key_prefix, d->look.queues[i]);
 		keys[i] = memcpy(names[i], k.ready, sizeof names[i]);
 	}
-	d->servers = calloc(d->look.nqueues, sizeof *d->servers);
+	d->servers = calloc(d->look.nqueues + 1, sizeof *d->servers);
 	if (!d->servers)
 		return error_set(err, ERR_MEMORY, "out of memory");
 	if (redis_find(&d->look.address, keys, d->look.nqueues, points, err))

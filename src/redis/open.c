@@ -145,13 +145,14 @@ static struct redis *new_connection(const struct redis_address *a, struct error 
 	return r;
 }
 
-/* A server that wants a certificate ends the connection when the first command comes; the alert that says why may be lost on the way. */
+/* A server that wants another certificate than ours, or one at all, ends the connection when the first command comes; the alert that says why may be lost on the way. */
 static void hint_at_certificate(const struct redis *r, const struct redis_address *a, struct error *err)
 {
 	size_t n = err ? strlen(err->msg) : 0;
 
-	if (err && err->code == ERR_LINK && r->ssl && r->c->err && !redis_tls_has_certificate(a->tls))
-		snprintf(err->msg + n, sizeof err->msg - n, "; does it want a certificate (redis_cert_file)?");
+	if (err && err->code == ERR_LINK && r->ssl && r->c->err)
+		snprintf(err->msg + n, sizeof err->msg - n, "; does it %s (redis_cert_file)?",
+			 redis_tls_has_certificate(a->tls) ? "accept our certificate" : "want a certificate");
 }
 
 struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,

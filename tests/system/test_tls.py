@@ -196,7 +196,7 @@ if HAS_TLS:
             assert done.returncode == 69 and "does it want a certificate (redis_cert_file)?" in done.stderr, done.stderr
             foreign = Authority(tmp_path, "foreign").sign("stranger", "DNS:client")
             done = secured.run("stats", redis_cert_file=foreign[0], redis_key_file=foreign[1])
-            assert done.returncode == 69 and "TLS" in done.stderr, done.stderr
+            assert done.returncode == 69 and "does it accept our certificate (redis_cert_file)?" in done.stderr, done.stderr
         finally:
             secured.stop()
 
@@ -222,7 +222,7 @@ if HAS_TLS:
         secured = Secured(tmp_path, stub)
         try:
             one, _ = found(secured, "tls")
-            assert one["state"] == "warn" and one["message"].startswith("TLSv1.3, TLS_") and "1 days from now" in one["message"], one
+            assert one["state"] == "warn" and one["message"].startswith("TLSv1.3, TLS_") and one["message"].endswith(" days from now"), one
             cert, key = secured.ca.sign("longer", "IP:127.0.0.1", "-days", "30")
             secured.server.client.config_set("tls-key-file", key, "tls-cert-file", cert)
             one, code = found(secured, "tls")
@@ -230,6 +230,7 @@ if HAS_TLS:
             mend = found(secured, "persistence")[0]["mend"]
             assert mend.startswith(f"redis-cli -h 127.0.0.1 -p {secured.port} --tls --cacert {secured.ca.cert} CONFIG SET "), mend
             assert subprocess.run(["/bin/sh", "-c", mend], capture_output=True, text=True, check=True).stdout == "OK\n"
+            until(lambda: not secured.server.client.info("persistence")["aof_rewrite_in_progress"], what="a first append-only file is written: before, Redis does not end")
             assert not [o for o in json.loads(secured.run("doctor", "--json", redis_url="unix://" + secured.server.socket).stdout) if o["check"] == "tls"]
         finally:
             secured.stop()
@@ -239,7 +240,7 @@ if HAS_TLS:
         assert code == 69 and one["state"] == "bad" and one["mend"].startswith("export ADWUMA_REDIS_CA_FILE=FILE"), one
         secured.server.client.config_set("tls-auth-clients", "yes")
         one, code = found(secured, "redis")
-        assert code == 69 and "does it want a certificate" in one["message"] and one["mend"].startswith("export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE"), one
+        assert code == 69 and one["mend"].startswith("export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE"), one  # whether its alert arrives before the end is a matter of luck
         port = free_port()
         (tmp_path / "plain").mkdir()
         plain = RedisServer(tmp_path / "plain", "--port", str(port))
@@ -249,7 +250,7 @@ if HAS_TLS:
         finally:
             plain.stop()
         one, code = found(secured, "redis", redis_url=f"redis://127.0.0.1:{secured.port}/0")
-        assert code == 69 and "rediss://" in one["mend"], one
+        assert code == 69 and one["mend"].startswith("export ADWUMA_REDIS_URL=rediss…"), one
 
     # --- The wrong door. ----------------------------------------------------------------------------------------------------
 
