@@ -9,6 +9,7 @@
 
 static int has_results(struct batch *b, struct item *const *items, size_t n, bool *there, struct error *err)
 {
+	struct error first = {0};
 	struct keys keys;
 	char name[KEY_MAX];
 
@@ -21,12 +22,16 @@ static int has_results(struct batch *b, struct item *const *items, size_t n, boo
 	for (size_t i = 0; i < n; i++) {
 		struct reply *reply = NULL;
 
-		if (redis_expect(b->look.redis, &reply, err))
+		if (redis_receive(b->look.redis, &reply, err))
 			return -1;
+		redis_note_error(b->look.redis, reply, &first);
 		there[i] = there[i] || reply_int(reply, 0) > 0;
 		reply_free(reply);
 	}
-	return 0;
+	if (first.code == ERR_NONE)
+		return 0;
+	*err = first;
+	return -1;
 }
 
 /* Those of one queue, in one pass over its lists; twice, since a job may move back behind the look. */

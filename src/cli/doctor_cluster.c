@@ -131,7 +131,7 @@ static bool each_range(const char *slots, bool (*visit)(void *ctx, long from, lo
 		char *end;
 		long from = strtol(slots, &end, 10), to = *end == '-' ? strtol(end + 1, NULL, 10) : from;
 
-		if (*slots != '[' && end != slots && visit(ctx, from, to))
+		if (*slots != '[' && end != slots && 0 <= from && from <= to && to < SLOTS && visit(ctx, from, to))
 			return true;
 	}
 	return false;
@@ -154,6 +154,7 @@ static void read_node(const struct cluster_view *v, const char *line, struct nod
 	size_t len = strcspn(place, "@, \n");
 	const char *colon = memrchr(place, ':', len);
 	size_t host = colon ? (size_t)(colon - place) : 0;
+	long port;
 	struct redis_point at = *v->at;
 
 	n->id = line;
@@ -164,7 +165,8 @@ static void read_node(const struct cluster_view *v, const char *line, struct nod
 	n->slots = word;
 	if (host > 0 && host <= REDIS_HOST_MAX) /* else it does not know its own */
 		snprintf(at.host, sizeof at.host, "%.*s", (int)host, place);
-	at.port = colon ? (int)strtol(colon + 1, NULL, 10) : 0;
+	port = colon ? strtol(colon + 1, NULL, 10) : 0;
+	at.port = 0 < port && port <= UINT16_MAX ? (int)port : 0;
 	point_show(&at, n->where, sizeof n->where);
 	snprintf(n->host, sizeof n->host, "%s", at.host);
 	n->is_replica = *n->master != '-';

@@ -36,6 +36,7 @@ struct cancelling {
 /* Which jobs have their result in this queue. */
 static int find_results(struct cancelling *c, const char *queue, struct error *err)
 {
+	struct error first = {0};
 	struct keys keys;
 
 	keys_init(&keys, c->cli->settings->key_prefix, queue);
@@ -49,13 +50,17 @@ static int find_results(struct cancelling *c, const char *queue, struct error *e
 	for (size_t i = 0; i < c->n; i++) {
 		struct reply *reply = NULL;
 
-		if (redis_expect(c->look.redis, &reply, err))
+		if (redis_receive(c->look.redis, &reply, err))
 			return -1;
+		redis_note_error(c->look.redis, reply, &first);
 		if (reply_int(reply, 0) > 0)
 			c->ended[i] = queue;
 		reply_free(reply);
 	}
-	return 0;
+	if (first.code == ERR_NONE)
+		return 0;
+	*err = first;
+	return -1;
 }
 
 /* Results last: a job that ends meanwhile is then found there. Twice, since a job may move back behind the look. A producer's user may not look; it

@@ -66,6 +66,8 @@ int each_worker(struct redis *redis, const struct keys *keys, worker_fn *visit, 
 static int read_slots(struct redis *redis, const struct keys *keys, const char *worker, unsigned from, unsigned to,
 		      held_fn *visit, void *ctx, bool *more, struct error *err)
 {
+	struct error first = {0};
+
 	for (unsigned i = from; i < to; i++) {
 		char slot[KEY_MAX];
 
@@ -75,16 +77,24 @@ static int read_slots(struct redis *redis, const struct keys *keys, const char *
 	}
 	for (unsigned i = from; i < to; i++) {
 		struct reply *reply = NULL;
-		const char *payload;
+		const char *payload, *wrong;
 		size_t len = 0;
 
 		if (redis_receive(redis, &reply, err))
 			return -1;
+		/* A key of another type is no slot; any other error hides what is in one. */
+		wrong = reply_error(reply);
+		if (wrong && strncmp(wrong, "WRONGTYPE ", 10) != 0)
+			redis_note_error(redis, reply, &first);
 		payload = reply_bytes(reply, &len);
 		*more = *more && (!payload || visit(ctx, i, payload, len));
 		reply_free(reply);
 	}
-	return 0;
+	if (first.code == ERR_NONE)
+		return 0;
+	if (err)
+		*err = first;
+	return -1;
 }
 
 int each_held(struct redis *redis, const struct keys *keys, const char *worker, unsigned nslots, held_fn *visit,

@@ -148,9 +148,9 @@ int link_failed(struct link *l, struct error *e)
 {
 	char where[256];
 
+	link_disconnect(l); /* whatever it was: replies may still be on their way */
 	if (e->code != ERR_LINK && e->code != ERR_REFUSED)
 		return -1;
-	link_disconnect(l);
 	redis_address_show(&l->client->address, where, sizeof where);
 	return error_prefix(e, "Redis at %s", where);
 }

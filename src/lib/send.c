@@ -5,6 +5,7 @@
 #include "lib/courier_inside.h"
 
 #define BELL_TTL_S 60
+#define REPLY_MS_MIN 1000
 
 /* What a reply to one job means. Returns whether it is dealt with; Redis's own troubles are not the job's. */
 static bool acknowledged(const struct reply *reply, struct error *refused)
@@ -170,6 +171,25 @@ static int append_runs(struct courier *c, struct batch *b, struct error *e)
 	return rc;
 }
 
+static int64_t left_ms(struct courier *c, const struct batch *b)
+{
+	int64_t until = b->since_ms + c->client->submit_ms;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->ending && c->end_ms < until)
+		until = c->end_ms;
+	pthread_mutex_unlock(&c->lock);
+	return until - clock_mono_ms();
+}
+
+/* A server that hangs must not hold the sender, and whoever closes, much beyond the time. */
+static int64_t reply_ms(struct courier *c, const struct batch *b)
+{
+	int64_t ms = left_ms(c, b);
+
+	return ms < REPLY_MS_MIN ? REPLY_MS_MIN : ms < REDIS_REPLY_MS ? ms : REDIS_REPLY_MS;
+}
+
 /* One round trip for what is left. Where one run ends may not be looked up once it is dealt with: its handles may be gone. 0; or -1: the connection
  * broke, or Redis is in trouble. */
 static int trip(struct courier *c, struct batch *b, struct error *e)
@@ -179,6 +199,8 @@ static int trip(struct courier *c, struct batch *b, struct error *e)
 
 	if (link_connect(&c->sending, e))
 		return -1;
+	if (redis_set_timeout(c->sending.redis, reply_ms(c, b), e))
+		return sending_failed(c, e);
 	note_sending(c, redis_fd(c->sending.redis));
 	if (append_runs(c, b, e) || (bell && append_bell(c, e)))
 		return sending_failed(c, e);
@@ -206,17 +228,6 @@ static void lose_rest(struct courier *c, struct batch *b, const struct error *e)
 	}
 	courier_wake_watchers(c);
 	pthread_mutex_unlock(&c->lock);
-}
-
-static int64_t left_ms(struct courier *c, const struct batch *b)
-{
-	int64_t until = b->since_ms + c->client->submit_ms;
-
-	pthread_mutex_lock(&c->lock);
-	if (c->ending && c->end_ms < until)
-		until = c->end_ms;
-	pthread_mutex_unlock(&c->lock);
-	return until - clock_mono_ms();
 }
 
 static void send_batch(struct courier *c, struct batch *b)

@@ -96,6 +96,10 @@ static int drain(struct taker *t, const struct place *place, size_t *taken, stru
 		if (redis_call(t->link.redis, &reply, e, "LPOP %s %d", place->reply, TAKE_JOBS))
 			return -1;
 		n = reply_count(reply);
+		if (n > TAKE_JOBS) {
+			reply_free(reply);
+			return error_set(e, ERR_LINK, "LPOP gave %zu results where %d were asked for", n, TAKE_JOBS);
+		}
 		for (size_t i = 0; i < n; i++)
 			all[i] = reply_at(reply, i);
 		if (n > 0)

@@ -224,6 +224,8 @@ static int override(char **field, const char *with, struct error *err)
 {
 	if (!with || !*with)
 		return 0;
+	if (*field)
+		explicit_bzero(*field, strlen(*field)); /* it may be the password */
 	free(*field);
 	*field = strdup(with);
 	return *field ? 0 : error_set(err, ERR_MEMORY, "out of memory");

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "redis/connection.h"
 
 #define SLOTS 16384
@@ -90,28 +91,44 @@ static bool read_node(const struct reply *node, const struct redis_point *asked,
 		return false;
 	if (host && n > 0 && strcmp(host, "?") != 0)
 		memcpy(out->host, host, n + 1);
+	if (!is_port(reply_int(reply_at(node, 1), 0)))
+		return false;
 	out->port = (int)reply_int(reply_at(node, 1), 0);
-	return out->port > 0;
+	return true;
+}
+
+/* One range of slots, its master and replicas: [from, to, master, replica...]. */
+static bool read_range(const struct reply *range, const struct redis_point *asked, int64_t *from, int64_t *to,
+		       struct redis_point *master)
+{
+	*from = reply_int(reply_at(range, 0), -1);
+	*to = reply_int(reply_at(range, 1), -1);
+	return *from >= 0 && *from <= *to && *to < SLOTS && read_node(reply_at(range, 2), asked, master);
 }
 
 /* Nodes that are gone are forgotten: what is said anew replaces what was. */
 static bool replace(struct cluster *c, const struct reply *ranges, const struct redis_point *asked)
 {
 	struct redis_point p;
+	int64_t from, to;
+	bool any = false;
 
-	if (reply_count(ranges) == 0)
+	for (size_t i = 0; i < reply_count(ranges) && !any; i++)
+		any = read_range(reply_at(ranges, i), asked, &from, &to, &p);
+	if (!any) /* what was known is better than nothing */
 		return false;
 	pthread_mutex_lock(&c->lock);
 	c->nnodes = 0;
 	memset(c->of, 0xff, sizeof c->of);
 	for (size_t i = 0; i < reply_count(ranges); i++) {
 		const struct reply *range = reply_at(ranges, i);
-		int64_t from = reply_int(reply_at(range, 0), -1), to = reply_int(reply_at(range, 1), -1);
+		uint16_t index;
 
-		if (!read_node(reply_at(range, 2), asked, &p) || from < 0 || to >= SLOTS)
+		if (!read_range(range, asked, &from, &to, &p))
 			continue;
-		for (int64_t slot = from, index = index_of(c, &p); slot <= to; slot++)
-			c->of[slot] = (uint16_t)index;
+		index = index_of(c, &p);
+		for (int64_t slot = from; slot <= to; slot++)
+			c->of[slot] = index;
 		for (size_t replica = 3; replica < reply_count(range); replica++)
 			if (read_node(reply_at(range, replica), asked, &p))
 				(void)index_of(c, &p);
@@ -196,12 +213,13 @@ int cluster_ask(const struct redis_address *a, struct error *err)
 	struct error e = {0};
 	struct redis_point p;
 	char where[REDIS_HOST_MAX + 16];
+	int64_t until_ms = clock_mono_ms() + REDIS_REPLY_MS; /* for all that are asked */
 	size_t first;
 
 	pthread_mutex_lock(&a->cluster->lock);
 	first = a->cluster->first++;
 	pthread_mutex_unlock(&a->cluster->lock);
-	for (size_t n = 0; candidate(a, n, first, &p); n++) {
+	for (size_t n = 0; candidate(a, n, first, &p) && (n == 0 || clock_mono_ms() < until_ms); n++) {
 		e = (struct error){0};
 		if (ask_one(a, &p, &e) == 0)
 			return 0;

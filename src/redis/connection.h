@@ -28,6 +28,8 @@ struct redis {
 
 /* --- open.c ------------------------------------------------------------------------------------------------------------- */
 
+#define OTHERS_REPLY_MS                                                                                                \
+	5000 /* for a reply where another may take its place: one that hangs is left sooner than one that is alone */
 #define SEEK_MS 2000 /* for one of several that can be asked: connecting, and each answer */
 
 enum open_steps {
@@ -47,6 +49,10 @@ int append_text(struct redis *r, const char *text, size_t n, struct error *err);
 #define REDIS_HEAD_MAX 32
 /* The line that stands before the arguments. Returns its length. */
 size_t redis_args_head(const struct redis_args *a, char out[REDIS_HEAD_MAX]);
+static inline bool is_port(int64_t n)
+{
+	return n >= 1 && n <= 65535;
+}
 /* "host:port" behind the first n words of a MOVED or an ASK; an empty host is from's. False: it is none. */
 bool point_of_redirection(const char *text, const struct redis_point *from, unsigned *slot, struct redis_point *out);
 

@@ -174,7 +174,7 @@ struct redis *open_point(const struct redis_address *a, const struct redis_point
 	if (rc == 0 && steps >= OPEN_SCRIPTS)
 		rc = load_scripts(r, &args, err);
 	if (rc == 0)
-		rc = redis_set_timeout(r, REDIS_REPLY_MS, err);
+		rc = redis_set_timeout(r, a->kind == REDIS_ALONE ? REDIS_REPLY_MS : OTHERS_REPLY_MS, err);
 	redis_args_release(&args);
 	if (rc) {
 		hint_at_certificate(r, a, err);
@@ -214,17 +214,19 @@ static struct redis *open_named(const struct redis_address *a, enum open_steps s
 	struct redis_point point, tried = {.port = 0};
 	struct error nobody = {0};
 	struct redis *r = NULL;
+	bool any = false;
 	size_t next = 0;
 
 	while (!r && sentinel_ask(a, &next, &point, &nobody) == 0) {
 		if (point.port == tried.port && strcmp(point.host, tried.host) == 0)
 			continue;
 		tried = point;
+		any = true;
 		r = open_found(a, &point, steps, err);
 	}
 	if (err && r)
 		*err = (struct error){0}; /* of one that was tried in vain */
-	else if (err && tried.port == 0)
+	else if (err && !any)
 		*err = nobody;
 	return r;
 }

@@ -207,6 +207,12 @@ static int judge(const struct redis *r, struct reply *reply, struct reply **out,
 	return rc;
 }
 
+void redis_note_error(const struct redis *r, const struct reply *p, struct error *first)
+{
+	if (reply_error(p) && first->code == ERR_NONE)
+		reply_as_error(r, p, first);
+}
+
 int redis_expect(struct redis *r, struct reply **out, struct error *err)
 {
 	struct reply *reply = NULL;

@@ -128,6 +128,8 @@ struct reply;
 int redis_receive(struct redis *r, struct reply **out, struct error *err);
 /* The same where an error reply is an error, as in redis_run. */
 int redis_expect(struct redis *r, struct reply **out, struct error *err);
+/* Keeps in *first, where none is yet, that a reply is an error, as redis_expect tells it: for those who read many replies to their end. */
+void redis_note_error(const struct redis *r, const struct reply *p, struct error *first);
 /* Reads what has come without waiting; *out NULL when no whole reply is there yet. Not of a routed one in a cluster. */
 int redis_poll(struct redis *r, struct reply **out, struct error *err);
 int redis_set_timeout(struct redis *r, int64_t timeout_ms, struct error *err);

@@ -13,7 +13,7 @@
 
 #define NODES_MAX 128	 /* connected to at a time */
 #define KEY_WORDS 8	 /* of a command: the key is one of the first */
-#define FOLLOW_MAX 5	 /* MOVED, one after the other */
+#define FOLLOW_MAX 5	 /* MOVED and ASK, one after the other */
 #define ASKED_MAX 16	 /* keys of which it is known that they have moved before their slot */
 #define TRY_AGAIN_MS 250 /* what could not be reached is not tried earlier: many commands may be for it */
 
@@ -172,11 +172,13 @@ static bool find_key(const char *text, size_t n, unsigned *slot, uint64_t *hash)
 /* Any that can be reached; NULL with why. */
 static struct node *any_node(struct routes *t, struct error *err)
 {
+	int64_t until_ms = clock_mono_ms() + REDIS_REPLY_MS;
 	struct redis_point at;
 
 	if (t->any && connect_node(t, t->any) == 0)
 		return t->any;
-	for (size_t i = 0; cluster_master(t->address->cluster, i, &at); i++) {
+	error_set(err, ERR_LINK, "no node of the cluster has slots");
+	for (size_t i = 0; cluster_master(t->address->cluster, i, &at) && clock_mono_ms() < until_ms; i++) {
 		struct node *n = node_at(t, &at, err);
 
 		if (!n)
@@ -392,52 +394,23 @@ int routes_receive(struct routes *t, struct reply **out, struct error *err)
 	return 0;
 }
 
-/* While a slot moves, a key that its old node no longer has is at the new one, which serves it when it is told ASKING. */
-static int ask_there(struct routes *t, const struct reply *ask, const char *text, size_t n, struct reply **out,
-		     struct error *err)
-{
-	struct reply *ok = NULL;
-	struct redis_point to, from = {0};
-	struct error why = {0};
-	struct node *node = NULL;
-	unsigned slot;
-
-	if (point_of_redirection(reply_error(ask), &from, &slot, &to))
-		node = node_at(t, &to, &why);
-	if (node && connect_node(t, node)) {
-		error_set(&why, ERR_LINK, "%s", node->why);
-		node = NULL;
-	}
-	if (append_to(t, node, asking, sizeof asking - 1, &why) || append_to(t, node, text, n, &why) ||
-	    routes_receive(t, &ok, &why) || routes_receive(t, out, &why)) {
-		reply_free(ok);
-		return error_set(err, why.code, "%s", why.msg);
-	}
-	reply_free(ok);
-	return 0;
-}
-
+/* What a reply says about where its key is has been noted, so that the same command then goes there. */
 int routes_run(struct routes *t, const char *text, size_t n, struct reply **out, struct error *err)
 {
-	struct reply *reply = NULL;
-	const char *told = "";
+	for (int i = 0;; i++) {
+		struct reply *reply = NULL;
+		const char *told;
 
-	for (int i = 0; i < FOLLOW_MAX; i++) {
-		reply_free(reply);
-		reply = NULL;
 		if (routes_append(t, text, n, err) || routes_receive(t, &reply, err))
 			return -1;
 		told = reply_error(reply) ? reply_error(reply) : "";
-		if (strncmp(told, "MOVED ", 6) != 0)
-			break;
-	}
-	*out = reply;
-	if (strncmp(told, "ASK ", 4) != 0)
+		if (i < FOLLOW_MAX && (strncmp(told, "MOVED ", 6) == 0 || strncmp(told, "ASK ", 4) == 0)) {
+			reply_free(reply);
+			continue;
+		}
+		*out = reply;
 		return 0;
-	*out = NULL;
-	n = (size_t)ask_there(t, reply, text, n, out, err);
-	reply_free(reply);
-	return (int)n;
+	}
 }
 
 int routes_set_timeout(struct routes *t, int64_t timeout_ms, struct error *err)
@@ -463,7 +436,7 @@ int routes_open(struct redis *r, const struct redis_address *a, bool with_script
 	if (!r->routes)
 		return error_set(err, ERR_MEMORY, "out of memory");
 	*r->routes =
-		(struct routes){.address = a, .owner = r, .with_scripts = with_scripts, .timeout_ms = REDIS_REPLY_MS};
+		(struct routes){.address = a, .owner = r, .with_scripts = with_scripts, .timeout_ms = OTHERS_REPLY_MS};
 	if (cluster_ask(a, err))
 		return -1;
 	return any_node(r->routes, err) ? 0 : -1;

@@ -32,7 +32,7 @@ static int read_answer(const struct redis_address *a, const struct reply *reply,
 
 	if (reply_is_nil(reply))
 		return error_set(err, ERR_REFUSED, "it watches no master '%s'", a->master);
-	if (!host || !port || strlen(host) > REDIS_HOST_MAX)
+	if (!host || !*host || strlen(host) > REDIS_HOST_MAX || !port || !is_port(strtoll(port, NULL, 10)))
 		return error_set(err, ERR_LINK, "it gave an answer of another shape");
 	snprintf(master->host, sizeof master->host, "%s", host);
 	master->port = (int)strtol(port, NULL, 10);

@@ -581,14 +581,19 @@ int keeper_start(struct keeper *k, struct line **lines, size_t nlines, struct er
 	return 0;
 }
 
-void keeper_stop(struct keeper *k)
+void keeper_end(struct keeper *k)
 {
-	if (!k->started)
-		return;
 	pthread_mutex_lock(&k->lock);
 	k->stop = true;
 	pthread_cond_signal(&k->changed);
 	pthread_mutex_unlock(&k->lock);
+}
+
+void keeper_stop(struct keeper *k)
+{
+	if (!k->started)
+		return;
+	keeper_end(k);
 	pthread_join(k->thread, NULL);
 	k->started = false;
 }

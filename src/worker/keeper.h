@@ -20,7 +20,8 @@ void keeper_free(struct keeper *k);
 struct line_listener keeper_listener(struct keeper *k);
 /* lines: borrowed until keeper_stop; one connection serves them all. */
 int keeper_start(struct keeper *k, struct line **lines, size_t nlines, struct error *err);
-void keeper_stop(struct keeper *k); /* ends and joins the thread */
+void keeper_end(struct keeper *k);  /* asks the thread to end */
+void keeper_stop(struct keeper *k); /* the same, and joins it */
 
 /* What the last round told of a queue, by the place of its line among those it was started with; any thread. */
 struct keeper_figures {

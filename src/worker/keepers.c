@@ -61,8 +61,11 @@ int keepers_start(struct keepers *ks, struct line **lines, size_t nlines, struct
 	return 0;
 }
 
+/* All at once: each may wait for a Redis that hangs. */
 void keepers_stop(struct keepers *ks)
 {
+	for (size_t i = 0; i < ks->n; i++)
+		keeper_end(ks->each[i]);
 	for (size_t i = 0; i < ks->n; i++)
 		keeper_stop(ks->each[i]);
 }
