@@ -235,6 +235,7 @@ def test_passwords(sentinels, doctor):
 def whole(tmp_path_factory):
     """One with a replica for each master, that tests leave as it is."""
     c = Cluster(tmp_path_factory.mktemp("cluster"))
+    until(lambda: all(sum("slave" in one["flags"] for one in c.view(n).values()) == 3 for n in c.nodes), 20, "every node knows who is a replica")
     yield c
     c.stop()
 
