@@ -112,6 +112,9 @@ static void mend_absence(struct doctor *d)
 #define CERTIFICATE                                                                                                    \
 	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it may want a certificate of ours"
 
+#define OTHER_CERTIFICATE                                                                                              \
+	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # of a CA that it trusts (its tls-ca-cert-file)"
+
 bool mend_known(struct doctor *d, const char *cli, const char *message)
 {
 	static const struct {
@@ -153,6 +156,9 @@ bool mend_known(struct doctor *d, const char *cli, const char *message)
 		 NULL},
 		{"certificate required", CERTIFICATE, NULL},
 		{"does it want a certificate", CERTIFICATE, NULL},
+		{"does it accept our certificate", OTHER_CERTIFICATE, NULL},
+		{"alert unknown ca", OTHER_CERTIFICATE, NULL},
+		{"alert bad certificate", OTHER_CERTIFICATE, NULL},
 		{"does it speak TLS?", NO_TLS, NULL},
 	};
 	bool several = d->look.address.kind != REDIS_ALONE;
@@ -180,8 +186,8 @@ static bool mend_hang_up(struct doctor *d, const char *message)
 		return false;
 	if (!a->tls && !a->socket)
 		mend(d, "export ADWUMA_REDIS_URL=rediss…    # instead of redis…, where that port speaks TLS");
-	else if (a->tls && !d->settings->redis_cert_file)
-		mend(d, CERTIFICATE);
+	else if (a->tls)
+		mend(d, d->settings->redis_cert_file ? OTHER_CERTIFICATE : CERTIFICATE);
 	else
 		return false;
 	return true;

@@ -241,6 +241,9 @@ if HAS_TLS:
         secured.server.client.config_set("tls-auth-clients", "yes")
         one, code = found(secured, "redis")
         assert code == 69 and one["mend"].startswith("export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE"), one  # whether its alert arrives before the end is a matter of luck
+        cert, key = Authority(tmp_path, "foreign").sign("stranger", "DNS:client")
+        one, code = found(secured, "redis", redis_cert_file=cert, redis_key_file=key)
+        assert code == 69 and one["mend"].endswith("# of a CA that it trusts (its tls-ca-cert-file)"), one
         port = free_port()
         (tmp_path / "plain").mkdir()
         plain = RedisServer(tmp_path / "plain", "--port", str(port))
