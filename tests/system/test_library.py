@@ -8,6 +8,7 @@ import wave
 
 import pytest
 from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, start, until
+from test_odd_redis import Odd, array, bulk, number
 from programs import sanitizer
 
 SOURCE = ROOT + "/tests/system/library/driver.c"
@@ -310,6 +311,25 @@ def test_closing_hands_over_what_is_left(system, run):
     """A program that puts jobs down and ends at once loses none of them."""
     run("hand", 2000)
     assert system.redis.llen("adwuma:{translate}:ready") == 2000
+
+
+def test_more_results_than_were_asked_for_do_no_harm(run):
+    """The library asks for 100 at a time; whoever ignores that must not write beyond them."""
+    many = array(*[bulk(f'{{"id":"z{i}"}}') for i in range(5000)])
+    answers = {"LPUSH": number(1), "ZADD": number(1), "BLPOP": array(bulk("x"), bulk("")), "LPOP": many, "LINDEX": b"$-1\r\n", "UNLINK": number(1)}
+
+    def says(words):
+        return array(bulk(words[1]), bulk("")) if words[0] == "BLPOP" else answers.get(words[0])
+    odd = Odd(says)
+    try:
+        p = run("cancel", wait=False, redis_url=f"redis://127.0.0.1:{odd.port}")
+        assert p.stdout.readline() == "cancelled\n"
+        until(lambda: p.poll() is not None or sum(c[0] == "LPOP" for c in odd.commands) > 2, what="results are taken")
+        assert p.poll() is None
+        p.kill()
+        p.communicate()
+    finally:
+        odd.stop()
 
 
 def test_no_secret_is_told(system, run):
