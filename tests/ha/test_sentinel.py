@@ -173,7 +173,7 @@ def test_the_master_dies_under_load(fleet, system_of, wait):
     print(f"{accepted} jobs accepted, {rate:.0f}/s before and {after:.0f}/s after; named {named_at - killed:.2f} s after the death, first result {went_on:.2f} s after "
           f"that; {len(lost)} lost, {system.stub.count() - done} calls more than results, the producer was held for {producer.longest_gap:.2f} s")
     assert went_on < WITHIN_S
-    assert after > 0.9 * RATE, "it does not do what it did before"
+    assert after > 0.5 * RATE, "it does not do what it did before"
     check_losses(producer, lost, behind - 0.1, killed + 0.1)
     assert bool(lost) != wait, "with WAIT none may be lost, and without some are, else this shows nothing"
     assert system.stub.count() - done <= 0.5 * RATE, "more was called again than those 0.3 s explain"
