@@ -165,9 +165,9 @@ static void join_sender(struct courier *c)
 {
 	struct timespec end;
 
-	clock_gettime(CLOCK_MONOTONIC, &end);
+	clock_gettime(CLOCK_REALTIME, &end); /* of the two joins with a limit the sanitizer knows this one only */
 	end.tv_sec += (c->client->submit_ms + CLOSE_MARGIN_MS) / 1000;
-	if (pthread_clockjoin_np(c->sender, NULL, CLOCK_MONOTONIC, &end) == 0)
+	if (pthread_timedjoin_np(c->sender, NULL, &end) == 0)
 		return;
 	pthread_mutex_lock(&c->lock);
 	if (c->sending_fd >= 0)

@@ -200,7 +200,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	buf_add(&bytes, data + 1, size ? size - 1 : 0);
 	server.bytes = buf_cstr(&bytes);
 	server.len = bytes.len;
-	r = redis_open(&a, true, &err);
+	r = redis_open(&a, "adwuma:{q}:ready", true, &err);
 	must(r || !(how & WELCOME));
 	must(r || ((err.code == ERR_LINK || err.code == ERR_REFUSED) && *err.msg));
 	if (r)
