@@ -306,23 +306,32 @@ void point_show(const struct redis_point *p, char *out, size_t out_bytes)
 	snprintf(out, out_bytes, strchr(p->host, ':') ? "[%s]:%d" : "%s:%d", p->host, p->port);
 }
 
+/* Behind what is there; what does not fit is left out. */
+static void show(char *out, size_t out_bytes, const char *text)
+{
+	size_t n = strlen(out);
+
+	snprintf(out + n, out_bytes - n, "%s", text);
+}
+
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes)
 {
-	struct buf text = BUF_INIT(out_bytes - 1);
 	char point[REDIS_HOST_MAX + 16];
 
+	*out = '\0';
 	if (a->socket)
-		buf_str_add(&text, a->socket);
-	if (a->kind == REDIS_SENTINEL)
-		buf_printf(&text, "%s by ", a->master);
+		show(out, out_bytes, a->socket);
+	if (a->kind == REDIS_SENTINEL) {
+		show(out, out_bytes, a->master);
+		show(out, out_bytes, " by ");
+	}
 	if (a->kind == REDIS_CLUSTER)
-		buf_lit(&text, "cluster ");
+		show(out, out_bytes, "cluster ");
 	for (size_t i = 0; i < a->npoints; i++) {
 		point_show(&a->points[i], point, sizeof point);
-		buf_printf(&text, "%s%s", i > 0 ? "," : "", point);
+		show(out, out_bytes, i > 0 ? "," : "");
+		show(out, out_bytes, point);
 	}
-	snprintf(out, out_bytes, "%s", buf_cstr(&text));
-	buf_release(&text);
 }
 
 bool redis_spreads(const struct redis_address *a)

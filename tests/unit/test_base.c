@@ -167,6 +167,8 @@ START_TEST(redis_urls_of_several)
 	ck_assert(!redis_spreads(&a));
 	redis_address_show(&a, shown, sizeof shown);
 	ck_assert_str_eq(shown, "my master by a:26379,[::1]:7,c:8");
+	redis_address_show(&a, shown, 20); /* what does not fit is left out */
+	ck_assert_str_eq(shown, "my master by a:2637");
 	redis_address_release(&a);
 	ck_assert_int_eq(redis_address_parse(&a, "redis+cluster://:p@a,b:8", NULL, &err), 0);
 	ck_assert(a.kind == REDIS_CLUSTER && a.npoints == 2 && a.points[0].port == 6379 && redis_spreads(&a));
