@@ -234,12 +234,15 @@ static void tell_master(const struct sentinels *all)
 	const struct sentinel *s = all->first;
 	char word[DOCTOR_TEXT_MAX];
 
+	shell_word(all->name, word);
 	if (!is_down(s->state))
 		return;
 	found(all->d, FOUND_BAD, "sentinel %s does not reach the master %s (%s)", s->where, s->names,
 	      sentinel_field(s->state, "flags"));
-	mend(all->d, "%s SENTINEL SET %s auth-pass …    # where the master asks for a password; else start the master",
-	     s->cli, shell_word(all->name, word));
+	/* Right after a master's death it is like that, too, and the password, pasted, would be wrong then. */
+	mend(all->d,
+	     "%s SENTINEL MASTER %s    # where the master is dead, a failover is due: wait, or start it; where it asks for a password, SENTINEL SET %s auth-pass PASSWORD",
+	     s->cli, word, word);
 }
 
 /* --- The next failover. ------------------------------------------------------------------------------------------- */

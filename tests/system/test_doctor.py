@@ -125,7 +125,7 @@ def test_a_full_one(system, doctor, mend, share, state):
 def test_a_full_one_refuses_the_write(system, doctor):
     system.redis.config_set("maxmemory", 1)
     found = doctor("-q", "translate")
-    assert "OOM" in found["writes"][0]["message"] and "CONFIG SET maxmemory" in found["writes"][0]["mend"] and found.code == 1
+    assert "OOM" in found["writes"][0]["message"] and "CONFIG SET maxmemory BYTES" in found["writes"][0]["mend"] and found.code == 1
 
 
 def test_a_disk_that_fails(system, doctor, tmp_path):
