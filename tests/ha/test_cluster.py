@@ -67,13 +67,6 @@ def cluster(tmp_path):
 
 
 @pytest.fixture
-def quick_stub():
-    s = Stub("--no-record")
-    yield s
-    s.stop()
-
-
-@pytest.fixture
 def system(tmp_path, quick_stub, cluster):
     s = Spread(tmp_path, quick_stub, cluster)
     yield s

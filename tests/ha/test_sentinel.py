@@ -41,13 +41,6 @@ def fleet(make):
 
 
 @pytest.fixture
-def quick_stub():
-    s = Stub("--no-record")
-    yield s
-    s.stop()
-
-
-@pytest.fixture
 def system_of(tmp_path, quick_stub):
     systems = []
 

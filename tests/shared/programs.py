@@ -124,6 +124,14 @@ class Stub:
             self.process.kill()
 
 
+def hang_up(*ends):
+    for end in ends:
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended already
+
+
 class Wire:
     """A wire between a worker and Redis that can be held, cut, or lose replies: everything before it was carried out, and nobody was told."""
 
@@ -210,11 +218,7 @@ class Wire:
                 sink.sendall(piece)
         except OSError:
             pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        hang_up(source, sink)
 
     def stop(self):
         for event in (self.open, self.served, self.asked):

@@ -7,6 +7,7 @@ import time
 
 import programs
 import pytest
+from fixtures import server, stub, system  # noqa: F401
 from programs import (  # noqa: F401 (tests take them from here)
     BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, RedisServer, Script, Stub, System, Wire, Worker, lose_one, start, until)
 from skipped import pytest_runtest_makereport  # noqa: F401
@@ -35,20 +36,6 @@ def every_kind_of_key():
 
 
 @pytest.fixture
-def stub():
-    s = Stub()
-    yield s
-    s.stop()
-
-
-@pytest.fixture
-def server(tmp_path):
-    s = RedisServer(tmp_path)
-    yield s
-    s.stop()
-
-
-@pytest.fixture
 def durable(tmp_path, stub):
     """A system whose Redis keeps its data through its own death."""
     server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
@@ -72,13 +59,6 @@ def script():
     s = Script()
     yield s
     s.stop()
-
-
-@pytest.fixture
-def system(tmp_path, stub, server):
-    s = System(tmp_path, stub, server)
-    yield s
-    s.finish()
 
 
 class Batch:

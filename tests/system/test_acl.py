@@ -16,7 +16,7 @@ import pytest
 import redis as redis_py
 import yaml
 from conftest import BUILD, ROOT, SLOW, RedisServer, System, every_kind_of_key, start, until
-from programs import REDIS_SERVER
+from programs import REDIS_SERVER, hang_up
 from test_library import driver, soname  # noqa: F401: fixtures
 
 sys.path.insert(0, ROOT + "/deploy/python")
@@ -120,11 +120,7 @@ class Tap:
                 sink.sendall(piece)
         except OSError:
             pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        hang_up(source, sink)
 
     def note(self, data):
         """Keeps the commands that are whole; returns the rest."""

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import BUILD, KEY, ROOT, SLOW, TASKING_KEY, RedisServer, until
+from programs import hang_up
 
 STATES = {"ok", "warn", "bad"}
 
@@ -184,11 +185,7 @@ class Liar:
                 sink.sendall(change(piece))
         except OSError:
             pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        hang_up(source, sink)
 
 
 def older(piece):
