@@ -52,7 +52,8 @@ static const char *phase_name(enum phase phase)
 	static const char *const names[] = {[PHASE_RUN] = "running",
 					    [PHASE_QUIET] = "quiet",
 					    [PHASE_DRAIN] = "draining",
-					    [PHASE_ABORT] = "stopping"};
+					    [PHASE_ABORT] = "stopping",
+					    [PHASE_GIVE_UP] = "stopping"};
 
 	return names[phase];
 }

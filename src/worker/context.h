@@ -17,10 +17,11 @@
 
 /* The stages of a worker's life; main alone moves it. QUIET and RUN may alternate, the rest only go on. */
 enum phase {
-	PHASE_RUN,   /* jobs are taken and done */
-	PHASE_QUIET, /* none are taken; what runs goes on (TSTP) */
-	PHASE_DRAIN, /* none are taken; what runs ends by itself; what waits is handed back */
-	PHASE_ABORT, /* running calls are cut off and their jobs handed back */
+	PHASE_RUN,     /* jobs are taken and done */
+	PHASE_QUIET,   /* none are taken; what runs goes on (TSTP) */
+	PHASE_DRAIN,   /* none are taken; what runs ends by itself; what waits is handed back */
+	PHASE_ABORT,   /* running calls are cut off and their jobs handed back; what was answered is still written */
+	PHASE_GIVE_UP, /* Redis did not come back in time: what is not written is left in its slots */
 };
 
 struct context {

@@ -181,12 +181,6 @@ void line_wake(struct line *l)
 	ring(l);
 }
 
-void line_give_up(struct line *l)
-{
-	l->give_up = true;
-	ring(l);
-}
-
 int64_t line_turned_ms(const struct line *l)
 {
 	return l->turned_ms;

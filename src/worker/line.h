@@ -38,9 +38,8 @@ struct line *line_new(struct context *ctx, struct stock *stock, size_t queue, st
 void line_free(struct line *l);
 int line_start(struct line *l, struct error *err);
 /* Returns when the I/O thread has ended: after PHASE_DRAIN, when every job is settled and the worker is off the list (true), or after
- * line_give_up (false: Redis could not be reached, jobs are left in their slots for the keeper of another worker). */
+ * PHASE_GIVE_UP (false: Redis could not be reached, jobs are left in their slots for the keeper of another worker). */
 bool line_join(struct line *l);
-void line_give_up(struct line *l);
 bool line_ended(const struct line *l);	      /* line_join will not block */
 int64_t line_turned_ms(const struct line *l); /* mono: when its loop last turned; 0: it was not started */
 bool line_leaving(const struct line *l);      /* it takes itself off the list, or has done so */

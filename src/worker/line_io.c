@@ -417,7 +417,7 @@ void *line_main(void *arg)
 {
 	struct line *l = arg;
 
-	while (!l->give_up) {
+	while (l->ctx->phase < PHASE_GIVE_UP) {
 		l->turned_ms = clock_mono_ms();
 		if (!connected(l))
 			continue;

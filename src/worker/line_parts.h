@@ -26,7 +26,7 @@ struct line {
 	pthread_t thread;
 	bool started, clean;
 	int wake_fd;
-	_Atomic bool give_up, leaving, ended;
+	_Atomic bool leaving, ended;
 	_Atomic int64_t turned_ms; /* mono */
 
 	pthread_mutex_t lock; /* guards until the next blank line */

@@ -353,7 +353,7 @@ static bool stage(struct runner *r, struct task *t)
 	line_worker_id(t->line, t->generation, worker);
 	key_stage(line_keys(t->line), worker, t->slot, key);
 	while (audio_stage(&r->side, key, &r->attempt.out.audio, STAGE_TTL_MS, &err)) {
-		if (r->ctx->phase >= PHASE_ABORT)
+		if (r->ctx->phase >= PHASE_GIVE_UP)
 			return false;
 		/* That Redis is lost the line tells; a refusal of this very key only we see. */
 		if (!told && err.code == ERR_REFUSED) {
@@ -457,12 +457,12 @@ static int begin_stream(struct runner *r, struct task *t, struct call *call)
 	return 0;
 }
 
-/* What was paid for is told, however long Redis takes; unless the service ends, for the result has it all. */
-static void end_stream(struct runner *r, const struct task *t, struct call *call, const struct http_response *resp)
+/* What was answered is told before its end is, however long Redis takes. What was cut off is told in vain. */
+static void end_stream(struct runner *r, struct call *call, const struct http_response *resp)
 {
 	if (resp->streamed && resp->end == HTTP_ANSWERED)
 		stream_end(&call->stream);
-	while (!partial_finish(&r->partial) && r->ctx->phase < PHASE_ABORT && !t->cancelled)
+	while (!partial_finish(&r->partial) && resp->end != HTTP_ABORTED && r->ctx->phase < PHASE_GIVE_UP)
 		nap();
 }
 
@@ -530,7 +530,7 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 	if (resp->sent)
 		count_billed(r, t, &call->units);
 	if (call->stream.wanted)
-		end_stream(r, t, call, resp);
+		end_stream(r, call, resp);
 	/* Redis was lost in the middle of the audio: the request never went out whole, and that is no try of the job's. */
 	audio_lost = resp->end == HTTP_BODY_FAILED && r->audio.lost;
 	if (holds && (!resp->sent || audio_lost))
@@ -616,7 +616,7 @@ static enum piece_put put_piece(void *ctx, const char *name, const struct buf *p
 			put = PIECE_NOT_KEPT;
 			break;
 		}
-		if (r->ctx->phase >= PHASE_ABORT)
+		if (r->ctx->phase >= PHASE_GIVE_UP)
 			return PIECE_STOP;
 		nap();
 	}

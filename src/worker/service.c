@@ -26,8 +26,9 @@
 #include "worker/stock.h"
 
 #define HOST_MAX 40
-#define STOP_POLL_MS 20	  /* a stop is rare, and main has nothing else to do */
-#define LAST_WORD_MS 5000 /* after running calls were cut off: for handing jobs back */
+#define STOP_POLL_MS 20 /* a stop is rare, and main has nothing else to do */
+#define LAST_WORD_MS                                                                                                   \
+	5000 /* after running calls were cut off: for handing jobs back, and for writing what was answered */
 
 static int check_api_url(const struct settings *s, const char *url, struct error *err)
 {
@@ -269,11 +270,8 @@ static void wait_for_lines(struct service *s)
 
 	while (!all_ended(s) && clock_mono_ms() < give_up_at)
 		nap(STOP_POLL_MS);
-	if (all_ended(s))
-		return;
-	move_on(s, PHASE_ABORT);
-	for (size_t i = 0; i < s->nlines; i++)
-		line_give_up(s->lines[i]);
+	if (!all_ended(s))
+		move_on(s, PHASE_GIVE_UP);
 }
 
 bool service_stop(struct service *s, bool (*hurry)(void))
@@ -321,10 +319,9 @@ void service_free(struct service *s)
 		return;
 	admin_stop(s->admin);
 	/* After a stop all threads have ended; after a start that failed half-way some run. */
-	for (size_t i = 0; i < s->nlines; i++) {
-		line_give_up(s->lines[i]);
+	move_on(s, PHASE_GIVE_UP);
+	for (size_t i = 0; i < s->nlines; i++)
 		line_join(s->lines[i]);
-	}
 	if (s->pool)
 		stock_close(s->stock);
 	pool_join(s->pool);

@@ -323,6 +323,33 @@ def test_answers_are_kept_while_redis_is_away(durable):
     assert system.stub.count() == 8
 
 
+@pytest.mark.parametrize("queue, job", [
+    ("translate", {"text": "x stub(delay=600)"}),
+    ("translate", {"text": "Said once, stub(delay=600) " + "and again, " * 120 + "to the end."}),
+    ("synthesize", {"text": "x stub(delay=600)", "language": "twi"})], ids=["text", "long text", "audio"])
+def test_answers_are_kept_while_redis_is_away_and_the_worker_is_stopped_at_once(durable, queue, job):
+    """Until its last word is over, what was answered is waited for, also what is written before the result."""
+    system = durable
+    system.push(queue, {"id": "a", **job})
+    w = system.worker(lease_ms=10000)
+    until(lambda: system.stub.count() >= 1, what="the call runs")
+    system.server.kill()
+    until(lambda: "redis lost" in w.log(), what="the loss is seen")
+    until(lambda: system.stub.stats()["active"] == 0, what="the call has ended")
+    w.send(signal.SIGTERM)
+    until(lambda: "stopping" in w.log(), what="it stops")
+    w.send(signal.SIGTERM)
+    until(lambda: "handing running jobs back" in w.log(), what="it hurries")
+    time.sleep(1)  # so long Redis stays away
+    system.server.start()
+    assert w.process.wait(20) == 0
+    calls = system.stub.count()
+    system.worker(lease_ms=10000)
+    assert system.result(queue, "a")["status"] == "succeeded"
+    texts = [c["text"] for c in system.stub.calls()]
+    assert calls == 1 and len(texts) == len(set(texts))
+
+
 def test_connections_killed_and_scripts_flushed_under_load(system):
     system.stub.fault("delay=2")
     system.push("translate", *jobs(3000))

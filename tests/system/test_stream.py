@@ -380,6 +380,26 @@ def test_a_second_term_gives_the_job_to_another(streams):
     assert r["status"] == "succeeded" and r["attempts"] == 1 and streams.events() == [0, "restart", "done"]
 
 
+def test_a_second_term_while_redis_is_away_loses_no_piece_of_a_whole_answer(durable_streams):
+    s = durable_streams
+    w = s.worker(lease_ms=10000)
+    s.push()
+    a = s.api.answer()
+    a.send(piece(0))
+    s.await_events([0])
+    s.system.server.kill()
+    a.send(*(piece(i) for i in range(1, 50)), FINAL, DONE)
+    until(a.gone.is_set, 10, "the answer is read: who has it hangs up")
+    w.send(signal.SIGTERM)
+    until(lambda: "stopping" in w.log(), 10, "it stops")
+    w.send(signal.SIGTERM)
+    until(lambda: "handing running jobs back" in w.log(), 10, "it hurries")
+    time.sleep(1)  # so long Redis stays away
+    s.system.server.start()
+    assert w.process.wait(20) == 0
+    assert s.result()["status"] == "succeeded" and s.events() == [*range(50), "done"] and len(s.api.answers) == 1
+
+
 def test_a_stream_key_of_a_wrong_type_holds_the_result(streams):
     w = streams.worker()
     streams.redis.set(Q + "stream:s", "mine")
