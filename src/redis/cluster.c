@@ -185,8 +185,9 @@ static int ask_one(const struct redis_address *a, const struct redis_point *p, s
 	if (rc == 0 && !replace(a->cluster, ranges, p))
 		rc = error_set(err, ERR_LINK, "it knows of no slots yet");
 	if (rc && err->code == ERR_REFUSED && strstr(err->msg, "cluster support disabled"))
-		error_set(err, ERR_REFUSED,
-			  "this Redis is no node of a cluster: redis_url must begin with redis:// to use it");
+		other_kind(err, "no node of a cluster but a Redis alone", "redis://");
+	else if (rc && err->code == ERR_REFUSED && strstr(err->msg, "unknown command"))
+		other_kind(err, "a sentinel", "redis+sentinel://");
 	reply_free(ranges);
 	redis_close(r);
 	return rc;

@@ -55,6 +55,23 @@ static int connect_to(struct redis *r, const struct redis_address *a, const stru
 	return r->with_tls ? redis_tls_begin(a->tls, r, p->host, err) : 0;
 }
 
+int other_kind(struct error *err, const char *what, const char *url)
+{
+	return error_set(err, ERR_REFUSED, "what answers is %s: redis_url must begin with %s to use it", what, url);
+}
+
+static int select_database(struct redis *r, int db, struct redis_args *args, struct error *err)
+{
+	redis_args_clear(args);
+	redis_arg_str(args, "SELECT");
+	redis_arg_int(args, db);
+	if (redis_run(r, args, NULL, err) == 0)
+		return 0;
+	if (err && strstr(err->msg, "unknown command"))
+		return other_kind(err, "a sentinel", "redis+sentinel://");
+	return error_prefix(err, "select database %d", db);
+}
+
 static int authenticate(struct redis *r, const struct redis_address *a, struct redis_args *args, struct error *err)
 {
 	if (a->password) {
@@ -66,14 +83,7 @@ static int authenticate(struct redis *r, const struct redis_address *a, struct r
 		if (redis_run(r, args, NULL, err))
 			return error_prefix(err, "log in");
 	}
-	if (a->db != 0) {
-		redis_args_clear(args);
-		redis_arg_str(args, "SELECT");
-		redis_arg_int(args, a->db);
-		if (redis_run(r, args, NULL, err))
-			return error_prefix(err, "select database %d", a->db);
-	}
-	return 0;
+	return a->db != 0 ? select_database(r, a->db, args, err) : 0;
 }
 
 const char *redis_info_value(const char *info, const char *name)
@@ -89,7 +99,7 @@ const char *redis_info_value(const char *info, const char *name)
 static int look_who_answers(struct redis *r, struct redis_args *args, struct error *err)
 {
 	struct reply *reply = NULL;
-	const char *info, *version, *role, *uptime;
+	const char *info, *version, *role, *uptime, *mode;
 	int major = 0, minor = 0, rc = 0;
 
 	redis_args_clear(args);
@@ -101,11 +111,14 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	version = info ? redis_info_value(info, "redis_version") : NULL;
 	role = info ? redis_info_value(info, "role") : NULL;
 	uptime = info ? redis_info_value(info, "uptime_in_seconds") : NULL;
+	mode = info ? redis_info_value(info, "redis_mode") : NULL;
 	if (!version || sscanf(version, "%d.%d", &major, &minor) != 2)
 		rc = error_set(err, ERR_REFUSED, "what answers is no Redis: INFO has no redis_version");
 	else if (major < REDIS_MIN_MAJOR || (major == REDIS_MIN_MAJOR && minor < REDIS_MIN_MINOR))
 		rc = error_set(err, ERR_REFUSED, "Redis %d.%d is too old: %d.%d or newer is needed", major, minor,
 			       REDIS_MIN_MAJOR, REDIS_MIN_MINOR);
+	else if (mode && strncmp(mode, "sentinel", 8) == 0)
+		rc = other_kind(err, "a sentinel", "redis+sentinel://");
 	else if (role && strncmp(role, "master", 6) != 0)
 		rc = error_set(err, ERR_LINK, "this Redis is a replica; the master is needed");
 	r->uptime_s = uptime ? strtoll(uptime, NULL, 10) : 0;

@@ -52,6 +52,8 @@ static int ask_one(const struct redis_address *a, const struct redis_point *poin
 		rc = redis_call(r, &reply, err, "SENTINEL get-master-addr-by-name %s", a->master);
 	if (rc == 0)
 		rc = read_answer(a, reply, master, err);
+	else if (err->code == ERR_REFUSED && strstr(err->msg, "unknown command"))
+		other_kind(err, "no sentinel but a Redis", "redis:// or redis+cluster://");
 	reply_free(reply);
 	redis_close(r);
 	return rc;

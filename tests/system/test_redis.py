@@ -8,6 +8,7 @@ import time
 import pytest
 import redis as redis_py
 from conftest import BUILD, SANITIZED, RedisServer, System, until
+from servers import Node, free_ports
 
 
 def jobs(n, text="job", **more):
@@ -81,6 +82,30 @@ def test_a_user_without_our_keys_stops_the_start(system, rights):
         assert w.expected == 69
     except subprocess.TimeoutExpired:
         assert False, "still runs"
+
+
+@pytest.fixture
+def kinds(tmp_path):
+    """A Redis alone, and a sentinel, by their ports."""
+    ports = free_ports(2)
+    nodes = [Node(tmp_path, ports[0]), Node(tmp_path, ports[1], conf=f"sentinel monitor other 127.0.0.1 {ports[0]} 1\n")]
+    for node in nodes:
+        node.wait()
+    yield dict(zip(("redis", "sentinel"), ports))
+    for node in nodes:
+        node.stop()
+
+
+@pytest.mark.parametrize("url,message", [
+    ("redis://127.0.0.1:{sentinel}", "what answers is a sentinel: redis_url must begin with redis+sentinel://"),
+    ("redis://127.0.0.1:{sentinel}/3", "what answers is a sentinel: redis_url must begin with redis+sentinel://"),
+    ("redis+cluster://127.0.0.1:{sentinel}", "what answers is a sentinel: redis_url must begin with redis+sentinel://"),
+    ("redis+cluster://127.0.0.1:{redis}", "what answers is no node of a cluster but a Redis alone: redis_url must begin with redis://"),
+    ("redis+sentinel://127.0.0.1:{redis}/mine/0", "what answers is no sentinel but a Redis: redis_url must begin with redis:// or redis+cluster://"),
+    ("redis+sentinel://127.0.0.1:{sentinel}/mine/0", "it watches no master 'mine'")])
+def test_another_kind_of_redis_than_the_url_says_is_named(kinds, url, message):
+    done = subprocess.run([BUILD + "/adwuma", "--redis-url", url.format(**kinds), "stats"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 69 and message in done.stderr and done.stdout == ""
 
 
 class Pretender:
