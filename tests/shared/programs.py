@@ -297,6 +297,12 @@ class Worker:
             self.process.send_signal(sig)
         return self.process.wait(seconds * SLOW)
 
+    def stop_at_once(self):
+        """Two TERMs; the second only when the first was seen, since the kernel would merge them."""
+        self.send(signal.SIGTERM)
+        until(lambda: "stopping" in self.log(), what="it stops")
+        return self.stop()
+
     def kill(self):
         self.expected = -signal.SIGKILL
         self.process.kill()

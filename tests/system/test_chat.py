@@ -140,7 +140,7 @@ def test_direct_without_redis(system, run):
     assert (done.returncode, done.out, done.err) == (0, "Echo: Yaa ɛna\n", "")
     done = run(*CHAT, "--direct", "a b stub(end=cut,times=1)", redis_url="redis://127.0.0.1:1")
     assert (done.returncode, done.out) == (0, "Echo: a b\nEcho: a b\n") and "begins anew" in done.err
-    done = run(*CHAT, "--direct", "x", TASKINGAI_HOST="http://127.0.0.1:1")
+    done = run(*CHAT, "--direct", "x", TASKINGAI_HOST="http://127.0.0.1:1", max_attempts=2)
     assert done.returncode == 69 and "does TASKINGAI_HOST name the right place" in done.err
     done = run(*CHAT, "--direct", "x", TASKINGAI_API_KEY=None)
     assert done.returncode == 1 and "AuthenticationError (401)" in done.err and "TASKINGAI_API_KEY or TASKINGAI_API_KEY_FILE gives the key" in done.err

@@ -249,7 +249,7 @@ def test_no_sigpipe_reaches_the_host(system, run):
 
 
 def test_what_is_wrong_is_told_at_once(run):
-    out = run("wrong", ADWUMA_REDIS_URL="redis://127.0.0.1:1")
+    out = run("wrong", ADWUMA_REDIS_URL="redis://127.0.0.1:1", submit_ms=500)
     assert [line.split(" ", 2)[:2] for line in out] == [[n, "2"] for n in ("id", "queue", "operation", "params", "messages", "members", "parse", "client", "handle", "utf8", "clients")], out
     assert run("wrong", ADWUMA_REDIS_URL="nonsense://x", code=1)[0].startswith("open 78 ")
 

@@ -121,9 +121,7 @@ def test_a_second_stop_cuts_the_piece_off(system):
     first = system.worker()
     system.push("translate", {"id": "x", "text": piece("A") + " " + piece("B", "hang,times=1") + " " + piece("C")})
     until(lambda: system.stub.count() == 2, what="it is at the second piece")
-    first.send(signal.SIGTERM)
-    first.send(signal.SIGTERM)
-    assert first.stop() == 0
+    assert first.stop_at_once() == 0
     system.worker()
     assert system.result("translate", "x")["attempts"] == 1 and words(system) == ["A", "B", "B", "C"]
 

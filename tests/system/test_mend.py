@@ -508,7 +508,7 @@ def test_workers_shows_who_holds_what(system, cli):
     assert by["translate", True][9] == "a" and by["bulk", True][9] == "b (translate)" and re.fullmatch(r"\d+s", by["bulk", True][7])
     assert by["translate", False][1] == "h?-2-b.0" and re.fullmatch(r"dead \d+s", by["translate", False][8])
     assert cli("workers", "--queue", "none").lines == ["\t".join(rows[0])]
-    worker.stop(signal.SIGTERM, 60)
+    assert worker.stop_at_once() == 0
 
 
 def test_workers_of_many_jobs_on_a_terminal(system):

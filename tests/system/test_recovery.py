@@ -17,14 +17,6 @@ def jobs(n, text="job", **more):
     return [{"id": f"{i}", "text": f"{text} {i}", **more} for i in range(n)]
 
 
-def stop_at_once(w):
-    """Two TERMs; the second only when the first was seen, since the kernel would merge them."""
-    w.send(signal.SIGTERM)
-    until(lambda: "stopping" in w.log(), what="it stops")
-    w.send(signal.SIGTERM)
-    assert w.process.wait(20) == 0
-
-
 @pytest.mark.core
 def test_many_jobs_one_result_each(system):
     system.push("translate", *jobs(2000))
@@ -70,7 +62,7 @@ def test_dead_workers_jobs_run_elsewhere_in_time(system):
     began = time.monotonic()
     until(lambda: system.stub.count() == 16, 30, "all are called again")
     assert time.monotonic() - began < (2 + 3) * (3 if SANITIZED else 1)
-    stop_at_once(system.workers[1])
+    assert system.workers[1].stop_at_once() == 0
     assert system.redis.llen("adwuma:{translate}:ready") == 8
 
 
@@ -180,7 +172,7 @@ def test_a_late_settlement_does_not_touch_what_another_worker_does(system, late)
     assert len(system.redis.keys("adwuma:{translate}:slot:*")) == 1
     assert sleeper.stop() == 0
     system.stub.fault("")
-    stop_at_once(other)  # its call hangs: the job goes back, untouched
+    assert other.stop_at_once() == 0  # its call hangs: the job goes back, untouched
     system.worker()
     assert system.result("translate", "a")["attempts"] == 1
     system.reconcile("translate", 1)
@@ -210,7 +202,7 @@ def test_stop_hands_back_what_does_not_end(system, how):
     if how == "drain timeout":
         w.send(signal.SIGTERM)
     if how == "second signal":
-        stop_at_once(w)
+        assert w.stop_at_once() == 0
     assert w.process.wait(20) == 0
     assert system.redis.llen("adwuma:{translate}:ready") == 3
     assert system.result("translate", "h")["error"]["type"] == "UnknownOutcomeError"
@@ -455,7 +447,7 @@ def test_stop_without_redis_is_69_and_loses_nothing(durable):
     system.stub.fault("")
     system.worker(threads=2, lease_ms=1000)
     until(lambda: system.stub.count() == 4, 20, "both are called again")
-    stop_at_once(system.workers[1])
+    assert system.workers[1].stop_at_once() == 0
 
 
 def test_flushall_under_way(system):

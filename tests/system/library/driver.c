@@ -623,7 +623,8 @@ static int wrong(void)
 	    adwuma_stream_next(NULL, 0, NULL, &err) >= 0 || adwuma_fd(NULL, &err) >= 0 || adwuma_next_settled(NULL) ||
 	    adwuma_result_parse("{\"status\":\"succeeded\",\"result\":{}", 35, &err))
 		return 1;
-	adwuma *other = adwuma_open(NULL, &err);
+	const struct adwuma_options hasty = {.submit_timeout_ms = 500};
+	adwuma *other = adwuma_open(&hasty, &err);
 	adwuma_handle *mixed[2] = {adwuma_atranslate(client, "x", NULL, NULL, &err),
 				   adwuma_atranslate(other, "x", NULL, NULL, &err)};
 	if (adwuma_gather(mixed, 2, 0, &err) == 0)
