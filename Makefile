@@ -1,9 +1,10 @@
 # Adwuma: `make` builds all programs into build/, `make help` lists the targets.
-# A sanitized build goes to a folder of its own: make SAN=address (also undefined, thread, fuzzer). FAULTS=1 compiles fault points in.
+# A sanitized build goes to a folder of its own: make SAN=address (also undefined, thread, fuzzer). FAULTS=1 compiles fault
+# points in, and does not optimise, since only tests run that.
 
 VERSION := 0.1.0
 CC ?= cc
-CFLAGS ?= -O2 -g
+CFLAGS ?= $(if $(FAULTS),-O0,-O2) -g
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTHON ?= /usr/bin/python3
@@ -11,6 +12,8 @@ PYTHON ?= /usr/bin/python3
 TEST_JOBS ?= $(if $(SAN),4,8)
 # These keep processors busy themselves, and measure.
 HA_JOBS ?= 2
+# Unless somebody has said how many.
+SIDE_BY_SIDE = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 B := build$(if $(SAN),/$(SAN))$(if $(FAULTS),/faults)
 
 # TLS to Redis where hiredis has it (Debian 13; not Debian 12).
@@ -21,7 +24,7 @@ SAN_fuzzer := address,undefined,fuzzer-no-link
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(or $(SAN_$(SAN)),$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 HARDEN := -fstack-protector-strong -fPIC $(if $(SAN)$(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
 # Clang would need a linker plugin that Debian's clang does not bring.
-LTO := $(if $(SAN)$(NO_LTO)$(findstring clang,$(CC)),,-flto=auto)
+LTO := $(if $(SAN)$(FAULTS)$(NO_LTO)$(findstring clang,$(CC)),,-flto=auto)
 PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
@@ -43,7 +46,7 @@ BENCH := $(patsubst tests/bench/%.c,$(B)/%,$(wildcard tests/bench/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all always clean help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 test-valkey test-ha compose-demo install uninstall deps
+.PHONY: all always clean faulty help lint test test-unit test-system test-built demo bench bench-peers chaos fuzz fuzz-built model test-compose test-debian13 test-valkey test-ha compose-demo install uninstall deps
 all: $(PROGRAMS) $(B)/libadwuma.a $(B)/libadwuma.so
 
 help:
@@ -98,12 +101,18 @@ $(B)/obj/gen/scripts.o: $(B)/gen/scripts.c $(B)/flags
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo CC $<; $(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(B)/tests/%: tests/unit/%.c $(COMMON)
+# Optimised as a whole once, and not for each test again.
+$(B)/common.o: $(COMMON)
+	@echo LD $@; $(CC) $(LTO:%=% -O2 -flinker-output=nolto-rel) -r -nostdlib -o $@ $^
+$(B)/tests/%: tests/unit/%.c $(B)/common.o
 	@mkdir -p $(@D)
 	@echo LD $@; $(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) -pie -o $@ $(filter-out %.h,$^) $(LIBS) $$(pkg-config --libs check)
-$(B)/fuzz/%: tests/fuzz/%.c $(COMMON)
+$(B)/fuzz/%: tests/fuzz/%.c $(B)/common.o
 	@mkdir -p $(@D)
 	@echo LD $@; $(CC) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -pie -o $@ $(filter-out %.h,$^) $(LIBS)
+# A worker with fault points stands beside the others.
+faulty:
+	@$(MAKE) $(B)/faults/adwumad FAULTS=1
 $(BENCH): $(B)/%: $(B)/obj/tests/bench/%.o $(B)/libadwuma.a
 	@echo LD $@; $(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
 -include $(wildcard $(addprefix $(B)/,obj/*/*.d obj/*/*/*.d tests/*.d fuzz/*.d))
@@ -113,15 +122,15 @@ deps:
 	scripts/install-deps
 test:
 	scripts/install-deps test
+	$(MAKE) $(SIDE_BY_SIDE) all faulty $(UNIT)
 	$(MAKE) test-built
 test-built: all
 	$(MAKE) test-unit
 	$(MAKE) test-system
-	$(MAKE) test-system FAULTS=1
 test-unit: $(UNIT)
 	@test -n "$(UNIT)" || { echo "no unit tests found" >&2; exit 1; }
-	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
-test-system: all
+	@printf '%s\n' $(UNIT) | xargs -n 1 -P $$(nproc) env # which runs it
+test-system: all faulty
 	ADWUMA_BUILD=$(B) $(PYTHON) -m pytest -q -rs -n $(TEST_JOBS) $(if $(SAN),-m "not release") $(TESTS) tests/system
 demo:
 	scripts/install-deps

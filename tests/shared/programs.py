@@ -20,6 +20,7 @@ import redis as redis_py
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("ADWUMA_BUILD", "build"))
 REDIS_SERVER = os.environ.get("ADWUMA_REDIS_SERVER", "redis-server")
+FAULTS_BUILD = BUILD + "/faults"  # a worker with fault points (make FAULTS=1)
 SANITIZED = any(s in BUILD for s in ("address", "thread", "undefined"))
 SLOW = 6 if SANITIZED else 1  # sanitized programs get more time, never fewer checks
 KEY = "0123456789abcdef-a-secret-key"
@@ -283,7 +284,7 @@ class Worker:
         self.log_path = f"{folder}/worker{number}.log"
         self.expected = 0
         with open(self.log_path, "wb") as log:
-            self.process = start([*prefix, (build or BUILD) + "/adwumad", *flags], env=env, stderr=log, stdout=log)
+            self.process = start([*prefix, (build or (FAULTS_BUILD if "ADWUMA_FAULT" in env else BUILD)) + "/adwumad", *flags], env=env, stderr=log, stdout=log)
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:

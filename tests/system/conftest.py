@@ -18,14 +18,6 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "core: claims, commits, stop, kill: the choice that also runs under the thread sanitizer")
     config.addinivalue_line("markers", "release: means something for released programs only (memory, valgrind); sanitized runs leave it out by name")
-    config.addinivalue_line("markers", "faults: needs programs with fault points (make FAULTS=1) and is run with those alone")
-
-
-def pytest_collection_modifyitems(config, items):
-    """Tests of fault points and programs with fault points belong together; without the points they would wait for a death that never comes."""
-    chosen = [i for i in items if ("faults" in BUILD) == bool(i.get_closest_marker("faults"))]
-    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
-    items[:] = chosen
 
 
 def every_kind_of_key():

@@ -269,7 +269,6 @@ def test_a_service_manager_is_told(system, tmp_path, abstract):
     assert manager.heard("WATCHDOG=1") > signs + 3  # it drains, and is alive
 
 
-@pytest.mark.faults
 def test_a_stuck_loop_is_told(system):
     """/healthz says so, and by the same look the watchdog gets no sign of life: the manager may restart it."""
     w = system.worker(admin_listen="127.0.0.1:0", lease_ms=1000, FAULT="tick:before=stall@4")

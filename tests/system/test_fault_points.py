@@ -1,4 +1,4 @@
-"""Death, and separately the loss of every connection, at each point where something touches Redis or the API (programs built with FAULTS=1):
+"""Death, and separately the loss of every connection, at each point where something touches Redis or the API (a worker built with FAULTS=1):
 nothing is lost, nothing is answered twice, and the counters agree."""
 import base64
 import json
@@ -9,8 +9,6 @@ import time
 
 import pytest
 from conftest import ROOT, until
-
-pytestmark = pytest.mark.faults
 
 # After how many passages it happens; the second is where things are under way.
 POINTS = {
