@@ -115,7 +115,7 @@ static int usage(void)
 {
 	printf("adwumad: takes jobs from Redis lists, calls the API, writes results back.\n\n"
 	       "usage: adwumad [--config FILE] [--SETTING VALUE]...\n"
-	       "       adwumad --check     print the resolved settings and stop; opens no connection\n"
+	       "       adwumad --check     print the settings file that was read and the resolved settings, and stop; opens no connection\n"
 	       "       adwumad --version\n\n"
 	       "Signals: TERM or INT finish what runs and stop (a second one: at once, jobs go back to their lists);\n"
 	       "TSTP takes no more jobs, CONT takes them again; USR1 logs what each thread does.\n\n"

@@ -469,6 +469,10 @@ void settings_release(struct settings *s)
 
 void settings_print(const struct settings *s, FILE *to)
 {
+	if (s->file)
+		fprintf(to, "; settings file: %s\n", s->file);
+	else
+		fprintf(to, "; settings file: none, there is no %s\n", DEFAULT_FILE);
 	for (size_t i = 0; i < ROWS; i++) {
 		fprintf(to, "%s = ", rows[i].name);
 		row_print(&rows[i], s, to);

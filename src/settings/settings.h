@@ -83,7 +83,7 @@ int settings_load(struct settings *out, int *argc, char **argv, const struct set
 		  struct error *err);
 void settings_release(struct settings *s); /* secrets are wiped before they are freed */
 
-/* "name = value" lines with sections for queues; secrets as ***, also the password within a URL. */
+/* A comment that tells which file was read, then "name = value" lines with sections for queues; secrets as ***, also the password within a URL. */
 void settings_print(const struct settings *s, FILE *to);
 /* One block per setting: flag, environment name, default, sentence. */
 void settings_help(FILE *to);

@@ -21,6 +21,15 @@ def checked(*flags, **env):
     return dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line), done.stderr
 
 
+def test_check_tells_which_file_was_read(tmp_path):
+    conf = tmp_path / "a.conf"
+    conf.write_text("threads = 5\n")
+    assert run("--check", "--config", str(conf)).stdout.startswith(f"; settings file: {conf}\nredis_url = ")
+    default = "/etc/adwuma/adwumad.conf"
+    told = default if os.path.exists(default) else f"none, there is no {default}"
+    assert run("--check").stdout.startswith(f"; settings file: {told}\nredis_url = ")
+
+
 def test_defaults():
     s, err = checked()
     assert (s["threads"], s["lease_ms"], s["redis_url"], s["max_job_bytes"], s["dead_max_bytes"]) == ("32", "15000", "redis://127.0.0.1:6379/0", "16777216", "67108864")
