@@ -269,7 +269,9 @@ def test_rules_are_right_and_ring_when_they_should():
     for command in ("check config prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"):
         done = tool("promtool", *command.split(), cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
-    rules = {rule["alert"] for group in yaml.safe_load(read("deploy/prometheus/alerts.yml"))["groups"] for rule in group["rules"]}
+    alerts = [rule for group in yaml.safe_load(read("deploy/prometheus/alerts.yml"))["groups"] for rule in group["rules"]]
+    assert [a["alert"] for a in alerts if set(a["annotations"]) != {"summary", "description"}] == [], "what is wrong, and what to do"
+    rules = {a["alert"] for a in alerts}
     tests = yaml.safe_load(read("deploy/prometheus/alerts_test.yml"))["tests"]
     rings = {t["alertname"] for test in tests for t in test["alert_rule_test"] if t.get("exp_alerts")}
     silent = {t["alertname"] for test in tests if test["name"] == "all is well" for t in test["alert_rule_test"]}
