@@ -125,7 +125,9 @@ def complete(system, line):
                         f"_{words[0]} {words[0]} {shlex.quote(words[-1])} {shlex.quote(words[-2])}", 'printf "%s\\n" "${COMPREPLY[@]}"'))
     done = tool("bash", "-euc", script, env=ours(system))
     assert done.returncode == 0 and not done.stderr, (line, done.stderr)
-    return [word for word in done.stdout.split("\n") if word]
+    offered = [word for word in done.stdout.split("\n") if word]
+    assert len(set(offered)) == len(offered), (line, offered)
+    return offered
 
 
 def commands():
