@@ -107,7 +107,8 @@ def test_every_metric_and_page_of_a_worker_is_told(system):
     assert told == names
     assert set(re.findall(r"^\.It Pa (/\w+)$", text, re.M)) == set(re.findall(r'\{"(/\w+)", say_', read("src/worker/admin.c")))
     outcomes = re.search(r"outcomes\[\] = \{(.*?)\}", read("src/worker/metrics.c"))[1]
-    assert all(word in text for word in re.findall(r'"(\w+)"', outcomes))
+    stats = page("adwuma.1").split("\n.Cm stats\n")[1].split(".It Xo")[0]
+    assert all(word in text and word in stats for word in re.findall(r'"(\w+)"', outcomes))
 
 
 def test_every_key_and_field_is_told(system):
