@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shlex
+import stat
 import subprocess
+import tempfile
 import urllib.parse
 
 import pytest
@@ -185,6 +187,30 @@ def test_completion_knows_every_command_and_option(system):
 ])
 def test_completion_of_values(system, line, offers):
     assert set(complete(system, line)) == offers
+
+
+# --- Containers ---
+
+
+def test_secrets_of_compose_can_be_filled_in_and_read_in_a_container():
+    """As a user who is not root: the owner writes what the script made, any user of a container reads it, and the folder keeps others of this host out."""
+    user = 65534 if os.getuid() == 0 else os.getuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, user, -1)
+        secrets = folder + "/secrets"
+
+        def shell(command):
+            done = tool("sh", "-euc", command, "sh", secrets, user=user, input=read("scripts/compose-secrets"))
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        made = shell('sh -s "$1"')
+        assert stat.S_IMODE(os.stat(secrets).st_mode) == 0o700
+        files = yaml.safe_load(read("deploy/docker-compose.yml"))["secrets"]
+        assert set(re.findall(r"^made (\w+)", made, re.M)) == set(files) == set(os.listdir(secrets))
+        shell('echo a-key > "$1/khaya_api_key"; echo another > "$1/redis_password"')
+        assert shell('sh -s "$1"; cat "$1/khaya_api_key" "$1/redis_password"') == "a-key\nanother\n"
+        assert {stat.S_IMODE(os.stat(f"{secrets}/{name}").st_mode) for name in files} == {0o644}
 
 
 # --- Kubernetes ---
