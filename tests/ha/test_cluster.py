@@ -212,6 +212,28 @@ def test_the_command_line_looks_and_mends_everywhere(system, spread, cli, tmp_pa
         assert [r["result"]["text"] for r in out] == [f"[tw] line {n}" for n in range(300)]
 
 
+def test_readiness_asks_the_master_of_each_queue(system, cluster, spread, cli):
+    """While one has no master the worker is alive and not ready, and goes on with the queues of the others."""
+    (_, master), *others = spread
+    lost = [master, *cluster.replicas_of(master)]
+    settings = {"admin_listen": f"127.0.0.1:{servers.free_ports(1)[0]}", "queues": ",".join(q for q, _ in spread)}
+    system.worker(**settings)
+
+    def ready():
+        return subprocess.run([BUILD + "/adwuma", "health", "--ready"], env=system.env(**settings), capture_output=True, timeout=60, check=False).returncode == 0
+    until(ready, what="it is ready")
+    for node in lost:
+        node.kill()
+    until(lambda: not ready(), what="it is not ready")
+    for queue, _ in others:
+        system.push(queue, {"id": "x", "type": "translate", "text": "x"})
+        assert system.result(queue, "x")["status"] == "succeeded"
+    assert "(503)" in cli("health", "--ready", code=1, **settings) and cli("health", **settings) == "ok\n"
+    for node in lost:
+        node.restart()
+    until(ready, 60, "it is ready again")
+
+
 def test_a_seed_that_is_dead(system, cluster, spread, cli, driver):
     """The first of the URL, and a node at the same time, so that its slots are served by its replica."""
     names = [q for q, _ in spread]

@@ -237,6 +237,7 @@ def test_the_page_about_kubernetes_fits_itself_and_the_programs(tmp_path):
     assert of_kind("ScaledObject")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"] and "replicas" not in deployment["spec"]
     assert pod["spec"]["terminationGracePeriodSeconds"] >= int(env["ADWUMA_DRAIN_TIMEOUT_S"]) + 10
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "admin"} and container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert f"user {env['ADWUMA_REDIS_USERNAME']} " in read("deploy/redis/users.acl")
     port = container["ports"][0]["containerPort"]
     assert env["ADWUMA_ADMIN_LISTEN"] == f"0.0.0.0:{port}" and service["spec"]["ports"][0]["port"] == port
     sd, = yaml.safe_load(read("deploy/prometheus/prometheus.yml"))["scrape_configs"][0]["dns_sd_configs"]
@@ -248,6 +249,9 @@ def test_the_page_about_kubernetes_fits_itself_and_the_programs(tmp_path):
         (tmp_path / name).write_text(secret["stringData"][name])
     done = tool(BUILD + "/adwumad", "--check", env={name: value.replace(folder, f"{tmp_path}/") for name, value in env.items()})
     assert done.returncode == 0 and not done.stderr, done.stderr
+    holds = dict(re.findall(r"^(\w+) = (\d+)$", done.stdout, re.M))
+    limit, = (int(v["emptyDir"]["sizeLimit"].removesuffix("Gi")) << 30 for v in pod["spec"]["volumes"] if "emptyDir" in v)
+    assert limit >= 1.25 * int(holds["threads"]) * int(holds["max_audio_bytes"]), "what downloads may take, and a margin"
 
 
 # --- Monitoring ---
