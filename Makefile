@@ -65,7 +65,7 @@ help:
 	@echo "make test-valkey    unit tests and those of the core (claims, commits, stop, kill) there, with Valkey in place of Redis"
 	@echo "make test-ha    beyond one Redis and one host: three hosts one of which is cut off, this version beside the last, Sentinel, Cluster: TESTS='-k words'"
 	@echo "make lint       formatting, static analysis, layers"
-	@echo "make install    programs, library, manual pages, completion for bash, systemd unit: DESTDIR= PREFIX=/usr/local; make uninstall"
+	@echo "make install    programs, library, manual pages, completion for bash, systemd unit, monitoring: DESTDIR= PREFIX=/usr/local; make uninstall"
 	@echo "make clean"
 
 $(B)/adwumad: $(call obj,src/main.c $(LAYERS:%=src/%/*.c)) $(B)/obj/gen/scripts.o
@@ -178,10 +178,14 @@ lint:
 
 # What stands where, below DESTDIR and PREFIX: install and uninstall go by the same names.
 MAN := $(wildcard deploy/man/*.[1-8])
+DOCS := adwumad.conf.example kubernetes.md prometheus/alerts.yml prometheus/prometheus.yml grafana/dashboards/adwuma.json \
+	grafana/provisioning/dashboards/adwuma.yml grafana/provisioning/datasources/prometheus.yml
 INSTALLED := sbin/adwumad bin/adwuma include/adwuma.h lib/libadwuma.a lib/libadwuma.so.0 lib/libadwuma.so lib/pkgconfig/adwuma.pc \
 	lib/systemd/system/adwumad.service share/bash-completion/completions/adwuma share/bash-completion/completions/adwumad \
-	share/doc/adwuma/adwumad.conf.example share/doc/adwuma/users.acl share/doc/adwuma/users-6.2.acl share/doc/adwuma/users.md $(foreach m,$(MAN),share/man/man$(subst .,,$(suffix $m))/$(notdir $m))
+	$(patsubst %,share/doc/adwuma/%,$(DOCS) users.acl users-6.2.acl users.md) $(foreach m,$(MAN),share/man/man$(subst .,,$(suffix $m))/$(notdir $m))
 TO := $(DESTDIR)$(PREFIX)
+# Text that names its place.
+place = sed 's|/usr/local/|$(PREFIX)/|g' $(1) | install -m 644 /dev/stdin $(2)
 install: all
 	install -d $(sort $(dir $(INSTALLED:%=$(TO)/%)))
 	install $(B)/adwumad $(TO)/sbin/
@@ -190,18 +194,20 @@ install: all
 	install -m 644 $(B)/libadwuma.a $(TO)/lib/
 	install $(B)/libadwuma.so $(TO)/lib/libadwuma.so.0
 	ln -sf libadwuma.so.0 $(TO)/lib/libadwuma.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@REDIS_TLS@|$(REDIS_TLS:%=-l%)|' deploy/adwuma.pc.in > $(TO)/lib/pkgconfig/adwuma.pc
-	sed -e 's|/usr/local/|$(PREFIX)/|' deploy/systemd/adwumad.service > $(TO)/lib/systemd/system/adwumad.service
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@REDIS_TLS@|$(REDIS_TLS:%=-l%)|' deploy/adwuma.pc.in | \
+		install -m 644 /dev/stdin $(TO)/lib/pkgconfig/adwuma.pc
+	$(call place,deploy/systemd/adwumad.service,$(TO)/lib/systemd/system/adwumad.service)
 	install -m 644 deploy/bash-completion/adwuma $(TO)/share/bash-completion/completions/
 	ln -sf adwuma $(TO)/share/bash-completion/completions/adwumad
-	install -m 644 deploy/adwumad.conf.example deploy/redis/users.acl deploy/redis/users-6.2.acl $(TO)/share/doc/adwuma/
-	install -m 644 deploy/redis/README.md $(TO)/share/doc/adwuma/users.md
-	@for m in $(MAN); do sed -e 's|/usr/local/|$(PREFIX)/|' $$m > $(TO)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
+	install -m 644 deploy/redis/users.acl deploy/redis/users-6.2.acl $(TO)/share/doc/adwuma/
+	$(call place,deploy/redis/README.md,$(TO)/share/doc/adwuma/users.md)
+	@for d in $(DOCS); do $(call place,deploy/$$d,$(TO)/share/doc/adwuma/$$d) || exit 1; done
+	@for m in $(MAN); do $(call place,$$m,$(TO)/share/man/man$${m##*.}/$${m##*/}) || exit 1; done
 	@test -n "$(DESTDIR)" || ldconfig 2>/dev/null || true
 # Settings, secrets and whatever else is not ours stays.
 uninstall:
 	rm -f $(INSTALLED:%=$(TO)/%)
-	@rmdir $(TO)/share/doc/adwuma 2>/dev/null || true
+	@cd $(TO)/share/doc 2>/dev/null && rmdir -p $(sort $(dir $(DOCS:%=adwuma/%))) 2>/dev/null || true
 
 clean:
 	rm -rf build

@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -868,7 +869,17 @@ def test_what_is_installed_serves_a_producer(system, tmp_path):
     pages = {f"share/man/man{page[-1]}/{page}" for page in os.listdir(ROOT + "/deploy/man") if page[-2] == "."}
     assert put == {"bin/adwuma", "sbin/adwumad", "include/adwuma.h", "lib/libadwuma.a", "lib/libadwuma.so", "lib/libadwuma.so.0", "lib/pkgconfig/adwuma.pc",
                    "lib/systemd/system/adwumad.service", "share/bash-completion/completions/adwuma", "share/bash-completion/completions/adwumad",
-                   "share/doc/adwuma/adwumad.conf.example", "share/doc/adwuma/users.acl", "share/doc/adwuma/users-6.2.acl", "share/doc/adwuma/users.md", *pages}
+                   *(f"share/doc/adwuma/{f}" for f in ("adwumad.conf.example", "users.acl", "users-6.2.acl", "users.md", "kubernetes.md", "prometheus/alerts.yml",
+                                                       "prometheus/prometheus.yml", "grafana/dashboards/adwuma.json", "grafana/provisioning/dashboards/adwuma.yml",
+                                                       "grafana/provisioning/datasources/prometheus.yml")), *pages}
+    for f in put:
+        mode = stat.S_IMODE(os.stat(tmp_path / "usr" / f).st_mode)
+        assert mode == (0o755 if f.startswith(("bin/", "sbin/", "lib/libadwuma.so")) else 0o644), f
+        if "." in f and not f.startswith("lib/lib"):
+            text = (tmp_path / "usr" / f).read_text(encoding="utf-8")
+            assert "/usr/local" not in text, f
+            for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text) if f.endswith(".md") else []:
+                assert os.path.exists(os.path.join(tmp_path, "usr", os.path.dirname(f), link)), (f, link)
     with open(tmp_path / "usr/lib/systemd/system/adwumad.service", encoding="utf-8") as f:
         assert "\nExecStart=/usr/sbin/adwumad\n" in f.read()
     with open(tmp_path / "usr/include/adwuma.h", encoding="utf-8") as f:
@@ -881,4 +892,4 @@ def test_what_is_installed_serves_a_producer(system, tmp_path):
         done = subprocess.run(["sh", "-c", build], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout == "[tw] Good morning\n", build + done.stderr
     subprocess.run(["make", "-s", "uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=ROOT, env=clean, check=True)
-    assert [f for _, _, files in os.walk(tmp_path / "usr") for f in files] == []
+    assert [f for _, _, files in os.walk(tmp_path / "usr") for f in files] == [] and not os.path.exists(tmp_path / "usr/share/doc/adwuma")
