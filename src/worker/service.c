@@ -4,6 +4,8 @@
 #include "worker/service.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "exec/beneath.h"
 #include "http/allow.h"
 #include "pool/pool.h"
 #include "queue/address.h"
@@ -52,9 +55,30 @@ static int check_url_allow(const struct settings *s, const char *list, struct er
 	return allow_check(list, err);
 }
 
-const struct settings_rule service_rules[] = {{"redis_url", address_check_url},	    {"khaya_base_url", check_api_url},
-					      {"taskingai_host", check_api_url},    {"api_ca_file", check_ca_file},
-					      {"audio_url_allow", check_url_allow}, {0}};
+/* Better said at the start than by every job with a path. */
+static int check_audio_root(const struct settings *s, const char *root, struct error *err)
+{
+	int fd = open_beneath(root, ".", O_PATH | O_DIRECTORY);
+
+	(void)s;
+	if (fd >= 0)
+		return close(fd);
+	if (errno == ENOSYS || errno == EPERM)
+		return error_set(
+			err, ERR_CONFIG,
+			"openat2 is forbidden here, and without it no job can be kept within %s; under systemd the unit needs DynamicUser=no, "
+			"User= and RestrictSUIDSGID=no",
+			root);
+	return error_set(err, ERR_CONFIG, "cannot open %s: %s", root, strerror(errno));
+}
+
+const struct settings_rule service_rules[] = {{"redis_url", address_check_url},
+					      {"khaya_base_url", check_api_url},
+					      {"taskingai_host", check_api_url},
+					      {"api_ca_file", check_ca_file},
+					      {"audio_url_allow", check_url_allow},
+					      {"audio_root", check_audio_root},
+					      {0}};
 
 struct service {
 	struct context ctx;

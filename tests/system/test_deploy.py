@@ -51,6 +51,33 @@ def test_the_unit_is_right_and_shut_in(tmp_path, capsys):
     assert float(score) <= EXPOSURE_MAX, done.stdout
 
 
+def test_the_drop_ins_of_the_unit_are_right(tmp_path):
+    """What its comments tell, all in one drop-in: for a second key, for TLS, and for audio_root, whose openat2 systemd forbids to a dynamic user."""
+    examples = re.findall(r"^#   ([A-Z][A-Za-z]+=.*)$", read(UNIT), re.M)
+    assert {"DynamicUser=no", "User=adwuma", "RestrictSUIDSGID=no", "UMask=0027"} <= set(examples) and unit_says("RestrictSUIDSGID") == ["yes"]
+    (tmp_path / "adwumad.service").write_text(read(UNIT).replace("/usr/local/sbin", os.path.abspath(BUILD)))
+    (tmp_path / "adwumad.service.d").mkdir()
+    for wrong in (["Nonsense=yes"], []):
+        (tmp_path / "adwumad.service.d" / "ours.conf").write_text("\n".join(["[Service]", *examples, *wrong, ""]))
+        done = tool("systemd-analyze", "verify", "--man=no", tmp_path / "adwumad.service")
+        assert ("ours.conf" in done.stderr) == bool(wrong), done.stderr
+    loaded = dict(line.removeprefix("LoadCredential=").split(":", 1) for line in examples if line.startswith("LoadCredential="))
+    read_by = dict(line.removeprefix("Environment=").split("=%d/") for line in examples if line.startswith("Environment="))
+    assert sorted(loaded) == sorted(read_by.values()) and set(loaded) <= set(settings()) - set(unit_says("LoadCredential"))
+    for name in loaded:
+        (tmp_path / name).write_text("a-secret\n")
+    done = tool(BUILD + "/adwumad", "--check", env={"PATH": "/bin", **{name: str(tmp_path / value) for name, value in read_by.items()}})
+    assert done.returncode == 0 and all(re.search(rf"^{name} = (\*\*\*|{tmp_path}/.*)$", done.stdout, re.M) for name in loaded), done.stderr
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_audio_root_without_the_call_that_keeps_jobs_in_it_stops_the_start(tmp_path, error):
+    """As under the unit without a drop-in: else each job with a path would be refused."""
+    done = tool("strace", "-o", tmp_path / "calls", "-e", "trace=openat2", "-e", f"inject=openat2:error={error}", BUILD + "/adwumad", "--audio-root", tmp_path, env={"PATH": "/bin"})
+    assert done.returncode == 78 and done.stderr.startswith("adwumad: --audio-root: openat2 is forbidden here") and "DynamicUser=no" in done.stderr, done.stderr
+
+
 def test_the_unit_gives_a_stop_the_time_it_takes():
     drain, = re.findall(r"^drain_timeout_s = (\d+)$", tool(BUILD + "/adwumad", "--check", env={"PATH": "/bin"}).stdout, re.M)
     assert int(unit_says("TimeoutStopSec")[0].rstrip("s")) >= int(drain) + 10
