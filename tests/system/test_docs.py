@@ -4,8 +4,10 @@ import re
 import shlex
 import signal
 import socket
+import stat
 import subprocess
 
+import pytest
 from conftest import BUILD, ROOT, SLOW, start
 
 
@@ -70,6 +72,38 @@ def test_what_the_readme_tries_without_a_key_runs(system, tmp_path):
             os.killpg(shell.pid, signal.SIGKILL)  # its own session: the programs that it has put into the background
         said.seek(0)
         assert "\n[tw] Good morning\n" in said.read()
+
+
+@pytest.mark.release
+def test_the_steps_of_the_readme_for_systemd(system, tmp_path):
+    """In a folder in place of the host, with sudo and systemctl played: who may read what, whether the worker takes it, and the command line with it."""
+    steps, looks = (b for b in blocks() if "/etc/adwuma/redis_password" in b)
+    host, played = tmp_path / "host", tmp_path / "played"
+    played.mkdir()
+    for name, does in (("sudo", 'exec env "$@"'), ("systemctl", 'echo "$@"'), ("make", f'[ $# -eq 0 ] || exec /usr/bin/make -s -C {ROOT} -o all "$@" B={os.path.abspath(BUILD)} PREFIX={host}')):
+        (played / name).write_text(f"#!/bin/sh\n{does}\n")
+        (played / name).chmod(0o755)
+    env = {k: v for k, v in system.env(threads=None, khaya_api_key=None).items() if not k.startswith(("MAKE", "MFLAGS", "KHAYA_API_KEY", "TASKINGAI_API_KEY"))}
+    env["PATH"] = f"{played}:{host}/bin:{host}/sbin:{env['PATH']}"
+
+    def run(line):
+        line = line.replace("/usr/local", str(host)).replace("/etc/adwuma", f"{host}/etc")
+        done = subprocess.run(["sh", "-ec", line], env=env, cwd=ROOT, input="a-secret\n", capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 or "doctor" in line, (line, done.stderr)
+        return done.stdout
+    said = "".join(map(run, steps.splitlines()))
+    assert "daemon-reload\nenable --now adwumad\n" in said
+    with open(ROOT + "/deploy/systemd/adwumad.service", encoding="utf-8") as f:
+        loaded = set(re.findall("^LoadCredential=([a-z_]+):", f.read(), re.M))
+    assert set(os.listdir(host / "etc")) == {"adwumad.conf", *loaded}
+    assert {name: stat.S_IMODE((host / "etc" / name).stat().st_mode) for name in loaded | {"adwumad.conf"}} == {"adwumad.conf": 0o644, **dict.fromkeys(loaded, 0o600)}
+    assert run("adwumad --check --config /etc/adwuma/adwumad.conf").startswith(f"; settings file: {host}/etc/adwumad.conf\n")
+    system.redis.config_set("requirepass", "a-secret")
+    try:
+        stats, doctor = map(run, looks.splitlines())
+    finally:
+        system.redis.config_set("requirepass", "")
+    assert stats.startswith("queue\t") and re.search(r"^ok +secret files +3, not open to everybody$", doctor, re.M) and re.search("^ok +redis +answers", doctor, re.M), doctor
 
 
 def test_the_settings_file_of_the_readme_is_right(tmp_path):
