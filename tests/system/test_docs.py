@@ -59,19 +59,28 @@ def test_commands_of_the_readme_exist():
 
 
 def test_what_the_readme_tries_without_a_key_runs(system, tmp_path):
+    """With the commands for producers after it, in a folder in which nothing is there yet."""
     block, = (b for b in blocks() if "build/adwuma-stubapi" in b)
+    push, = (b for b in blocks() if b.startswith("redis-cli LPUSH 'adwuma:{translate}"))
+    commands, = (b for b in blocks() if "build/adwuma transcribe morning.wav" in b)
+    commands = re.sub(r"^(build/adwuma stats --watch).*$", r"timeout 2 \1 || [ $? = 124 ]", commands, flags=re.M)
+    commands = re.sub(r"^(build/adwuma doctor).*$", r"\1 || [ $? = 1 ]", commands, flags=re.M)
+    assert "timeout" in commands and "= 1 ]" in commands
+    block += push.replace("redis-cli", f"redis-cli -s {system.server.socket}") + commands
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
     script = block.replace("8089", str(port)).replace("build/", os.path.abspath(BUILD) + "/")
     env = system.env(KHAYA_BASE_URL=None, KHAYA_API_KEY=None, allow_http_loopback=None)
     with open(tmp_path / "said", "w+", encoding="utf-8") as said:
-        shell = start(["/bin/sh", "-c", script], env=env, stdout=said, stderr=said, start_new_session=True)
+        shell = start(["/bin/sh", "-ec", script], env=env, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)
         try:
-            assert shell.wait(30 * SLOW) == 0
+            code = shell.wait(30 * SLOW)
         finally:
             os.killpg(shell.pid, signal.SIGKILL)  # its own session: the programs that it has put into the background
         said.seek(0)
-        assert "\n[tw] Good morning\n" in said.read()
+        text = said.read()
+    assert code == 0 and "\n[tw] Good morning\n[tw] Thank you\n" in text and '"id":"42"' in text, text
+    assert {"1.mp3", "2.mp3"} == set(os.listdir(tmp_path / "speech")) and "Maaha" in (tmp_path / "subtitles" / "2.srt").read_text()
 
 
 @pytest.mark.release
