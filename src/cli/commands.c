@@ -175,7 +175,8 @@ static const struct command views[] = {
 	 "is that master. In a cluster: its slots and failing nodes; then each node that has queues of ours is\n"
 	 "looked at, which the line names. Where redis_url is of the wrong kind, the right one is told.\n\n"
 	 "A line for each: ok, warn or BAD, and what was found. Below what is not ok stands what mends it, a\n"
-	 "line for the shell; … is for you to fill in. It changes nothing itself, and goes on after what is BAD.\n"
+	 "line for the shell; … is for you to fill in, ADMIN a user of Redis who may do that. It changes nothing\n"
+	 "itself, and goes on after what is BAD.\n"
 	 "With --json one line: an array of objects with check, state (ok, warn, bad), message and mend, which\n"
 	 "is null where all is well; in a cluster also node, which is null where it is not about one.\n\n"
 	 "Exit code: 0 nothing is BAD, 1 something is, 69 Redis or an API cannot be reached.",

@@ -33,8 +33,7 @@ struct server {
 	struct redis_point at; /* port 0: the socket */
 	char where[DOCTOR_TEXT_MAX];
 	struct redis *redis;	   /* NULL: not connected */
-	char cli[DOCTOR_TEXT_MAX]; /* the command that asks it, without a password */
-	size_t cli_place;	   /* of it: without the user */
+	char cli[DOCTOR_TEXT_MAX]; /* the command by which an administrator asks it, without a password */
 	struct reply *info_reply;
 	const char *info;  /* what INFO said, in info_reply; NULL: nothing */
 	bool replica;	   /* it takes no writes */
@@ -84,9 +83,10 @@ int doctor_connect(struct doctor *d, struct error *err);
 bool doctor_is_node(const struct doctor *d);
 /* The server of queue i of look becomes d->at. False: it cannot be asked for keys. */
 bool doctor_enter(struct doctor *d, size_t i);
-/* "redis-cli -h HOST -p PORT", with what TLS needs, without a user. Returns out. */
-const char *cli_of(const struct doctor *d, const struct redis_point *at, char out[DOCTOR_TEXT_MAX]);
-/* The same, ending in " --cluster", with a user where there is one; what follows names a node. */
+/* "redis-cli -h HOST -p PORT", with what TLS needs, and with an administrator's login where it takes one: what mends a Redis, our own user may not do.
+ * Returns out. */
+const char *cli_of(const struct doctor *d, const struct redis_point *at, bool with_login, char out[DOCTOR_TEXT_MAX]);
+/* The same, ending in " --cluster"; what follows names a node. */
 const char *cluster_cli(const struct doctor *d, char out[DOCTOR_TEXT_MAX]);
 /* The redis_url that is right: redis, then scheme ("+cluster"), then what fmt gives; a comment, where there is one. */
 void mend_url(struct doctor *d, const char *scheme, const char *comment, const char *fmt, ...)

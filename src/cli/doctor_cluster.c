@@ -58,7 +58,7 @@ static void take_view(struct cluster_view *v, struct redis *r, const struct redi
 	v->info_reply = info_reply;
 	v->info = info ? info : "";
 	point_show(at, v->where, sizeof v->where);
-	(void)cli_of(v->d, at, v->cli);
+	(void)cli_of(v->d, at, true, v->cli);
 }
 
 /* Those of redis_url; what is wrong with them is told after it is known whether any answers. */
@@ -97,7 +97,7 @@ static void tell_points(const struct cluster_view *v, const struct error *errors
 			continue;
 		point_show(&a->points[i], where, sizeof where);
 		found(v->d, v->answers > 0 ? FOUND_WARN : FOUND_BAD, "node %s of redis_url: %s", where, errors[i].msg);
-		if (!mend_known(v->d, cli_of(v->d, &a->points[i], cli), errors[i].msg))
+		if (!mend_known(v->d, cli_of(v->d, &a->points[i], true, cli), errors[i].msg))
 			mend(v->d, "systemctl start redis-server    # on %s; or redis_url must not name it",
 			     a->points[i].host);
 	}

@@ -263,8 +263,8 @@ static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 		found(d, who & (PRODUCER | WORKER) ? FOUND_BAD : FOUND_WARN, "user %s may not do all that %s: %s", user,
 		      whose(who, workers_own), buf_cstr(&names));
 		mend(d,
-		     "%.*s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-worker of users.acl has what workers need, and no more",
-		     (int)d->at->cli_place, d->at->cli, shell_word(user, word), buf_cstr(&words),
+		     "%s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-worker of users.acl has what workers need, and no more",
+		     d->at->cli, shell_word(user, word), buf_cstr(&words),
 		     d->look.address.kind == REDIS_ALONE ? "" : "; replicas have users of their own: there, too");
 	}
 	buf_release(&names);
@@ -292,8 +292,8 @@ void doctor_rights(struct doctor *d)
 	} else if (!told) {
 		found(d, FOUND_WARN, "user %s may use neither MULTI nor ACL DRYRUN, so its rights cannot be told",
 		      user);
-		mend(d, "%.*s ACL SETUSER %s +multi +discard    # as a user who may", (int)d->at->cli_place, d->at->cli,
-		     shell_word(user, word));
+		mend(d, "%s ACL SETUSER %s +multi +discard    # as a user who may; both let it do no more than it may",
+		     d->at->cli, shell_word(user, word));
 	} else {
 		tell_lack(d, &lack, user);
 	}

@@ -85,9 +85,7 @@ static void ask_one(const struct sentinels *all, struct sentinel *s)
 
 	point_show(s->at, s->where, sizeof s->where);
 	s->redis = redis_open_sentinel(a, s->at, &with_login, &s->err);
-	cli_of(all->d, s->at, s->cli);
-	if (with_login)
-		snprintf(s->cli + strlen(s->cli), sizeof s->cli - strlen(s->cli), " --askpass");
+	cli_of(all->d, s->at, with_login, s->cli);
 	if (!s->redis || redis_set_timeout(s->redis, ANSWER_MS, &s->err))
 		return;
 	if (redis_call(s->redis, &named, &s->err, "SENTINEL GET-MASTER-ADDR-BY-NAME %s", all->name)) {

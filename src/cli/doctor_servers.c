@@ -30,11 +30,15 @@ static void add_tls(const struct doctor *d, struct buf *line)
 	add_option(line, "--key", d->settings->redis_key_file);
 }
 
-/* With --askpass: a command line is no place for a password, nor is what we print. */
-static void add_user(const struct doctor *d, struct buf *line)
+/* What mends a Redis is an administrator's to do: where we have a name of our own there, it is one of those who may not. With --askpass: a command
+ * line is no place for a password, nor is what we print. */
+static void add_login(const struct doctor *d, struct buf *line)
 {
-	add_option(line, "--user", d->look.address.username);
-	if (d->look.address.password)
+	const char *user = d->look.address.username;
+
+	if (user && strcmp(user, "default") != 0)
+		buf_lit(line, " --user ADMIN --askpass");
+	else if (d->look.address.password)
 		buf_lit(line, " --askpass");
 }
 
@@ -45,7 +49,7 @@ static const char *give(struct buf *line, char out[DOCTOR_TEXT_MAX])
 	return out;
 }
 
-const char *cli_of(const struct doctor *d, const struct redis_point *at, char out[DOCTOR_TEXT_MAX])
+const char *cli_of(const struct doctor *d, const struct redis_point *at, bool with_login, char out[DOCTOR_TEXT_MAX])
 {
 	struct buf line = BUF_INIT(DOCTOR_TEXT_MAX - 1);
 
@@ -56,6 +60,8 @@ const char *cli_of(const struct doctor *d, const struct redis_point *at, char ou
 	if (at)
 		buf_printf(&line, " -p %d", at->port);
 	add_tls(d, &line);
+	if (with_login)
+		add_login(d, &line);
 	return give(&line, out);
 }
 
@@ -65,7 +71,7 @@ const char *cluster_cli(const struct doctor *d, char out[DOCTOR_TEXT_MAX])
 
 	buf_lit(&line, "redis-cli");
 	add_tls(d, &line);
-	add_user(d, &line);
+	add_login(d, &line);
 	buf_lit(&line, " --cluster");
 	return give(&line, out);
 }
@@ -73,18 +79,15 @@ const char *cluster_cli(const struct doctor *d, char out[DOCTOR_TEXT_MAX])
 static void name_server(struct doctor *d, struct server *s)
 {
 	const struct redis_address *a = &d->look.address;
-	struct buf line = BUF_INIT(DOCTOR_TEXT_MAX - 1);
+	size_t len;
 
 	if (s->at.port)
 		point_show(&s->at, s->where, sizeof s->where);
 	else
 		snprintf(s->where, sizeof s->where, "%s", a->socket);
-	buf_str_add(&line, cli_of(d, s->at.port ? &s->at : NULL, s->cli));
+	len = strlen(cli_of(d, s->at.port ? &s->at : NULL, true, s->cli));
 	if (a->db != 0)
-		buf_printf(&line, " -n %d", a->db);
-	s->cli_place = line.len;
-	add_user(d, &line);
-	(void)give(&line, s->cli);
+		snprintf(s->cli + len, sizeof s->cli - len, " -n %d", a->db);
 }
 
 void mend_url(struct doctor *d, const char *scheme, const char *comment, const char *fmt, ...)

@@ -61,10 +61,11 @@ def doctor(system):
 
 @pytest.fixture
 def mend(system):
-    """Runs what mends something, as it stands."""
+    """Runs what mends something, as it stands; where it asks for a password, it gets that of the user ADMIN."""
     def run(line, **settings):
         env = system.env(**settings)
-        done = subprocess.run(["/bin/sh", "-c", line], env={**env, "PATH": os.path.abspath(BUILD) + ":" + env["PATH"]}, capture_output=True, text=True, timeout=30 * SLOW)
+        done = subprocess.run(["/bin/sh", "-c", line], input="sesame-of-admin\n", env={**env, "PATH": os.path.abspath(BUILD) + ":" + env["PATH"]},
+                              capture_output=True, text=True, timeout=30 * SLOW)
         assert done.returncode == 0 and not done.stdout.startswith("ERR"), (line, done)
         return done.stdout
     return run
@@ -292,8 +293,9 @@ def test_a_password_that_nobody_asks_for(doctor):
 
 @pytest.fixture
 def user(system):
-    """Makes a user w, and the settings that log in as it."""
+    """Makes a user w, and the settings that log in as it; and the one who is told to mend what w may not."""
     def make(*rights):
+        system.redis.execute_command("ACL", "SETUSER", "ADMIN", "reset", "on", ">sesame-of-admin", "~*", "+@all")
         system.redis.execute_command("ACL", "SETUSER", "w", "reset", "on", ">sesame", *rights)
         return {"redis_username": "w", "redis_password": "sesame"}
     return make
@@ -310,9 +312,25 @@ def user(system):
 def test_rights_that_lack(system, doctor, mend, user, rights, words, command):
     as_w = user(*rights)
     line = doctor(**as_w).only("rights", "bad", words)
-    assert line.startswith(f"redis-cli -s {system.server.socket} {command}   # ")
+    assert line.startswith(f"redis-cli -s {system.server.socket} --user ADMIN --askpass {command}   # ")
     mend(line)
     assert doctor(**as_w).only("rights", "ok", "user w may do") is None
+
+
+def test_what_our_user_may_not_an_administrator_mends(system, doctor, mend, user):
+    """Not our user, whose rights are the least."""
+    with open(ROOT + "/deploy/redis/users.acl", encoding="ascii") as f:
+        line, = re.findall("^user adwuma-worker on (.*)$", f.read(), re.M)
+    as_w, cli = user(*line.split()), f"redis-cli -s {system.server.socket} --user ADMIN --askpass "
+    system.redis.config_set("maxmemory-policy", "allkeys-lru")
+    system.redis.sadd("adwuma:{translate}:ready", "x")
+    found = doctor(**as_w)
+    for check, state, words, command in (("persistence", "warn", "snapshots alone", "CONFIG SET appendonly yes "), ("eviction", "warn", "allkeys-lru", "CONFIG SET maxmemory-policy noeviction "),
+                                         ("key types", "bad", "is a set", "RENAMENX 'adwuma:{translate}:ready' ")):
+        told = found.only(check, state, words)
+        assert told.startswith(cli + command) and "adwuma-worker" not in told and " w " not in told
+        mend(told)
+    assert [one["check"] for one in doctor(**as_w).all if one["state"] != "ok"] == ["workers"]
 
 
 def test_a_workers_own_user_is_told_what_workers_need_alone(doctor, mend, user):

@@ -288,8 +288,9 @@ def test_rights_of_one_node(whole, doctor):
     found = doctor(whole.url, redis_username="w", redis_password="sesame")
     one, = [o for o in found["rights"] if o["state"] != "ok"]
     assert one["node"] == lacks.address and "rpush" in one["message"] and found.code == 1
-    assert one["mend"].startswith(f"redis-cli -c -h 127.0.0.1 -p {lacks.port} ACL SETUSER w +rpush ")
-    by_shell(one["mend"])
+    assert one["mend"].startswith(f"redis-cli -c -h 127.0.0.1 -p {lacks.port} --user ADMIN --askpass ACL SETUSER w +rpush ")
+    lacks.client.execute_command("ACL", "SETUSER", "ADMIN", "reset", "on", ">sesame-of-admin", "~*", "+@all")
+    by_shell(one["mend"], "sesame-of-admin\n")
     assert doctor(whole.url, redis_username="w", redis_password="sesame").code == 0
 
 
@@ -425,5 +426,11 @@ def test_a_password_of_the_cluster(tmp_path, doctor):
         found = doctor(c.url)
         assert found.code == 0 and found.state("writes") == ["ok"]
         assert found["replicas"][0]["mend"].startswith("redis-cli --askpass --cluster add-node ")
+        for n in c.nodes:
+            n.client.execute_command("ACL", "SETUSER", "w", "on", ">sesame", "~*", "+@all")
+        c.nodes[0].kill()
+        found = until(lambda: (lambda f: f.code == 69 and f)(doctor(c.url.replace("://:", "://w:"))), 20)
+        for one in found.all:
+            assert "redis-cli" not in (one["mend"] or "") or " --user ADMIN --askpass " in one["mend"], one
     finally:
         c.stop()
