@@ -37,6 +37,7 @@ struct server {
 	struct reply *info_reply;
 	const char *info;  /* what INFO said, in info_reply; NULL: nothing */
 	bool replica;	   /* it takes no writes */
+	bool only_looks;   /* our user has the rights of a viewer there */
 	bool stranger;	   /* it is of another kind than redis_url says, and not asked for keys */
 	struct buf queues; /* "translate,transcribe" */
 };

@@ -22,9 +22,40 @@
 /* What a check does with a queue, at the server that has it: 1 it is well, 0 it is not and that was told, -1 with err, or NOT_ASKED. */
 typedef int queue_fn(struct doctor *d, const char *queue, const struct keys *keys, struct error *err);
 
-/* Returns how many are well; *looked: how many there are. A queue that cannot be read was told by the check of types. */
-static size_t each_queue(struct doctor *d, queue_fn *look, size_t *looked)
+/* Queues that failed alike: they are told in one line. */
+struct failure {
+	struct server *at;
+	struct error err;
+	struct buf queues;
+};
+
+static void tell_failure(struct doctor *d, struct failure *f)
 {
+	struct server *at = d->at;
+
+	d->at = f->at;
+	if (f->queues.len > 0)
+		found_failed(d, buf_cstr(&f->queues), &f->err);
+	d->at = at;
+	buf_clear(&f->queues);
+}
+
+static void add_failure(struct doctor *d, struct failure *f, const char *queue, const struct error *err)
+{
+	if (f->at != d->at || strcmp(f->err.msg, err->msg) != 0)
+		tell_failure(d, f);
+	f->at = d->at;
+	f->err = *err;
+	buf_printf(&f->queues, "%s%s", f->queues.len ? "," : "", queue);
+	if (err->code == ERR_LINK) /* the next one needs a new connection */
+		tell_failure(d, f);
+}
+
+/* Returns how many are well; *looked: how many there are; unwell[i] (NULL is fine): whether queue i is not. A queue that cannot be read was told by the
+ * check of types. */
+static size_t each_queue(struct doctor *d, queue_fn *look, bool *unwell, size_t *looked)
+{
+	struct failure failure = {.queues = BUF_INIT(NAMES_MAX)};
 	size_t well = 0;
 
 	*looked = 0;
@@ -38,11 +69,15 @@ static size_t each_queue(struct doctor *d, queue_fn *look, size_t *looked)
 		keys_init(&keys, d->settings->key_prefix, d->look.queues[i]);
 		rc = look(d, d->look.queues[i], &keys, &err);
 		if (rc < 0)
-			found_failed(d, d->look.queues[i], &err);
+			add_failure(d, &failure, d->look.queues[i], &err);
 		*looked += rc != NOT_ASKED;
 		well += rc == 1;
+		if (unwell)
+			unwell[i] = rc <= 0;
 	}
 	d->at = NULL;
+	tell_failure(d, &failure);
+	buf_release(&failure.queues);
 	return well;
 }
 
@@ -109,24 +144,8 @@ static int queue_types(struct doctor *d, const char *queue, const struct keys *k
 
 void doctor_types(struct doctor *d)
 {
-	size_t well = 0, looked = 0;
+	size_t looked, well = each_queue(d, queue_types, d->unreadable, &looked);
 
-	for (size_t i = 0; i < d->look.nqueues; i++) {
-		struct error err = {0};
-		struct keys keys;
-		int rc;
-
-		if (!doctor_enter(d, i))
-			continue;
-		looked++;
-		keys_init(&keys, d->settings->key_prefix, d->look.queues[i]);
-		rc = queue_types(d, d->look.queues[i], &keys, &err);
-		if (rc < 0)
-			found_failed(d, d->look.queues[i], &err);
-		d->unreadable[i] = rc <= 0;
-		well += rc > 0;
-	}
-	d->at = NULL;
 	if (well > 0 && well == looked)
 		found(d, FOUND_OK, "as they must be in %zu %s", well, queues_word(well));
 }
@@ -140,7 +159,7 @@ static int queue_writes(struct doctor *d, const char *queue, const struct keys *
 	const char *read;
 	int well;
 
-	if (d->at->replica)
+	if (d->at->replica || d->at->only_looks) /* as was told */
 		return NOT_ASKED;
 	snprintf(name, sizeof name, "%ld-%" PRId64, (long)getpid(), clock_real_ms());
 	key_doctor(keys, name, key);
@@ -162,7 +181,7 @@ static int queue_writes(struct doctor *d, const char *queue, const struct keys *
 
 void doctor_writes(struct doctor *d)
 {
-	size_t looked, well = each_queue(d, queue_writes, &looked);
+	size_t looked, well = each_queue(d, queue_writes, NULL, &looked);
 
 	if (looked > 0 && well == looked)
 		found(d, FOUND_OK, "a key written, read and deleted in %zu %s", well, queues_word(well));
@@ -194,7 +213,7 @@ static int queue_pause(struct doctor *d, const char *queue, const struct keys *k
 
 void doctor_pauses(struct doctor *d)
 {
-	size_t looked, well = each_queue(d, queue_pause, &looked);
+	size_t looked, well = each_queue(d, queue_pause, NULL, &looked);
 
 	if (looked > 0 && well == looked)
 		found(d, FOUND_OK, "none in %zu %s", well, queues_word(well));
@@ -227,7 +246,7 @@ void doctor_workers(struct doctor *d)
 	size_t looked, well;
 
 	d->idle = BUF_INIT(NAMES_MAX);
-	well = each_queue(d, queue_workers, &looked);
+	well = each_queue(d, queue_workers, NULL, &looked);
 	if (d->idle.len > 0) {
 		found(d, FOUND_WARN, "no living worker serves %s; nothing waits there", buf_cstr(&d->idle));
 		mend(d, "adwumad --queues %s", buf_cstr(&d->idle));
@@ -302,7 +321,7 @@ static int queue_leases(struct doctor *d, const char *queue, const struct keys *
 
 void doctor_leases(struct doctor *d)
 {
-	size_t looked, well = each_queue(d, queue_leases, &looked);
+	size_t looked, well = each_queue(d, queue_leases, NULL, &looked);
 
 	if (looked > 0 && well == looked)
 		found(d, FOUND_OK, "no dead worker's is left in %zu %s", well, queues_word(well));
@@ -329,7 +348,7 @@ static int queue_dead(struct doctor *d, const char *queue, const struct keys *ke
 
 void doctor_dead(struct doctor *d)
 {
-	size_t looked, well = each_queue(d, queue_dead, &looked);
+	size_t looked, well = each_queue(d, queue_dead, NULL, &looked);
 
 	if (looked > 0 && well == looked)
 		found(d, FOUND_OK, "none in %zu %s", well, queues_word(well));

@@ -4,7 +4,7 @@
  * out: between MULTI and DISCARD Redis judges rights as it queues. A user without MULTI may have ACL DRYRUN (Redis 7). Each server is asked about its own
  * queues, over a connection to it alone.
  *
- * deploy/redis/users.acl gives each of them just these rights; a test holds the two against each other. */
+ * deploy/redis/users.acl gives each role just these rights; a test holds the two against each other. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,8 @@
 
 #define NAMES_MAX 4096
 
-enum { PRODUCER = 1, WORKER = 2, PEOPLE = 4 }; /* who look with adwuma stats, workers and doctor */
+/* Roles. An operator is a viewer who mends. */
+enum { PRODUCER = 1, WORKER = 2, VIEWER = 4, OPERATOR = 8, PEOPLE = VIEWER | OPERATOR };
 
 /* A word that begins with a colon is a key of the queue. Scripts are judged by what they call, too. */
 static const struct right {
@@ -22,31 +23,31 @@ static const struct right {
 	unsigned who;
 	const char *form;
 } rights[] = {
-	{"info", PRODUCER | WORKER, "INFO default"},
-	{"time", PRODUCER | WORKER, "TIME"},
+	{"info", PRODUCER | WORKER | PEOPLE, "INFO default"},
+	{"time", PRODUCER | WORKER | PEOPLE, "TIME"},
 	{"client|setname", PRODUCER, "CLIENT SETNAME x"},
-	{"lpush", PRODUCER, "LPUSH :ready x"},
-	{"blmove", PRODUCER, "BLMOVE :result:x :result:x LEFT LEFT 1"},
+	{"lpush", PRODUCER | OPERATOR, "LPUSH :ready x"},
+	{"blmove", PRODUCER | OPERATOR, "BLMOVE :result:x :result:x LEFT LEFT 1"},
 	{"blmove", WORKER, "BLMOVE :ready :slot:x:0 RIGHT LEFT 1"},
-	{"lindex", PRODUCER | WORKER, "LINDEX :result:x 0"},
+	{"lindex", PRODUCER | WORKER | PEOPLE, "LINDEX :result:x 0"},
 	{"blpop", PRODUCER, "BLPOP :result:x 1"},
-	{"set", PRODUCER, "SET :audio:x x EX 1"},
-	{"append", PRODUCER, "APPEND :audio:x x"},
-	{"get", PRODUCER, "GET :audio:x"},
-	{"getrange", PRODUCER | WORKER, "GETRANGE :audio:x 0 1"},
-	{"del", PRODUCER, "DEL :audio:x"},
+	{"set", PRODUCER | OPERATOR, "SET :audio:x x EX 1"},
+	{"append", PRODUCER | OPERATOR, "APPEND :audio:x x"},
+	{"get", PRODUCER | PEOPLE, "GET :audio:x"},
+	{"getrange", PRODUCER | WORKER | PEOPLE, "GETRANGE :audio:x 0 1"},
+	{"del", PRODUCER | OPERATOR, "DEL :audio:x"},
 	{"unlink", PRODUCER, "UNLINK :audio:x"},
 	{"blpop", PRODUCER, "BLPOP :reply:x 1"},
 	{"lpop", PRODUCER, "LPOP :reply:x 1"},
 	{"rpush", PRODUCER, "RPUSH :reply:x x"},
 	{"expire", PRODUCER, "EXPIRE :reply:x 1"},
 	{"unlink", PRODUCER, "UNLINK :reply:x"},
-	{"xread", PRODUCER, "XREAD COUNT 1 STREAMS :stream:x 0"},
+	{"xread", PRODUCER | OPERATOR, "XREAD COUNT 1 STREAMS :stream:x 0"},
 	{"xrevrange", PRODUCER | WORKER, "XREVRANGE :stream:x + - COUNT 1"},
-	{"zadd", PRODUCER, "ZADD :cancelled 1 x"},
+	{"zadd", PRODUCER | OPERATOR, "ZADD :cancelled 1 x"},
 	{"zcount", PRODUCER | PEOPLE, "ZCOUNT :workers 0 1"},
-	{"exists", PRODUCER | WORKER, "EXISTS :result:x"},
-	{"script|load", WORKER, "SCRIPT LOAD x"},
+	{"exists", PRODUCER | WORKER | PEOPLE, "EXISTS :result:x"},
+	{"script|load", WORKER | OPERATOR, "SCRIPT LOAD x"},
 	{"evalsha", WORKER, "EVALSHA x 2 :ready :slot:x:0"},
 	{"client|id", WORKER, "CLIENT ID"},
 	{"client|unblock", WORKER, "CLIENT UNBLOCK 1"},
@@ -55,14 +56,14 @@ static const struct right {
 	{"del", WORKER, "DEL :sent:x:0"},
 	{"get", WORKER, "GET :crashes:x"},
 	{"hdel", WORKER, "HDEL :worker:x x"},
-	{"hget", WORKER, "HGET :pieces:x x"},
+	{"hget", WORKER | PEOPLE, "HGET :pieces:x x"},
 	{"hincrby", WORKER, "HINCRBY :stats x 1"},
 	{"hlen", WORKER, "HLEN :pieces:x"},
 	{"hset", WORKER, "HSET :worker:x x x"},
 	{"incr", WORKER, "INCR :crashes:x"},
-	{"llen", WORKER, "LLEN :ready"},
+	{"llen", WORKER | PEOPLE, "LLEN :ready"},
 	{"lmove", WORKER, "LMOVE :ready :slot:x:0 RIGHT LEFT"},
-	{"lrange", WORKER, "LRANGE :slot:x:0 0 -1"},
+	{"lrange", WORKER | PEOPLE, "LRANGE :slot:x:0 0 -1"},
 	{"lrem", WORKER, "LREM :slot:x:0 1 x"},
 	{"lpush", WORKER, "LPUSH :dead x"},
 	{"pexpire", WORKER, "PEXPIRE :result:x 1"},
@@ -70,19 +71,24 @@ static const struct right {
 	{"rpop", WORKER, "RPOP :dead"},
 	{"rpush", WORKER, "RPUSH :ready x"},
 	{"strlen", WORKER, "STRLEN :audio:x"},
-	{"type", WORKER, "TYPE :reply:x"},
+	{"type", WORKER | PEOPLE, "TYPE :reply:x"},
 	{"unlink", WORKER, "UNLINK :pieces:x"},
 	{"xadd", WORKER, "XADD :stream:x * x x"},
-	{"zadd", WORKER, "ZADD :delayed 1 x"},
-	{"zcard", WORKER, "ZCARD :delayed"},
+	{"zadd", WORKER | OPERATOR, "ZADD :delayed 1 x"},
+	{"zcard", WORKER | PEOPLE, "ZCARD :delayed"},
 	{"zmscore", WORKER, "ZMSCORE :cancelled x"},
-	{"zrange", WORKER, "ZRANGE :gone 0 1"},
+	{"zrange", WORKER | PEOPLE, "ZRANGE :gone 0 1"},
 	{"zrangebyscore", WORKER, "ZRANGEBYSCORE :delayed 0 1"},
 	{"zrem", WORKER, "ZREM :delayed x"},
 	{"zremrangebyscore", WORKER, "ZREMRANGEBYSCORE :cancelled 0 1"},
-	{"zscore", WORKER, "ZSCORE :workers x"},
+	{"zscore", WORKER | PEOPLE, "ZSCORE :workers x"},
 	{"hmget", PEOPLE, "HMGET :stats x"},
 	{"pttl", PEOPLE, "PTTL :paused"},
+	{"set", OPERATOR, "SET :paused x"},
+	{"del", OPERATOR, "DEL :paused"},
+	{"evalsha", OPERATOR, "EVALSHA x 1 :dead"},
+	{"lrem", OPERATOR, "LREM :dead 1 x"},
+	{"zrem", OPERATOR, "ZREM :cancelled x"},
 };
 #define RIGHTS (sizeof rights / sizeof *rights)
 
@@ -183,38 +189,60 @@ static char *who_am_i(struct doctor *d)
 
 /* --- Telling. ----------------------------------------------------------------------------------------------------- */
 
-static bool lacks(const struct lack *lack, const char *name)
+/* What a user is judged by. */
+struct role {
+	unsigned who;
+	const char *name; /* behind "adwuma-", in users.acl */
+	const char *need; /* NULL: as what lacks says */
+	const char *may;  /* of people: who has just their rights has chosen that */
+};
+static const struct role everybody = {PRODUCER | WORKER | VIEWER, "worker", NULL, NULL};
+static const struct role worker = {WORKER, "worker", "workers need", NULL};
+static const struct role people[] = {
+	{VIEWER, "viewer", "viewers need",
+	 "a viewer: it may look, but neither push jobs nor work, and no write is tried"},
+	{OPERATOR, "operator", "operators need", "an operator: it may look, mend and push jobs, but not work"},
+};
+
+static bool is_of(const char *name, unsigned who)
 {
 	for (size_t i = 0; i < RIGHTS; i++)
-		if (lack->commands[i] && strcmp(rights[i].name, name) == 0)
+		if (rights[i].who & who && strcmp(rights[i].name, name) == 0)
 			return true;
 	return false;
 }
 
-static bool is_workers(const char *name)
+/* It has the commands of these and no others. */
+static bool has_just(const struct lack *lack, unsigned who)
 {
 	for (size_t i = 0; i < RIGHTS; i++)
-		if (rights[i].who & WORKER && strcmp(rights[i].name, name) == 0)
-			return true;
-	return false;
+		if (lack->commands[i] == is_of(rights[i].name, who))
+			return false;
+	return true;
 }
 
-/* A worker's own user: it may run scripts, and lacks something that producers alone need. It is not told to get that. */
-static bool is_workers_own(const struct lack *lack)
+/* A worker's own user may run scripts, and lacks something that producers alone need: it is not told to get that. */
+static const struct role *role_of(const struct lack *lack)
 {
-	bool lacks_producers = false;
+	bool lacks_producers = false, lacks_scripts = false;
 
-	for (size_t i = 0; i < RIGHTS && !lacks_producers; i++)
-		lacks_producers = lack->commands[i] && rights[i].who & PRODUCER && !is_workers(rights[i].name);
-	return lacks_producers && !lacks(lack, "evalsha");
+	for (size_t i = 0; i < sizeof people / sizeof *people; i++)
+		if (has_just(lack, people[i].who))
+			return &people[i];
+	for (size_t i = 0; i < RIGHTS; i++) {
+		lacks_producers = lacks_producers ||
+				  (lack->commands[i] && rights[i].who & PRODUCER && !is_of(rights[i].name, WORKER));
+		lacks_scripts = lacks_scripts || (lack->commands[i] && strcmp(rights[i].name, "evalsha") == 0);
+	}
+	return lacks_producers && !lacks_scripts ? &worker : &everybody;
 }
 
-static void forget_others(struct lack *lack)
+static void forget_others(struct lack *lack, unsigned who)
 {
 	for (size_t i = 0; i < RIGHTS; i++)
-		lack->commands[i] = lack->commands[i] && rights[i].who & WORKER;
+		lack->commands[i] = lack->commands[i] && rights[i].who & who;
 	for (size_t q = 0; q < QUEUES_MAX; q++)
-		lack->keys[q] &= WORKER;
+		lack->keys[q] &= who;
 }
 
 static bool is_first(const struct lack *lack, size_t right)
@@ -225,9 +253,9 @@ static bool is_first(const struct lack *lack, size_t right)
 	return lack->commands[right];
 }
 
-static const char *whose(unsigned who, bool workers_own)
+static const char *whose(unsigned who, const struct role *role)
 {
-	return workers_own    ? "workers need"
+	return role->need     ? role->need
 	     : who & PRODUCER ? "producers and workers need"
 	     : who & WORKER   ? "workers need (producers' rights are there)"
 			      : "adwuma stats, workers and doctor need (producers' and workers' rights are there)";
@@ -235,13 +263,13 @@ static const char *whose(unsigned who, bool workers_own)
 
 static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 {
-	bool workers_own = is_workers_own(lack);
+	const struct role *role = role_of(lack);
 	struct buf names = BUF_INIT(NAMES_MAX), words = BUF_INIT(NAMES_MAX);
 	char word[DOCTOR_TEXT_MAX];
 	unsigned who = 0;
 
-	if (workers_own)
-		forget_others(lack);
+	forget_others(lack, role->who);
+	d->at->only_looks = role->who == VIEWER;
 	for (size_t i = 0; i < RIGHTS; i++) {
 		if (lack->commands[i])
 			who |= rights[i].who;
@@ -257,15 +285,21 @@ static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 		buf_printf(&names, "%skeys of queue %s", names.len ? ", " : "", d->look.queues[q]);
 		buf_printf(&words, " '~%s:{%s}:*'", d->settings->key_prefix, d->look.queues[q]);
 	}
-	if (who == 0) {
-		found(d, FOUND_OK, "user %s may do what %s", user, whose(PRODUCER, workers_own));
+	if (who == 0 && role->may) {
+		found(d, FOUND_WARN, "user %s has the rights of %s", user, role->may);
+		mend(d,
+		     "export ADWUMA_REDIS_USERNAME=adwuma-worker    # and its password, as whom workers run; %ss lack nothing",
+		     role->name);
+	} else if (who == 0) {
+		found(d, FOUND_OK, "user %s may do what %s", user, whose(PRODUCER, role));
 	} else {
 		found(d, who & (PRODUCER | WORKER) ? FOUND_BAD : FOUND_WARN, "user %s may not do all that %s: %s", user,
-		      whose(who, workers_own), buf_cstr(&names));
+		      whose(who, role), buf_cstr(&names));
 		mend(d,
-		     "%s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-worker of users.acl has what workers need, and no more",
+		     "%s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-%s of users.acl has what %ss need, and no more",
 		     d->at->cli, shell_word(user, word), buf_cstr(&words),
-		     d->look.address.kind == REDIS_ALONE ? "" : "; replicas have users of their own: there, too");
+		     d->look.address.kind == REDIS_ALONE ? "" : "; replicas have users of their own: there, too",
+		     role->name, role->name);
 	}
 	buf_release(&names);
 	buf_release(&words);

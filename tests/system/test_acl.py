@@ -343,6 +343,16 @@ def samples(commands):
     return list(found.values())
 
 
+def carried_out(commands):
+    """Without what doctor asks for between MULTI and DISCARD, which nobody needs."""
+    asked, kept = False, []
+    for args in commands:
+        asked = asked and args[0] != b"DISCARD"
+        kept += [] if asked else [args]
+        asked = asked or args[0] == b"MULTI"
+    return kept
+
+
 def idle_rights(server, role, used):
     """Takes each right away in turn, and looks whether Redis then refuses something of what was used; a pattern that both reads and writes is also made
     one that does only one of them."""
@@ -384,16 +394,19 @@ def test_each_role_does_its_work_and_needs_each_of_its_rights(cast, driver, sona
     # Newer versions of redis-py tell their name, and do without where they may not.
     assert server.denied() - {"adwuma-producer client|setinfo"} == {"adwuma-producer zrange"}
     assert doctor(cast, "worker")["rights"] == doctor(cast, "worker")["writes"] == "ok"
-    assert [c for c, state in doctor(cast, "viewer").items() if state == "bad"] == ["writes"] and "bad" not in doctor(cast, "operator").values()
+    for role in ("viewer", "operator"):
+        states = doctor(cast, role)
+        assert "bad" not in states.values() and states["rights"] == "warn" and states.get("writes") == (None if role == "viewer" else "ok")
     server.client.execute_command("ACL", "LOG", "RESET")
     assert second.stop() == 0
     assert server.denied() == set() and not any("NOPERM" in w.log() for w in cast.workers)
     monitor.stop()
-    exhume, = {args[1] for args in cast.taps["operator"].seen if args[0] == b"EVALSHA"}
+    seen = {role: carried_out(cast.taps[role].seen) for role in ROLES}
+    exhume, = {args[1] for args in seen["operator"] if args[0] == b"EVALSHA"}
     for role in ("worker", "operator"):  # what scripts call counts as what who runs them calls
-        cast.taps[role].seen += [args for script, args in monitor.seen if (script == exhume) == (role == "operator")]
+        seen[role] += [args for script, args in monitor.seen if (script == exhume) == (role == "operator")]
     for role in ROLES:
-        used = [s for s in samples(cast.taps[role].seen) if server.allows("adwuma-" + role, *s)]
+        used = [s for s in samples(seen[role]) if server.allows("adwuma-" + role, *s)]
         assert idle_rights(server, role, used) == []
 
 
@@ -493,17 +506,34 @@ def test_that_file_is_taken(tmp_path):
 
 
 def test_doctor_asks_for_the_same_rights(guarded):
-    """src/cli/doctor_rights.c has what producers and workers need, command by command and with the keys that they need it for."""
+    """src/cli/doctor_rights.c has what each role needs, command by command and with the keys that it is needed for."""
     with open(ROOT + "/src/cli/doctor_rights.c", encoding="utf-8") as f:
         rows = re.findall(r'^\t\{"([a-z|]+)", ([A-Z| ]+), "([^"]+)"\},$', f.read(), re.M)
-    named = {role: {name for name, who, _ in rows if role.upper() in who.split(" | ")} for role in ("producer", "worker", "people")}
+    rows = [(name, who.replace("PEOPLE", "VIEWER | OPERATOR").split(" | "), words) for name, who, words in rows]
+    named = {role: {name for name, who, _ in rows if role.upper() in who} for role in ROLES}
     assert named["producer"] == commands_of("producer") - CLUSTERED
     assert named["worker"] == commands_of("worker") - CLUSTERED - {"multi", "discard", "pttl", "zcount"}, "but for what doctor itself asks on a worker's host"
-    assert named["people"] <= commands_of("viewer")
+    for role in ("viewer", "operator"):
+        assert named[role] == commands_of(role) - CLUSTERED - {"multi", "discard"}, "but for what it asks with"
     for name, who, words in rows:
-        for role in ("producer", "worker"):
+        for role in ROLES:
             if role.upper() in who:
                 assert guarded.allows("adwuma-" + role, *[Q + w[1:] if w[0] == ":" else w for w in words.split()]), (role, words)
+
+
+@pytest.mark.parametrize("form", ["users.acl", "users-6.2.acl"])
+def test_doctor_says_whose_rights_they_are(tmp_path, form):
+    """Who only looks, or mends, is not told to take the rights of a worker."""
+    server = Guarded(tmp_path, form)
+    for role, words in (("viewer", "a viewer: it may look, but neither push jobs nor work"), ("operator", "an operator: it may look, mend and push jobs, but not work")):
+        env = {"PATH": os.environ["PATH"], "ADWUMA_REDIS_URL": "unix://" + server.socket, "ADWUMA_REDIS_USERNAME": "adwuma-" + role, "ADWUMA_REDIS_PASSWORD": PASSWORD[role]}
+        done = subprocess.run([BUILD + "/adwuma", "doctor", "--json"], env=env, capture_output=True, text=True, timeout=60 * SLOW)
+        found = json.loads(done.stdout)
+        rights, = (one for one in found if one["check"] == "rights")
+        assert done.returncode == 0 and rights["state"] == "warn" and f"user adwuma-{role} has the rights of {words}" in rights["message"], found
+        assert rights["mend"].startswith("export ADWUMA_REDIS_USERNAME=adwuma-worker    # ") and not [one for one in found if one["state"] == "bad" or "SETUSER" in (one["mend"] or "")]
+        assert [one["message"] for one in found if one["check"] == "writes"] == (["a key written, read and deleted in 4 queues"] if role == "operator" else [])
+    server.stop()
 
 
 def test_the_page_tells_what_each_right_is_for():

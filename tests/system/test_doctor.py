@@ -343,6 +343,13 @@ def test_a_workers_own_user_is_told_what_workers_need_alone(doctor, mend, user):
     assert doctor(**as_w).only("rights", "ok", "user w may do what workers need") is None
 
 
+@pytest.mark.parametrize("command,check", [("type", "key types"), ("set", "writes"), ("zcount", "workers")])
+def test_what_is_refused_in_each_queue_is_told_once(doctor, user, command, check):
+    found = doctor(**user("~*", "+@all", "-" + command))
+    assert f"'{command}' command" in found[check][0]["message"]
+    found.only(check, "bad", "translate,transcribe,synthesize,taskingai: NOPERM ")
+
+
 def test_rights_that_cannot_be_told(doctor, mend, user):
     as_w = user("~*", "+@all", "-multi", "-acl|dryrun")
     mend(doctor(**as_w).only("rights", "warn", "neither MULTI nor ACL DRYRUN"))
