@@ -74,7 +74,8 @@ struct command;
 struct cli {
 	const struct command *command;
 	const struct settings *settings;
-	const char *warnings;		 /* of the settings, one a line; told already */
+	const char *warnings; /* of the settings, one a line; told already */
+	char **flags;	      /* those that are settings, as given but for passwords, struck out; up to NULL */
 	const char *option[CLI_OPTIONS]; /* its value, "" of a switch; NULL: not given */
 	char **operands;		 /* borrowed from argv */
 	size_t noperands;

@@ -141,6 +141,13 @@ void mend(struct doctor *d, const char *fmt, ...)
 	buf_release(&text);
 }
 
+void mend_later(struct doctor *d, const char *why)
+{
+	char flags[DOCTOR_TEXT_MAX];
+
+	mend(d, "sleep 10; adwuma doctor%s    # %s", given(d, NULL, flags), why);
+}
+
 const char *shell_word(const char *word, char out[DOCTOR_TEXT_MAX])
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+=,-";

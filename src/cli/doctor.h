@@ -15,8 +15,7 @@
 #include "http/http.h"
 #include "queue/keys.h"
 
-#define DOCTOR_TEXT_MAX 2048		      /* a line of what was found, or what mends it */
-#define LATER "sleep 10; adwuma doctor    # " /* mends what passes */
+#define DOCTOR_TEXT_MAX 2048 /* a line of what was found, or what mends it */
 #define WHERE_MAX (REDIS_HOST_MAX + 16)
 #define WORD_MAX 256 /* bytes of a value that INFO or CONFIG gives */
 
@@ -69,10 +68,29 @@ void found(struct doctor *d, enum doctor_state state, const char *fmt, ...) __at
 void mend(struct doctor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The same of a setting of Redis's own: now, and for good. */
 void mend_config(struct doctor *d, const char *name, const char *value);
-/* Tells that a command was refused, or the connection lost; then it is made anew, for what comes after. what: before the reason, or NULL. */
-void found_failed(struct doctor *d, const char *what, struct error *err);
+/* The same of what passes. */
+void mend_later(struct doctor *d, const char *why);
 /* As a word for the shell, in quotes where it needs them. Returns out. */
 const char *shell_word(const char *word, char out[DOCTOR_TEXT_MAX]);
+
+/* doctor_given.c: what doctor was given, so that what mends something is about the same Redis, queues and secrets. */
+/* " --redis-url URL --queue Q": its flags, for a command of ours; of a password … is left. but: without those whose names begin so, or NULL. Returns out. */
+const char *given(const struct doctor *d, const char *but, char out[DOCTOR_TEXT_MAX]);
+/* What a value stands behind to become that of a setting: "export ADWUMA_REDIS_URL=" for that variable; where doctor was given a flag, which beats it,
+ * "adwuma doctor --redis-url=". Returns out. */
+const char *set_of(const struct doctor *d, const char *variable, char out[DOCTOR_TEXT_MAX]);
+/* Another value of a secret setting, named by its variable, goes where the one in use stands. */
+void mend_secret(struct doctor *d, const char *variable, const char *comment);
+/* A password, that nobody asks for. */
+void mend_no_password(struct doctor *d);
+
+/* doctor_failures.c: what mends it by what an error says. */
+/* Tells that a command was refused, or the connection lost; then it is made anew, for what comes after. what: before the reason, or NULL. */
+void found_failed(struct doctor *d, const char *what, struct error *err);
+/* The same of an error that was told. */
+void mend_error(struct doctor *d, const char *message);
+/* cli: the command that asks who said so. False: it says nothing that is known. */
+bool mend_known(struct doctor *d, const char *cli, const char *message);
 
 /* doctor_servers.c: who is asked, and how they are named. */
 /* Whose queues are where, into d->servers. */
@@ -94,8 +112,6 @@ void mend_url(struct doctor *d, const char *scheme, const char *comment, const c
 	__attribute__((format(printf, 4, 5)));
 /* Tells that what answers over r is not of the kind that redis_url says, and which URL would be right. where: how it is called. */
 void found_other_kind(struct doctor *d, struct redis *r, const struct redis_point *at, const char *where);
-/* What mends it by what an error says. cli: the command that asks who said so. False: it says nothing that is known. */
-bool mend_known(struct doctor *d, const char *cli, const char *message);
 
 /* doctor_host.c: settings, files, this machine. */
 void doctor_settings(struct doctor *d);

@@ -31,10 +31,12 @@ static bool is_loopback(const char *url)
 
 static bool is_open(struct doctor *d, const char *variable, const char *url)
 {
+	char set[DOCTOR_TEXT_MAX];
+
 	if (strncmp(url, "https://", 8) == 0 || is_loopback(url))
 		return false;
 	found(d, FOUND_WARN, "%s speaks plain http: keys and jobs can be read on their way", variable);
-	mend(d, "export %s=https://…    # and no allow_http_hosts", variable);
+	mend(d, "%shttps://…    # and no allow_http_hosts", set_of(d, variable, set));
 	return true;
 }
 
@@ -78,36 +80,38 @@ void doctor_close_api(struct doctor *d)
 static void tell_no_answer(struct doctor *d, const struct place *place, const struct outcome *out)
 {
 	const char *message = buf_cstr(&out->fault.message);
+	char set[DOCTOR_TEXT_MAX];
 
 	d->unreachable = true;
 	found(d, FOUND_BAD, "no answer: %s", message);
 	if (strstr(message, "certificate"))
-		mend(d,
-		     "export ADWUMA_API_CA_FILE=FILE    # the certificates of those who vouch for it; where %s is right",
-		     place->url);
+		mend(d, "%sFILE    # the certificates of those who vouch for it; where %s is right",
+		     set_of(d, "ADWUMA_API_CA_FILE", set), place->url);
 	else
-		mend(d, "export %s=https://…    # the right place; or let this machine's network reach it", place->url);
+		mend(d, "%shttps://…    # the right place; or let this machine's network reach it",
+		     set_of(d, place->url, set));
 }
 
 static void tell_fault(struct doctor *d, const struct place *place, const struct outcome *out)
 {
 	const struct fault *f = &out->fault;
+	char word[DOCTOR_TEXT_MAX];
 
 	if (strcmp(f->type, "AuthenticationError") == 0 || f->status_code == 401) {
 		found(d, FOUND_BAD, "the key is refused: %s (%d)", buf_cstr(&f->message), f->status_code);
-		mend(d, "export %s=…    # or %s_FILE=FILE; this key is not valid there", place->key, place->key);
+		mend_secret(d, place->key, "this key is not valid there");
 	} else if (out->kind == OUTCOME_RETRY || f->status_code == 429) {
 		found(d, FOUND_WARN, "it answers, but does no work now: %s (%d)", buf_cstr(&f->message),
 		      f->status_code);
-		mend(d, "sleep 60; adwuma doctor    # workers try again by themselves");
+		mend(d, "sleep 60; adwuma doctor%s    # workers try again by themselves", given(d, NULL, word));
 	} else if (f->status_code == 403) {
 		found(d, FOUND_BAD, "the key may not do this, or its quota is used up: %s (403)",
 		      buf_cstr(&f->message));
-		mend(d, "export %s=…    # another key, or a larger quota of this one", place->key);
+		mend_secret(d, place->key, "another key, or a larger quota of this one");
 	} else {
 		found(d, FOUND_BAD, "it answers, but not as this API does: %s (%d)", buf_cstr(&f->message),
 		      f->status_code);
-		mend(d, "export %s=https://…    # is this the root of the API?", place->url);
+		mend(d, "%shttps://…    # is this the root of the API?", set_of(d, place->url, word));
 	}
 }
 
@@ -122,10 +126,19 @@ static void tell(struct doctor *d, const struct place *place, const struct http_
 		tell_no_answer(d, place, out);
 }
 
+/* Neither could be put into a request. */
+static void mend_bad_key(struct doctor *d, const struct place *place)
+{
+	char comment[128];
+
+	snprintf(comment, sizeof comment, "a key is one line of plain characters; %s is the place", place->url);
+	mend_secret(d, place->key, comment);
+}
+
 static void tell_no_key(struct doctor *d, const struct place *place, const char *jobs)
 {
 	found(d, FOUND_WARN, "no key, so not asked: %s jobs fail with AuthenticationError", jobs);
-	mend(d, "export %s=…    # or %s_FILE=FILE", place->key, place->key);
+	mend_secret(d, place->key, "where such jobs are wanted");
 }
 
 /* --- Khaya. ------------------------------------------------------------------------------------------------------- */
@@ -153,6 +166,7 @@ static void ask_khaya(struct doctor *d, const struct place *place, enum catalogu
 static void check_khaya(struct doctor *d, enum catalogue_kind kind, const char *own, const char *own_variable)
 {
 	const struct place place = {"KHAYA_BASE_URL", own && *own ? own_variable : "KHAYA_API_KEY"};
+	char flags[DOCTOR_TEXT_MAX];
 	struct error err = {0};
 	struct http_target *target;
 
@@ -162,7 +176,7 @@ static void check_khaya(struct doctor *d, enum catalogue_kind kind, const char *
 	}
 	if (d->khaya_away) {
 		found(d, FOUND_WARN, "not asked: it is at the same place");
-		mend(d, "adwuma doctor    # once the one above is mended");
+		mend(d, "adwuma doctor%s    # once the one above is mended", given(d, NULL, flags));
 		return;
 	}
 	target = catalogue_target(kind, d->settings, &err);
@@ -170,8 +184,7 @@ static void check_khaya(struct doctor *d, enum catalogue_kind kind, const char *
 		ask_khaya(d, &place, kind, target);
 	} else {
 		found(d, FOUND_BAD, "%s", err.msg);
-		mend(d, "export %s=…    # a key is one line of plain characters; %s is the place", place.key,
-		     place.url);
+		mend_bad_key(d, &place);
 	}
 	http_target_free(target);
 }
@@ -230,8 +243,7 @@ void doctor_taskingai(struct doctor *d)
 	api = api_new(d->settings, &err);
 	if (!api) {
 		found(d, FOUND_BAD, "%s", err.msg);
-		mend(d, "export %s=…    # a key is one line of plain characters; %s is the place", place.key,
-		     place.url);
+		mend_bad_key(d, &place);
 	} else if (job_parse(&job, LIST_OF_ONE, sizeof LIST_OF_ONE - 1, "taskingai", sizeof LIST_OF_ONE, &fault) == 0) {
 		ask_taskingai(d, &place, api, &job);
 	}

@@ -334,7 +334,7 @@ void doctor_cluster(struct doctor *d)
 		d->unreachable = true;
 		if (bad == d->counts[FOUND_BAD]) {
 			found(d, FOUND_BAD, "%s; what is in it was not looked at", err.msg);
-			mend(d, LATER "a moment ago it answered");
+			mend_later(d, "a moment ago it answered");
 		}
 	}
 	redis_close(v.redis);

@@ -17,6 +17,7 @@ static void tell_warning(struct doctor *d, const char *line, size_t n)
 {
 	static const char variable[] = "environment ";
 	size_t place = sizeof variable - 1, name = 0;
+	char flags[DOCTOR_TEXT_MAX];
 
 	found(d, FOUND_WARN, "%.*s", (int)n, line);
 	if (n > place && strncmp(line, variable, place) == 0)
@@ -24,7 +25,7 @@ static void tell_warning(struct doctor *d, const char *line, size_t n)
 	if (name > 0)
 		mend(d, "unset %.*s    # the names there are: adwuma help settings", (int)name, line + place);
 	else
-		mend(d, "adwumad --check    # what the settings resolve to");
+		mend(d, "adwumad --check%s    # what the settings resolve to", given(d, "queue", flags));
 }
 
 void doctor_settings(struct doctor *d)
@@ -37,28 +38,48 @@ void doctor_settings(struct doctor *d)
 		tell_warning(d, line, strcspn(line, "\n"));
 }
 
+/* Of several secrets in one file the first stands for it. */
+static bool is_new_file(const struct settings *s, size_t secret)
+{
+	const char *file = s->secrets[secret].file;
+
+	for (size_t i = 0; i < secret && file; i++)
+		if (s->secrets[i].file && strcmp(s->secrets[i].file, file) == 0)
+			return false;
+	return file;
+}
+
+/* Whether nobody else may read it; else that is told. */
+static bool is_closed(struct doctor *d, const char *file)
+{
+	char word[DOCTOR_TEXT_MAX];
+	struct stat st;
+
+	if (stat(file, &st) != 0) {
+		found(d, FOUND_WARN, "%s was read, but is not there any more: %s", file, strerror(errno));
+		mend(d, "adwumad --check%s    # a worker that starts now would not find it", given(d, "queue", word));
+		return false;
+	}
+	if (st.st_mode & (S_IROTH | S_IWOTH)) {
+		found(d, FOUND_WARN, "%s holds a secret, and everybody on this machine may %s it", file,
+		      st.st_mode & S_IWOTH ? "change" : "read");
+		mend(d, "chmod o= %s", shell_word(file, word));
+		return false;
+	}
+	return true;
+}
+
 void doctor_secret_files(struct doctor *d)
 {
-	const struct settings *s = d->settings;
-	size_t closed = 0;
+	size_t files = 0, closed = 0;
 
-	for (size_t i = 0; i < s->nsecret_files; i++) {
-		char word[DOCTOR_TEXT_MAX];
-		struct stat st;
-
-		if (stat(s->secret_files[i], &st) != 0) {
-			found(d, FOUND_WARN, "%s was read, but is not there any more: %s", s->secret_files[i],
-			      strerror(errno));
-			mend(d, "adwumad --check    # a worker that starts now would not find it");
-		} else if (st.st_mode & (S_IROTH | S_IWOTH)) {
-			found(d, FOUND_WARN, "%s holds a secret, and everybody on this machine may %s it",
-			      s->secret_files[i], st.st_mode & S_IWOTH ? "change" : "read");
-			mend(d, "chmod o= %s", shell_word(s->secret_files[i], word));
-		} else {
-			closed++;
-		}
+	for (size_t i = 0; i < d->settings->nsecrets; i++) {
+		if (!is_new_file(d->settings, i))
+			continue;
+		files++;
+		closed += is_closed(d, d->settings->secrets[i].file);
 	}
-	if (closed == s->nsecret_files)
+	if (closed == files)
 		found(d, FOUND_OK,
 		      closed ? "%zu, not open to everybody" : "%zu: secrets come from the environment, if at all",
 		      closed);

@@ -193,7 +193,7 @@ static int queue_pause(struct doctor *d, const char *queue, const struct keys *k
 {
 	struct reply *reply = NULL;
 	int64_t left_ms;
-	char left[TIME_TEXT_MAX];
+	char left[TIME_TEXT_MAX], flags[DOCTOR_TEXT_MAX];
 	const char *why;
 
 	if (number(d, "PTTL %s", keys->paused, &left_ms, err))
@@ -206,7 +206,7 @@ static int queue_pause(struct doctor *d, const char *queue, const struct keys *k
 	show_seconds(left_ms + 999, left);
 	found(d, FOUND_WARN, "%s is paused%s%s%s%s", queue, left_ms >= 0 ? " for " : "", left_ms >= 0 ? left : "",
 	      why && *why ? ": " : "", why ? why : "");
-	mend(d, "adwuma resume %s", queue);
+	mend(d, "adwuma resume%s %s", given(d, "queue", flags), queue);
 	reply_free(reply);
 	return 0;
 }
@@ -308,13 +308,14 @@ static int look_at_lease(void *ctx, const char *worker, unsigned nslots, struct 
 static int queue_leases(struct doctor *d, const char *queue, const struct keys *keys, struct error *err)
 {
 	struct overdue o = {.d = d, .queue = queue, .keys = keys};
+	char flags[DOCTOR_TEXT_MAX];
 
 	if (redis_now_ms(d->at->redis, &o.now_ms, err) || count_live_workers(d->at->redis, keys, &o.live, err) ||
 	    each_worker(d->at->redis, keys, look_at_lease, &o, err))
 		return -1;
 	if (o.n > DEAD_WORKERS_TOLD) {
 		found(d, FOUND_WARN, "%s: and %zu more such workers", queue, o.n - DEAD_WORKERS_TOLD);
-		mend(d, "adwuma workers --queue %s", queue);
+		mend(d, "adwuma workers%s --queue %s", given(d, "queue", flags), queue);
 	}
 	return o.n == 0;
 }
@@ -332,6 +333,7 @@ void doctor_leases(struct doctor *d)
 static int queue_dead(struct doctor *d, const char *queue, const struct keys *keys, struct error *err)
 {
 	int64_t dead, bytes;
+	char flags[DOCTOR_TEXT_MAX];
 
 	if (number(d, "LLEN %s", keys->dead, &dead, err) || number(d, "GET %s", keys->dead_bytes, &bytes, err))
 		return -1;
@@ -342,7 +344,7 @@ static int queue_dead(struct doctor *d, const char *queue, const struct keys *ke
 	      dead >= d->settings->dead_max_jobs
 		      ? ", as many as are kept (dead_max_jobs): each new one drops the oldest"
 		      : "");
-	mend(d, "adwuma dead list --queue %s    # then adwuma dead retry, or adwuma dead purge", queue);
+	mend(d, "adwuma dead list%s --queue %s    # then dead retry, or dead purge", given(d, "queue", flags), queue);
 	return 0;
 }
 

@@ -82,143 +82,12 @@ void mend_config(struct doctor *d, const char *name, const char *value)
 	     *file ? file : "its redis.conf", name, value);
 }
 
-/* --- Failures. ---------------------------------------------------------------------------------------------------- */
-
-#define PASSWORD                                                                                                       \
-	"export ADWUMA_REDIS_PASSWORD=…    # or ADWUMA_REDIS_PASSWORD_FILE=FILE; ADWUMA_REDIS_USERNAME gives the name"
-
-static bool is_here(const struct redis_address *a)
-{
-	return a->socket || strcmp(a->points[0].host, "localhost") == 0 || strncmp(a->points[0].host, "127.", 4) == 0;
-}
-
-static void mend_absence(struct doctor *d)
-{
-	const struct redis_address *a = &d->look.address;
-
-	if (a->kind != REDIS_ALONE)
-		mend(d,
-		     "%s PING    # does it run, and is this address, which %s, reached from here? It may be set: %s-announce-ip",
-		     d->at->cli, a->kind == REDIS_SENTINEL ? "the sentinels give out" : "the cluster gives out",
-		     a->kind == REDIS_SENTINEL ? "replica" : "cluster");
-	else if (is_here(a))
-		mend(d, "systemctl start redis-server    # or ADWUMA_REDIS_URL must name another place");
-	else
-		mend(d,
-		     "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # or does Redis not run there, or the network not let us in?");
-}
-
-#define NO_TLS "export ADWUMA_REDIS_URL=redis…    # instead of rediss…: that port speaks no TLS"
-#define CERTIFICATE                                                                                                    \
-	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it may want a certificate of ours"
-
-#define OTHER_CERTIFICATE                                                                                              \
-	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # of a CA that it trusts (its tls-ca-cert-file)"
-
-bool mend_known(struct doctor *d, const char *cli, const char *message)
-{
-	static const struct {
-		const char *words, *mend; /* %s: cli */
-		const char *of_several;	  /* with sentinels, and in a cluster; NULL: the same */
-	} known[] = {
-		{"NOPERM ",
-		 "%s ACL LIST    # as a user who may: ACL SETUSER gives rights, users.acl has them for each role; ADWUMA_REDIS_USERNAME names another user",
-		 NULL},
-		{"NOAUTH ", PASSWORD, NULL},
-		{"WRONGPASS ", PASSWORD, NULL},
-		{"invalid password", PASSWORD, NULL},
-		{"without any password",
-		 "unset ADWUMA_REDIS_PASSWORD    # this Redis asks for none; nor must redis_url hold one", NULL},
-		{"select database",
-		 "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # it has no database of that number",
-		 "export ADWUMA_REDIS_URL=redis+sentinel://HOST:PORT/NAME/0    # it has no database of that number"},
-		{"OOM ",
-		 "%s INFO memory    # it is full: fewer keys (adwuma dead purge), or CONFIG SET maxmemory BYTES where its machine has more",
-		 NULL},
-		{"MISCONF ",
-		 "%s LASTSAVE    # it cannot save to its disk, and takes nothing until it can; its log says why", NULL},
-		{"NOREPLICAS ",
-		 "%s INFO replication    # start the replicas that it waits for; or CONFIG SET min-replicas-to-write 0, which gives up what they are for",
-		 NULL},
-		{"WRONGTYPE ", "%s TYPE KEY    # somebody else wrote this key: rename or delete it", NULL},
-		{"BUSY ", "%s SCRIPT KILL    # or wait until somebody's script ends", NULL},
-		{"no answer in time", "%s PING    # it hangs, or the way to it does: does it answer others?", NULL},
-		{"READONLY ", "export ADWUMA_REDIS_URL=redis://HOST:PORT/0    # that of the master",
-		 LATER "it became a replica: a failover goes on"},
-		{"max number of clients", "%s CONFIG SET maxclients 10000    # it has as many connections as it takes",
-		 NULL},
-		{"CLUSTERDOWN ", "%s CLUSTER INFO    # what the check of the cluster says mends it", NULL},
-		{"MOVED ", LATER "the slot went to another node meanwhile", NULL},
-		{"ASK ", LATER "the slot is on its way to another node", NULL},
-		{"TRYAGAIN ", LATER "the slot is on its way to another node", NULL},
-		{"certificate has expired",
-		 "openssl x509 -noout -enddate -in CERT    # on its host: a new one is needed", NULL},
-		{"TLS: the certificate",
-		 "export ADWUMA_REDIS_CA_FILE=FILE    # of the CA that signed it; or redis_url must name the host as the certificate does",
-		 NULL},
-		{"certificate required", CERTIFICATE, NULL},
-		{"does it want a certificate", CERTIFICATE, NULL},
-		{"does it accept our certificate", OTHER_CERTIFICATE, NULL},
-		{"alert unknown ca", OTHER_CERTIFICATE, NULL},
-		{"alert bad certificate", OTHER_CERTIFICATE, NULL},
-		{"does it speak TLS?", NO_TLS, NULL},
-	};
-	bool several = d->look.address.kind != REDIS_ALONE;
-
-	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-		const char *line = several && known[i].of_several ? known[i].of_several : known[i].mend;
-
-		if (!strstr(message, known[i].words))
-			continue;
-		if (strncmp(line, "%s ", 3) == 0)
-			mend(d, "%s%s", cli, line + 2);
-		else
-			mend(d, "%s", line);
-		return true;
-	}
-	return false;
-}
-
-/* It hangs up on those who speak TLS or plain where it does not, and its alert that it wants a certificate may be lost with the connection. */
-static bool mend_hang_up(struct doctor *d, const char *message)
-{
-	const struct redis_address *a = &d->look.address;
-
-	if (!strstr(message, "Connection reset") && !strstr(message, "closed the connection"))
-		return false;
-	if (!a->tls && !a->socket)
-		mend(d, "export ADWUMA_REDIS_URL=rediss…    # instead of redis…, where that port speaks TLS");
-	else if (a->tls)
-		mend(d, d->settings->redis_cert_file ? OTHER_CERTIFICATE : CERTIFICATE);
-	else
-		return false;
-	return true;
-}
-
-static void mend_error(struct doctor *d, const char *message)
-{
-	if (mend_hang_up(d, message))
-		return;
-	if (!mend_known(d, d->at->cli, message))
-		mend_absence(d);
-}
-
-void found_failed(struct doctor *d, const char *what, struct error *err)
-{
-	found(d, FOUND_BAD, "%s%s%s", what ? what : "", what ? ": " : "", err->msg);
-	mend_error(d, err->msg);
-	if (err->code == ERR_LINK && doctor_connect(d, err)) {
-		d->unreachable = true;
-		found(d, FOUND_BAD, "the connection is lost: %s; what comes after was not looked at", err->msg);
-		mend_error(d, err->msg);
-	}
-}
-
 /* --- The connection. ---------------------------------------------------------------------------------------------- */
 
 static void read_info(struct doctor *d)
 {
 	struct error err = {0};
+	char set[DOCTOR_TEXT_MAX];
 
 	if (redis_call(d->at->redis, &d->at->info_reply, &err, "INFO default")) {
 		found_failed(d, "workers and producers need INFO", &err);
@@ -229,7 +98,10 @@ static void read_info(struct doctor *d)
 		return;
 	found(d, FOUND_BAD,
 	      d->at->info ? "it still reads its data, and takes nothing yet" : "INFO says nothing: this is no Redis");
-	mend(d, d->at->info ? LATER "in a moment it has" : "export ADWUMA_REDIS_URL=redis://HOST:PORT/0");
+	if (d->at->info)
+		mend_later(d, "in a moment it has");
+	else
+		mend(d, "%sredis://HOST:PORT/0", set_of(d, "ADWUMA_REDIS_URL", set));
 	redis_close(d->at->redis);
 	d->at->redis = NULL;
 	d->unreachable = true;
@@ -300,7 +172,7 @@ static void tell_replica(struct doctor *d)
 		found(d, FOUND_BAD,
 		      "a replica, although it was named as the master; it says that its master is %s:%" PRId64, host,
 		      port);
-		mend(d, LATER "a failover that goes on ends within seconds");
+		mend_later(d, "a failover that goes on ends within seconds");
 		return;
 	}
 	found(d, FOUND_BAD, "a replica, which takes no jobs; its master is %s:%" PRId64, host, port);

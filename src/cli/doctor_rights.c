@@ -287,9 +287,8 @@ static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 	}
 	if (who == 0 && role->may) {
 		found(d, FOUND_WARN, "user %s has the rights of %s", user, role->may);
-		mend(d,
-		     "export ADWUMA_REDIS_USERNAME=adwuma-worker    # and its password, as whom workers run; %ss lack nothing",
-		     role->name);
+		mend(d, "%sadwuma-worker    # and its password, as whom workers run; %ss lack nothing",
+		     set_of(d, "ADWUMA_REDIS_USERNAME", word), role->name);
 	} else if (who == 0) {
 		found(d, FOUND_OK, "user %s may do what %s", user, whose(PRODUCER, role));
 	} else {

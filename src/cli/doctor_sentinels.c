@@ -404,7 +404,7 @@ void doctor_sentinels(struct doctor *d)
 		d->unreachable = true;
 		if (bad == d->counts[FOUND_BAD]) {
 			found(d, FOUND_BAD, "%s; what is in it was not looked at", err.msg);
-			mend(d, LATER "a moment ago they named one");
+			mend_later(d, "a moment ago they named one");
 		}
 	}
 	for (size_t i = 0; all.all && i < all.n; i++) {

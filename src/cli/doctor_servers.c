@@ -96,14 +96,14 @@ void mend_url(struct doctor *d, const char *scheme, const char *comment, const c
 	bool secret = d->look.address.password && !d->settings->redis_password;
 	char word[DOCTOR_TEXT_MAX];
 	struct buf url = BUF_INIT(DOCTOR_TEXT_MAX - 1);
-	char rest[DOCTOR_TEXT_MAX];
+	char rest[DOCTOR_TEXT_MAX], set[DOCTOR_TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(rest, sizeof rest, fmt, ap);
 	va_end(ap);
 	buf_printf(&url, "redis%s%s://%s", d->look.address.tls ? "s" : "", scheme, rest);
-	mend(d, "export ADWUMA_REDIS_URL=%s%s%s%s%s", shell_word(buf_cstr(&url), word),
+	mend(d, "%s%s%s%s%s%s", set_of(d, "ADWUMA_REDIS_URL", set), shell_word(buf_cstr(&url), word),
 	     comment || secret ? "    # " : "", comment ? comment : "", comment && secret ? "; " : "",
 	     secret ? "with user and password before the host, as now" : "");
 	buf_release(&url);

@@ -125,10 +125,10 @@ static int answer_about_ourselves(int argc, char **argv)
 
 /* --- Running. ----------------------------------------------------------------------------------------------------- */
 
-/* argv: the program's name and what is no setting. */
-static int run(const struct settings *settings, const char *warnings, int argc, char **argv)
+/* argv: the program's name and what is no setting; flags: the rest. */
+static int run(const struct settings *settings, const char *warnings, char **flags, int argc, char **argv)
 {
-	struct cli cli = {.settings = settings, .warnings = warnings};
+	struct cli cli = {.settings = settings, .warnings = warnings, .flags = flags};
 	size_t nwords;
 	int rc;
 
@@ -147,8 +147,23 @@ static int run(const struct settings *settings, const char *warnings, int argc, 
 	return rc;
 }
 
+/* all, up to NULL, holds what argv does and more, in the same order: only what is more is left in it. */
+static void keep_flags(char **all, char *const *argv)
+{
+	char **to = all;
+
+	for (; *all; all++) {
+		if (*all == *argv)
+			argv++;
+		else
+			*to++ = *all;
+	}
+	*to = NULL;
+}
+
 int main(int argc, char **argv)
 {
+	char **flags;
 	struct buf warnings = BUF_INIT(WARNINGS_MAX);
 	struct settings settings = {0};
 	struct error err = {0};
@@ -158,15 +173,23 @@ int main(int argc, char **argv)
 	rc = answer_about_ourselves(argc, argv);
 	if (rc >= 0)
 		return rc;
+	flags = calloc((size_t)argc + 1, sizeof *flags);
+	if (!flags) {
+		say("out of memory");
+		return CLI_JOB_FAILED;
+	}
+	memcpy(flags, argv, (size_t)argc * sizeof *flags);
 	if (settings_load(&settings, &argc, argv, client_rules, &warnings, &err)) {
 		say("%s", err.msg);
 		rc = CLI_SETTINGS;
 	} else {
 		for (const char *line = buf_cstr(&warnings); *line; line += strcspn(line, "\n") + 1)
 			fprintf(stderr, "adwuma: warning: %.*s\n", (int)strcspn(line, "\n"), line);
-		rc = run(&settings, buf_cstr(&warnings), argc, argv);
+		keep_flags(flags, argv);
+		rc = run(&settings, buf_cstr(&warnings), flags, argc, argv);
 	}
 	settings_release(&settings);
 	buf_release(&warnings);
+	free(flags);
 	return rc;
 }

@@ -158,20 +158,22 @@ static int no_memory(const char *path, struct error *err)
 	return error_set(err, ERR_MEMORY, "out of memory for the name %s", path);
 }
 
-static int remember_secret_file(struct settings *s, const char *path, struct error *err)
+/* file, variable: NULL where there is none. */
+static int remember_secret(struct settings *s, const struct row *row, const char *file, const char *variable,
+			   struct error *err)
 {
-	for (size_t i = 0; i < s->nsecret_files; i++)
-		if (strcmp(s->secret_files[i], path) == 0)
-			return 0;
-	if (s->nsecret_files == SECRET_FILES_MAX)
+	struct secret *secret = &s->secrets[s->nsecrets];
+
+	if (s->nsecrets == SECRETS_MAX)
 		return 0;
-	s->secret_files[s->nsecret_files] = strdup(path);
-	return s->secret_files[s->nsecret_files++] ? 0 : no_memory(path, err);
+	s->nsecrets++;
+	*secret = (struct secret){row->name, file ? strdup(file) : NULL, variable ? strdup(variable) : NULL};
+	return (file && !secret->file) || (variable && !secret->variable) ? no_memory(row->name, err) : 0;
 }
 
-/* A secret's file; one newline at the end is not part of it. */
-static int apply_secret_file(struct loading *l, const struct row *row, const char *path, const char *place,
-			     struct error *err)
+/* A secret's file; one newline at the end is not part of it. variable: that names it, NULL where the settings file does. */
+static int apply_secret_file(struct loading *l, const struct row *row, const char *path, const char *variable,
+			     const char *place, struct error *err)
 {
 	char text[SECRET_MAX + 1];
 	FILE *f = fopen(path, "re");
@@ -190,7 +192,7 @@ static int apply_secret_file(struct loading *l, const struct row *row, const cha
 	text[n] = '\0';
 	rc = apply(l, row, text, place, err);
 	explicit_bzero(text, sizeof text);
-	return rc ? rc : remember_secret_file(&l->s, path, err);
+	return rc ? rc : remember_secret(&l->s, row, path, variable, err);
 }
 
 static bool is_secret(const struct row *row, const char *value)
@@ -247,12 +249,12 @@ static int from_file_line(void *ctx, const struct file_line *line, struct error 
 				 line->name);
 	if (line->queue)
 		return from_section(l, line, err);
-	if (row && is_secret(row, line->value) && remember_secret_file(&l->s, l->s.file, err))
+	if (row && is_secret(row, line->value) && remember_secret(&l->s, row, l->s.file, NULL, err))
 		return -1;
 	if (row)
 		return apply(l, row, line->value, line->place, err);
 	if (n > 5 && strcmp(line->name + n - 5, "_file") == 0 && (row = row_find(line->name, n - 5)) && row->secret)
-		return apply_secret_file(l, row, line->value, line->place, err);
+		return apply_secret_file(l, row, line->value, NULL, line->place, err);
 	return error_set(err, ERR_CONFIG, "%s: '%s' is no setting; see adwumad --help", line->place, line->name);
 }
 
@@ -289,9 +291,10 @@ static int apply_environment(struct loading *l, struct error *err)
 					 name, file_name);
 		snprintf(place, sizeof place, "environment %s", value && *value ? name : file_name);
 		if (value && *value) {
-			if (apply(l, &rows[i], value, place, err))
+			if (apply(l, &rows[i], value, place, err) ||
+			    (is_secret(&rows[i], value) && remember_secret(&l->s, &rows[i], NULL, name, err)))
 				return -1;
-		} else if (path && *path && apply_secret_file(l, &rows[i], path, place, err)) {
+		} else if (path && *path && apply_secret_file(l, &rows[i], path, file_name, place, err)) {
 			return -1;
 		}
 	}
@@ -458,9 +461,11 @@ void settings_release(struct settings *s)
 		free(*field);
 		*field = NULL;
 	}
-	for (size_t i = 0; i < s->nsecret_files; i++)
-		free(s->secret_files[i]);
-	s->nsecret_files = 0;
+	for (size_t i = 0; i < s->nsecrets; i++) {
+		free(s->secrets[i].file);
+		free(s->secrets[i].variable);
+	}
+	s->nsecrets = 0;
 	free(s->file);
 	s->file = NULL;
 }
@@ -518,6 +523,14 @@ void settings_help(FILE *to)
 			fprintf(to, " [%s]", rows[i].fallback);
 		fputc('\n', to);
 	}
+}
+
+const struct secret *settings_secret(const struct settings *s, const char *setting)
+{
+	for (size_t i = s->nsecrets; i > 0; i--)
+		if (strcmp(s->secrets[i - 1].setting, setting) == 0)
+			return &s->secrets[i - 1];
+	return NULL;
 }
 
 const char *settings_khaya_key(const struct settings *s, const char *own)

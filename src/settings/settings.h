@@ -20,7 +20,7 @@
 #define QUEUE_NAME_MAX 64 /* contract section 2 */
 #define QUEUES_MAX 64	  /* one I/O thread and two connections each */
 #define THREADS_MAX 4096
-#define SECRET_FILES_MAX 16 /* each secret's own from the file and from the environment, and the settings file */
+#define SECRETS_MAX 32 /* each from the file and from the environment */
 
 struct queue_settings {
 	char name[QUEUE_NAME_MAX + 1];
@@ -28,6 +28,13 @@ struct queue_settings {
 	int64_t max_concurrency; /* 0: no limit of its own */
 	int64_t timeout_ms;	 /* 0: unset */
 	int64_t max_attempts;	 /* 0: unset */
+};
+
+/* A secret that was read: a later one of the same setting stands above it. */
+struct secret {
+	const char *setting;
+	char *file;	/* it stands in; NULL: in the variable */
+	char *variable; /* that holds it or names the file; NULL: it is the settings file that does */
 };
 
 struct settings {
@@ -61,9 +68,9 @@ struct settings {
 	bool allow_http_loopback;
 	char *allow_http_hosts; /* NULL: none; else names separated by commas */
 	char *file;		/* the settings file that was read; NULL: none */
-	char *secret_files
-		[SECRET_FILES_MAX]; /* files that secrets were read from, for those who look at who else may */
-	size_t nsecret_files;
+	struct secret
+		secrets[SECRETS_MAX]; /* for those who look at who else may read them, or tell what is to be changed */
+	size_t nsecrets;
 };
 
 /* A check of a text setting's final value, where it is set, that only a layer above can make. err gets the reason alone, without name and
@@ -87,6 +94,8 @@ void settings_release(struct settings *s); /* secrets are wiped before they are 
 void settings_print(const struct settings *s, FILE *to);
 /* One block per setting: flag, environment name, default, sentence. */
 void settings_help(FILE *to);
+/* Where the value of a secret setting stands; NULL when it has none. */
+const struct secret *settings_secret(const struct settings *s, const char *setting);
 /* Whether a setting makes an exception for this host (n bytes, an IPv6 address in brackets): plain http will do. */
 bool settings_takes_http(const struct settings *s, const char *host, size_t n);
 /* The key that a Khaya service uses: its own, else the common one; NULL when there is none. */

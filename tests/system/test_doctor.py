@@ -247,11 +247,11 @@ def test_a_connection_that_breaks(system, doctor, tmp_path, again):
 
 
 @pytest.mark.parametrize("settings,words,command", [
-    ({"redis_url": "redis://127.0.0.1:1/0"}, "127.0.0.1:1: Connection refused", "systemctl start redis-server    # or ADWUMA_REDIS_URL must name another place"),
+    ({"redis_url": "redis://127.0.0.1:1/0"}, "127.0.0.1:1: Connection refused", "systemctl start redis-server    # or redis_url must name another place"),
     ({"redis_url": "unix:///nowhere.sock"}, "/nowhere.sock", "systemctl start redis-server"),
     ({"redis_url": "redis://no-such-host.invalid/0"}, "no-such-host.invalid", "export ADWUMA_REDIS_URL="),
-    ({"redis_password": "sesame-2"}, "WRONGPASS", "export ADWUMA_REDIS_PASSWORD=…    # or ADWUMA_REDIS_PASSWORD_FILE=FILE; ADWUMA_REDIS_USERNAME gives the name"),
-    ({}, "NOAUTH", "export ADWUMA_REDIS_PASSWORD="),
+    ({"redis_password": "sesame-2"}, "WRONGPASS", "export ADWUMA_REDIS_PASSWORD=…    # ADWUMA_REDIS_USERNAME gives the name"),
+    ({}, "NOAUTH", "export ADWUMA_REDIS_PASSWORD=…    # or ADWUMA_REDIS_PASSWORD_FILE=FILE; ADWUMA_REDIS_USERNAME gives the name"),
 ], ids=["port", "socket", "name", "password", "no-password"])
 def test_no_way_in(system, doctor, settings, words, command):
     """Settings, files and APIs are looked at all the same."""
@@ -283,9 +283,100 @@ def test_one_that_still_reads_its_data(system, doctor, tmp_path):
     liar.listener.close()
 
 
-def test_a_password_that_nobody_asks_for(doctor):
-    found = doctor(redis_password="sesame")
-    assert found.code == 69 and found.only("redis", "bad", "without any password configured").startswith("unset ADWUMA_REDIS_PASSWORD")
+# --- What doctor was given -----------------------------------------------------------------------------------------------
+
+
+def test_what_mends_it_is_about_the_same_redis(system, doctor, mend, tmp_path):
+    """Not about the one that the environment names."""
+    conf = tmp_path / "it's.conf"
+    conf.write_text("key_prefix = mine\n")
+    flags = ["--config", str(conf), f"--redis-url=unix://{system.server.socket}?db=3"]
+    repeated = f"--config {shlex.quote(str(conf))} --redis-url 'unix://{system.server.socket}?db=3'".replace("'\"'\"'", "'\\''")
+    mend(f"adwuma pause {repeated} translate bulk")
+    other = system.redis.__class__(unix_socket_path=system.server.socket, db=3)
+    assert other.dbsize() == 2
+    other.lpush("mine:{bulk}:dead", "x")
+    found = doctor(*flags, "-q", "bulk", look=False)
+    assert found.only("pauses", "warn", "bulk is paused") == f"adwuma resume {repeated} bulk"
+    assert found.only("dead jobs", "warn", "bulk: 1 failed job").startswith(f"adwuma dead list {repeated} --queue bulk    # ")
+    assert f" -n 3 " in found["persistence"][0]["mend"]
+    mend(doctor(*flags, "--queues", "translate", look=False).only("pauses", "warn", "translate is paused"))
+    assert other.keys() and not other.exists("mine:{translate}:paused") and other.exists("mine:{bulk}:paused")
+    assert doctor(*flags, thred="1", look=False)["settings"][1]["mend"] == "unset ADWUMA_THRED    # the names there are: adwuma help settings"
+    system.stub.fault("status=503")
+    again = doctor(*flags, "--queues", "a,b", "-q", "bulk", look=False).only("api translate", "warn", "(503)")
+    assert again.startswith(f"sleep 60; adwuma doctor {repeated} --queues a,b --queue bulk    # ")
+    system.stub.fault("")
+
+
+@pytest.fixture
+def tcp(system):
+    """It listens at a port, too: a URL with a password names one."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    system.redis.config_set("port", port)
+    yield f"127.0.0.1:{port}"
+    system.redis.config_set("port", 0)
+
+
+def test_a_flag_is_mended_where_it_stands(system, doctor, mend, tcp):
+    """The environment would not beat it. Its password is not repeated."""
+    system.redis.config_set("save", "3600 1")
+    line = doctor("--redis-url", f"redis://w:sesame@{tcp}/0", "-q", "translate", "--threads=1", look=False).only("redis", "bad", "WRONGPASS")
+    assert line.startswith("export ADWUMA_REDIS_PASSWORD=…    # or ADWUMA_REDIS_PASSWORD_FILE=FILE; ")
+    line = doctor("--redis-url", f"redis://:sesame@{tcp}/0", "-q", "translate", "--threads=1", look=False).only("redis", "bad", "without any password")
+    assert line == f"adwuma doctor --threads 1 --queue translate --redis-url=redis://{tcp}/0    # this Redis asks for no password"
+    assert "a key written, read and deleted in 1 queue" in mend(line)
+    system.stub.fault("status=503")
+    one, = doctor("--redis-url", f"redis://:sesame@{tcp}/0", look=False)["api translate"]
+    assert one["mend"].startswith(f"sleep 60; adwuma doctor --redis-url 'redis://:…@{tcp}/0'    # ")
+    system.stub.fault("")
+
+
+@pytest.mark.parametrize("way", ["variable", "settings", "settings-file", "settings-text"])
+def test_a_wrong_password_is_mended_where_it_stands(system, doctor, mend, tmp_path, way):
+    """Another source of it beside that one would be an error, or not count."""
+    secret, conf, editor = tmp_path / "a password", tmp_path / "adwumad.conf", tmp_path / "editor"
+    secret.write_text("sesame-2\n")
+    conf.write_text({"settings-file": f"redis_password_file = {secret}\n", "settings-text": "redis_password = sesame-2\n"}.get(way, ""))
+    editor.write_text('#!/bin/sh\nsed -i s/sesame-2/sesame-1/ "$1"\n')
+    for path in (secret, conf, editor):
+        path.chmod(0o700)
+    settings = {"ADWUMA_REDIS_PASSWORD_FILE": str(secret)} if way in ("variable", "settings") else {}
+    if way == "settings":  # what stands in the file is not in use
+        conf.write_text("redis_password = sesame-3\n")
+    flags = ["--config", str(conf)] if way != "variable" else []
+    system.redis.config_set("requirepass", "sesame-1")
+    try:
+        line = subprocess.run([BUILD + "/adwuma", "doctor", *flags], env=system.env(**settings), capture_output=True, text=True, timeout=60 * SLOW).stdout
+        line = re.search(r"^BAD   redis  .* WRONGPASS .*\n      mend: (.*)$", line, re.M)[1]
+        file = conf if way == "settings-text" else secret
+        assert line == f"${{EDITOR:-vi}} {shlex.quote(str(file))}    # redis_password is read from there; ADWUMA_REDIS_USERNAME gives the name"
+        mend(f"EDITOR={shlex.quote(str(editor))}; {line}")
+        assert doctor(*flags, look=False, **settings).state("writes") == ["ok"]
+    finally:
+        system.redis.execute_command("AUTH", "sesame-1")
+        system.redis.config_set("requirepass", "")
+
+
+def test_a_password_that_nobody_asks_for(doctor, tcp, tmp_path):
+    secret, conf = tmp_path / "secret", tmp_path / "adwumad.conf"
+    secret.write_text("sesame\n")
+    conf.write_text(f"redis_password_file = {secret}\n")
+    for args, settings, line in (([], {"redis_password": "sesame"}, "unset ADWUMA_REDIS_PASSWORD    # "), ([], {"ADWUMA_REDIS_PASSWORD_FILE": secret}, "unset ADWUMA_REDIS_PASSWORD_FILE    # "),
+                                 (["--config", str(conf)], {}, f"${{EDITOR:-vi}} {conf}    # without redis_password and redis_password_file: "),
+                                 ([], {"ADWUMA_REDIS_URL": f"redis://:sesame@{tcp}/0"}, f"export ADWUMA_REDIS_URL=redis://{tcp}/0    # this Redis asks for no password")):
+        found = doctor(*args, **settings)
+        assert found.code == 69 and found.only("redis", "bad", "without any password configured").startswith(line)
+
+
+def test_a_key_in_a_file(system, doctor, tmp_path):
+    key = tmp_path / "key"
+    key.write_text(KEY + "\n")
+    system.stub.fault("status=401")
+    found = doctor(KHAYA_API_KEY=None, KHAYA_API_KEY_FILE=key)
+    assert found["api translate"][0]["mend"] == f"${{EDITOR:-vi}} {key}    # khaya_api_key is read from there; this key is not valid there"
+    system.stub.fault("")
 
 
 # --- Rights --------------------------------------------------------------------------------------------------------------
@@ -487,8 +578,8 @@ def test_what_an_api_answers(system, doctor, fault, state, words, command):
 def test_a_services_own_key(system, doctor):
     system.stub.fault("status=401")
     found = doctor(KHAYA_ASR_API_KEY="0" * 32)
-    assert found["api transcribe"][0]["mend"].startswith("export KHAYA_ASR_API_KEY=…    # or KHAYA_ASR_API_KEY_FILE=FILE; ")
-    assert found["api translate"][0]["mend"].startswith("export KHAYA_API_KEY=…")
+    assert found["api transcribe"][0]["mend"] == "export KHAYA_ASR_API_KEY=…    # this key is not valid there"
+    assert found["api translate"][0]["mend"] == "export KHAYA_API_KEY=…    # this key is not valid there"
 
 
 def test_an_api_that_is_not_there(system, doctor):
@@ -504,7 +595,8 @@ def test_no_keys(system, doctor):
     found = doctor(KHAYA_API_KEY=None, TASKINGAI_API_KEY=None)
     for service in SERVICES:
         line = found.only("api " + service, "warn", f"no key, so not asked: {service} jobs fail with AuthenticationError")
-        assert line.startswith("export TASKINGAI_API_KEY=…" if service == "taskingai" else "export KHAYA_API_KEY=…")
+        name = "TASKINGAI_API_KEY" if service == "taskingai" else "KHAYA_API_KEY"
+        assert line == f"export {name}=…    # or {name}_FILE=FILE; where such jobs are wanted"
     assert system.stub.count() == calls
 
 

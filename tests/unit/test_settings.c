@@ -550,6 +550,23 @@ START_TEST(a_secret_from_a_file)
 }
 END_TEST
 
+START_TEST(it_is_known_where_a_secret_stands)
+{
+	write_file("redis_password = from-the-file\nkhaya_api_key = key\n");
+	ck_assert_int_eq(load(NULL), 0);
+	ck_assert_str_eq(settings_secret(&s, "redis_password")->file, s.file);
+	ck_assert_ptr_null(settings_secret(&s, "redis_password")->variable);
+	ck_assert_ptr_null(settings_secret(&s, "taskingai_api_key"));
+	setenv("ADWUMA_REDIS_PASSWORD", "stands above it", 1);
+	setenv("KHAYA_API_KEY_FILE", "/dev/null", 1);
+	ck_assert_int_eq(load(NULL), 0);
+	ck_assert_ptr_null(settings_secret(&s, "redis_password")->file);
+	ck_assert_str_eq(settings_secret(&s, "redis_password")->variable, "ADWUMA_REDIS_PASSWORD");
+	ck_assert_str_eq(settings_secret(&s, "khaya_api_key")->file, "/dev/null");
+	ck_assert_str_eq(settings_secret(&s, "khaya_api_key")->variable, "KHAYA_API_KEY_FILE");
+}
+END_TEST
+
 START_TEST(a_bad_secret_file_is_refused)
 {
 	static char text[5000];
@@ -651,6 +668,7 @@ int main(void)
 	tcase_add_test(t, sections_follow_the_queues_of_all_sources);
 	tcase_add_test(t, a_section_may_name_the_longest_queue);
 	tcase_add_test(t, a_secret_from_a_file);
+	tcase_add_test(t, it_is_known_where_a_secret_stands);
 	tcase_add_test(t, a_bad_secret_file_is_refused);
 	tcase_add_test(t, what_is_printed_hides_secrets);
 	tcase_add_test(t, help_names_flag_or_reason);
