@@ -51,7 +51,8 @@ struct doctor {
 	struct server *at;	       /* that is being looked at; NULL: none alone */
 	bool unreadable[QUEUES_MAX];   /* queues of look that have a key of a wrong type, which was told */
 	bool bare;		       /* some master of the cluster has no replica */
-	struct buf idle;	       /* names of queues without workers and jobs */
+	struct buf unserved;	       /* "translate,transcribe": queues without workers */
+	struct buf waiting;	       /* "2 in translate": jobs there */
 	struct http_shared *shared;
 	struct http *http; /* NULL: the API cannot be asked */
 	bool khaya_away;   /* no answer came from there */

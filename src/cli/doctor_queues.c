@@ -221,7 +221,14 @@ void doctor_pauses(struct doctor *d)
 
 /* --- Workers. ----------------------------------------------------------------------------------------------------- */
 
-/* Idle ones are counted, and told in one line. */
+static void mend_workers(struct doctor *d, const char *queues, const char *comment)
+{
+	char flags[DOCTOR_TEXT_MAX];
+
+	mend(d, "systemctl start adwumad    # %sor: adwumad%s --queues %s", comment, given(d, "queue", flags), queues);
+}
+
+/* Queues without any are told in one line. */
 static int queue_workers(struct doctor *d, const char *queue, const struct keys *keys, struct error *err)
 {
 	int64_t live, ready, delayed;
@@ -231,13 +238,9 @@ static int queue_workers(struct doctor *d, const char *queue, const struct keys 
 		return -1;
 	if (live > 0)
 		return 1;
-	if (ready + delayed == 0) {
-		buf_printf(&d->idle, "%s%s", d->idle.len ? "," : "", queue);
-		return 0;
-	}
-	found(d, FOUND_BAD, "%s: %" PRId64 " %s and no living worker", queue, ready + delayed,
-	      ready + delayed == 1 ? "job waits" : "jobs wait");
-	mend(d, "adwumad --queues %s", queue);
+	buf_printf(&d->unserved, "%s%s", d->unserved.len ? "," : "", queue);
+	if (ready + delayed > 0)
+		buf_printf(&d->waiting, "%s%" PRId64 " in %s", d->waiting.len ? ", " : "", ready + delayed, queue);
 	return 0;
 }
 
@@ -245,13 +248,17 @@ void doctor_workers(struct doctor *d)
 {
 	size_t looked, well;
 
-	d->idle = BUF_INIT(NAMES_MAX);
+	d->unserved = BUF_INIT(NAMES_MAX);
+	d->waiting = BUF_INIT(2 * NAMES_MAX);
 	well = each_queue(d, queue_workers, NULL, &looked);
-	if (d->idle.len > 0) {
-		found(d, FOUND_WARN, "no living worker serves %s; nothing waits there", buf_cstr(&d->idle));
-		mend(d, "adwumad --queues %s", buf_cstr(&d->idle));
+	if (d->unserved.len > 0) {
+		found(d, d->waiting.len > 0 ? FOUND_BAD : FOUND_WARN, "no living worker serves %s; %s%s",
+		      buf_cstr(&d->unserved), d->waiting.len > 0 ? "jobs wait there: " : "nothing waits there",
+		      buf_cstr(&d->waiting));
+		mend_workers(d, buf_cstr(&d->unserved), "");
 	}
-	buf_release(&d->idle);
+	buf_release(&d->unserved);
+	buf_release(&d->waiting);
 	if (looked > 0 && well == looked)
 		found(d, FOUND_OK, "in %zu %s", well, queues_word(well));
 }
@@ -283,7 +290,7 @@ static void tell_dead_worker(struct overdue *o, const char *worker, int64_t late
 	found(o->d, jobs > 0 ? FOUND_BAD : FOUND_WARN,
 	      "%s: the lease of %s ran out %s ago, it holds %zu job%s, and nobody takes %s back", o->queue, worker,
 	      late, jobs, jobs == 1 ? "" : "s", jobs == 1 ? "it" : "them");
-	mend(o->d, "adwumad --queues %s    # any worker of this queue does it", o->queue);
+	mend_workers(o->d, o->queue, "any worker of this queue does it; ");
 }
 
 static int look_at_lease(void *ctx, const char *worker, unsigned nslots, struct error *err)

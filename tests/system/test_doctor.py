@@ -515,9 +515,11 @@ def test_dead_jobs(system, doctor, mend):
 
 
 def runs_until_well(system, doctor, line, check):
-    """What mends it is a worker, which stays."""
-    assert shlex.split(line, comments=True)[0] == "adwumad"
-    worker = system.worker(flags=shlex.split(line, comments=True)[1:])
+    """What mends it is a worker, which stays: a unit of systemd's, or the command that is told."""
+    assert line.startswith("systemctl start adwumad    # ")
+    words = shlex.split(line.split("or: ")[1])
+    assert words[0] == "adwumad"
+    worker = system.worker(flags=words[1:])
     until(lambda: doctor("-q", "translate").state(check) == ["ok"], 20)
     return worker
 
@@ -525,10 +527,18 @@ def runs_until_well(system, doctor, line, check):
 def test_jobs_without_a_worker(system, doctor):
     system.push("translate", {"id": "w1", "text": "x"}, {"id": "w2", "text": "y"})
     found = doctor("-q", "translate")
-    line = found.only("workers", "bad", "translate: 2 jobs wait and no living worker")
-    assert line == "adwumad --queues translate" and found.code == 1
+    line = found.only("workers", "bad", "no living worker serves translate; jobs wait there: 2 in translate")
+    assert line == "systemctl start adwumad    # or: adwumad --queues translate" and found.code == 1
     runs_until_well(system, doctor, line, "workers")
     assert system.result("translate", "w1")["status"] == "succeeded"
+
+
+def test_queues_without_a_worker_are_told_at_once(system, doctor):
+    system.worker(queues="transcribe")
+    system.push("translate", {"id": "w1", "text": "x"})
+    system.push("taskingai", {"id": "w2", "type": "taskingai.list_assistants"}, {"id": "w3", "type": "taskingai.list_assistants"})
+    line = doctor("--lease-ms=9000").only("workers", "bad", "no living worker serves translate,synthesize,taskingai; jobs wait there: 1 in translate, 2 in taskingai")
+    assert line == "systemctl start adwumad    # or: adwumad --lease-ms 9000 --queues translate,synthesize,taskingai"
 
 
 def test_a_dead_workers_jobs(system, doctor):
@@ -547,8 +557,9 @@ def test_other_names(system, doctor):
     settings = {"key_prefix": "mine", "ADWUMA_REDIS_URL": f"unix://{system.server.socket}?db=3"}
     other = system.redis.__class__(unix_socket_path=system.server.socket, db=3)
     other.lpush("mine:{bulk}:ready", "x")
-    line = doctor("-q", "bulk", **settings).only("workers", "bad", "bulk: 1 job waits and no living worker")
-    assert line == "adwumad --queues bulk" and doctor("--queues", "a,b", **settings).only("workers", "warn", "no living worker serves a,b;") == "adwumad --queues a,b"
+    line = doctor("-q", "bulk", **settings).only("workers", "bad", "no living worker serves bulk; jobs wait there: 1 in bulk")
+    assert line.endswith("# or: adwumad --queues bulk")
+    assert doctor("--queues", "a,b", **settings).only("workers", "warn", "no living worker serves a,b; nothing waits there").endswith("# or: adwumad --queues a,b")
     other.set("mine:{bulk}:dead", "x")
     assert " -n 3 RENAMENX 'mine:{bulk}:dead' 'mine:{bulk}:dead.wrong'" in doctor("-q", "bulk", **settings).only("key types", "bad", "is a string")
     assert other.dbsize() == 2
