@@ -42,6 +42,7 @@ static const struct check {
 	{"memory", NEEDS_REDIS | NEEDS_INFO, doctor_memory},
 	{"clients", NEEDS_REDIS | NEEDS_INFO, doctor_clients},
 	{"replicas", NEEDS_REDIS | NEEDS_INFO, doctor_replicas},
+	{"replicas", NEEDS_CLUSTER, doctor_unfollowed},
 	{"slots", NEEDS_REDIS | NEEDS_CLUSTER, doctor_slots},
 	{"latency", NEEDS_REDIS, doctor_latency},
 	{"clock", NEEDS_REDIS, doctor_clock},

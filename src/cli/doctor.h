@@ -36,6 +36,7 @@ struct server {
 	struct reply *info_reply;
 	const char *info;  /* what INFO said, in info_reply; NULL: nothing */
 	bool replica;	   /* it takes no writes */
+	bool unfollowed;   /* a node of a cluster that no replica follows */
 	bool only_looks;   /* our user has the rights of a viewer there */
 	bool stranger;	   /* it is of another kind than redis_url says, and not asked for keys */
 	struct buf queues; /* "translate,transcribe" */
@@ -121,7 +122,8 @@ void doctor_open_files(struct doctor *d);
 /* doctor_sentinels.c, doctor_cluster.c: those who say which server it is. */
 void doctor_sentinels(struct doctor *d);
 void doctor_cluster(struct doctor *d);
-void doctor_slots(struct doctor *d); /* as one node sees them */
+void doctor_unfollowed(struct doctor *d); /* nodes without replicas, all at once */
+void doctor_slots(struct doctor *d);	  /* as one node sees them */
 /* The value of a name in a list of names and values; "" where there is none. */
 const char *sentinel_field(const struct reply *list, const char *name);
 /* "a,b": the masters that it watches. */

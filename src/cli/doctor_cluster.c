@@ -343,6 +343,54 @@ void doctor_cluster(struct doctor *d)
 	free(v.nodes);
 }
 
+/* --- Nodes without replicas. -------------------------------------------------------------------------------------- */
+
+/* Slots that nobody serves then stop all others, too. */
+static bool wants_full_coverage(const struct server *s)
+{
+	struct reply *reply = NULL;
+	const char *value;
+	bool wants;
+
+	if (!s->redis || redis_call(s->redis, &reply, NULL, "CONFIG GET " COVERAGE))
+		return false;
+	value = reply_bytes(reply_at(reply, 1), NULL);
+	wants = value && strcmp(value, "yes") == 0;
+	reply_free(reply);
+	return wants;
+}
+
+void doctor_unfollowed(struct doctor *d)
+{
+	struct buf nodes = BUF_INIT(LIST_MAX);
+	char cli[DOCTOR_TEXT_MAX];
+	bool full = false;
+
+	for (size_t i = 0; i < d->nservers; i++) {
+		const struct server *s = &d->servers[i];
+
+		full = full || wants_full_coverage(s);
+		if (s->unfollowed)
+			buf_printf(&nodes, "%s%s (%s)", nodes.len ? ", " : "", s->where, buf_cstr(&s->queues));
+	}
+	if (nodes.len > 0) {
+		found(d, FOUND_WARN, "none at %s: when such a node is lost, its queues stand still%s", buf_cstr(&nodes),
+		      full ? ", and all others with them: " COVERAGE " is yes" : "");
+		mend(d,
+		     "%s add-node HOST:PORT %s --cluster-slave    # for each of them; HOST:PORT is a new, empty Redis with cluster-enabled yes",
+		     cluster_cli(d, cli), d->servers[0].where);
+	} else if (full && d->bare) {
+		found(d, FOUND_WARN,
+		      "none at a master that has no queues of ours: when that is lost, all queues stand still, since " COVERAGE
+		      " is yes");
+		mend(d,
+		     "%s call %s CONFIG SET " COVERAGE " no    # and for good, in the redis.conf of each: " COVERAGE
+		     " no",
+		     cluster_cli(d, cli), d->servers[0].where);
+	}
+	buf_release(&nodes);
+}
+
 /* --- As one node sees it. ----------------------------------------------------------------------------------------- */
 
 /* Of its own line only: "[93->-id]" leaves, "[93-<-id]" comes. */
@@ -366,7 +414,7 @@ static void tell_open_slots(struct doctor *d)
 
 void doctor_slots(struct doctor *d)
 {
-	struct reply *info = NULL, *coverage = NULL;
+	struct reply *info = NULL;
 	struct error err = {0};
 	bool full;
 
@@ -374,8 +422,7 @@ void doctor_slots(struct doctor *d)
 		found_failed(d, "CLUSTER INFO", &err);
 		return;
 	}
-	(void)redis_call(d->at->redis, &coverage, NULL, "CONFIG GET " COVERAGE);
-	full = reply_bytes(reply_at(coverage, 1), NULL) && strcmp(reply_bytes(reply_at(coverage, 1), NULL), "yes") == 0;
+	full = wants_full_coverage(d->at);
 	if (!says(reply_bytes(info, NULL), "cluster_state", "ok")) {
 		found(d, FOUND_BAD, "it holds the cluster for down, and takes no jobs: %s",
 		      full ? "there are slots that nobody serves, or most masters are away, and " COVERAGE " is yes"
@@ -384,11 +431,6 @@ void doctor_slots(struct doctor *d)
 			mend_config(d, COVERAGE, "no");
 		else
 			mend(d, "%s CLUSTER NODES    # whom it does not reach", d->at->cli);
-	} else if (full && d->bare) {
-		found(d, FOUND_WARN,
-		      COVERAGE
-		      " is yes, and a master has no replica: when that is lost, all queues stand still, these too");
-		mend_config(d, COVERAGE, "no");
 	} else {
 		found(d, FOUND_OK, "cluster_state ok; %s",
 		      full ? COVERAGE " yes: slots that nobody serves would stop these queues, too"
@@ -396,5 +438,4 @@ void doctor_slots(struct doctor *d)
 	}
 	tell_open_slots(d);
 	reply_free(info);
-	reply_free(coverage);
 }

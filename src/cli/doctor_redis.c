@@ -358,13 +358,7 @@ void doctor_replicas(struct doctor *d)
 		      wanted);
 		mend_config(d, "min-replicas-to-write", good > 0 ? "1" : "0");
 	} else if (now == 0 && doctor_is_node(d)) {
-		char cli[DOCTOR_TEXT_MAX];
-
-		found(d, FOUND_WARN, "none: when this node is lost, its queues stand still (%s)",
-		      buf_cstr(&d->at->queues));
-		mend(d,
-		     "%s add-node HOST:PORT %s --cluster-slave    # HOST:PORT is a new, empty Redis with cluster-enabled yes",
-		     cluster_cli(d, cli), d->at->where);
+		d->at->unfollowed = true; /* told of all such nodes at once */
 	} else if (now == 0) {
 		found(d, FOUND_OK, "none: what this Redis loses is lost");
 	} else {

@@ -365,9 +365,41 @@ def test_a_master_that_has_none_of_our_queues(cluster, doctor):
 
 def test_no_replica(cluster, doctor):
     found = doctor(cluster.url, "-q", "translate")
-    line = found.only("replicas", "warn", "none: when this node is lost, its queues stand still (translate)")
+    node = cluster.master_of("translate").address
+    line = found.only("replicas", "warn", f"none at {node} (translate): when such a node is lost, its queues stand still")
     assert line.startswith("redis-cli --cluster add-node HOST:PORT " + cluster.master_of("translate").address + " --cluster-slave ")
     found.only("slots", "ok", "slots that nobody serves would not stop these queues")
+
+
+@pytest.mark.parametrize("full", ["no", "yes"])
+def test_no_replicas_anywhere_are_told_at_once(cluster, doctor, full):
+    for n in cluster.nodes:
+        n.client.config_set("cluster-require-full-coverage", full)
+    found = doctor(cluster.url)
+    has = {cluster.master_of(q).address: ",".join(other for other in QUEUES if cluster.master_of(other) is cluster.master_of(q)) for q in QUEUES}
+    assert len(has) > 1
+    found.only("replicas", "warn", "none at " + ", ".join(f"{node} ({queues})" for node, queues in has.items()) + ": when such a node is lost, its queues stand still")
+    assert found["replicas"][0]["node"] is None and ("cluster-require-full-coverage is yes" in found["replicas"][0]["message"]) == (full == "yes")
+    assert [o["check"] for o in found.all if o["state"] != "ok" and o["check"] not in ("workers", "persistence")] == ["replicas"]
+
+
+def test_a_master_of_others_without_a_replica(whole, doctor):
+    """With full coverage it takes our queues with it."""
+    node = whole.master_of("translate")
+    bare = next(n for n in whole.masters() if n is not node)
+    follower = next(n for n in whole.nodes if n.client.info("replication").get("master_port") == bare.port)
+    node.client.config_set("cluster-require-full-coverage", "yes")
+    follower.client.execute_command("CLUSTER", "REPLICATE", whole.id_of(node))
+    try:
+        until(lambda: [o for o in doctor(whole.url, "-q", "translate")["replicas"] if "at a master that has no queues of ours" in o["message"]], 20)
+        one = told(doctor(whole.url, "-q", "translate"), "replicas", "when that is lost, all queues stand still, since cluster-require-full-coverage is yes")
+        assert one["mend"].startswith(f"redis-cli --cluster call {node.address} CONFIG SET cluster-require-full-coverage no    # ")
+        by_shell(one["mend"])
+        assert {o["state"] for o in doctor(whole.url, "-q", "translate")["replicas"]} == {"ok"}
+    finally:
+        node.client.config_set("cluster-require-full-coverage", "no")
+        follower.client.execute_command("CLUSTER", "REPLICATE", whole.id_of(bare))
+        until(lambda: {o["state"] for o in doctor(whole.url)["cluster"]} == {"ok"} and bare.client.info("replication")["connected_slaves"] == 1, 20)
 
 
 def test_slots_that_nobody_has(cluster, doctor):
@@ -394,12 +426,12 @@ def test_full_coverage(cluster, doctor):
     dead = next(n for n in cluster.nodes if n is not mine)
     mine.client.config_set("cluster-require-full-coverage", "yes")
     url = cluster.url
-    line = doctor(url, "-q", "translate").only("slots", "warn", "cluster-require-full-coverage is yes, and a master has no replica")
+    doctor(url, "-q", "translate").only("replicas", "warn", "its queues stand still, and all others with them: cluster-require-full-coverage is yes")
     dead.kill()
     until(lambda: cluster.state(mine)["cluster_state"] == "fail", 20)
     found = doctor(url, "-q", "translate")
-    again = found.only("slots", "bad", "it holds the cluster for down, and takes no jobs: there are slots that nobody serves")
-    assert found.code == 1 and again == line and again.startswith(f"redis-cli -c -h 127.0.0.1 -p {mine.port} CONFIG SET cluster-require-full-coverage no ")
+    line = found.only("slots", "bad", "it holds the cluster for down, and takes no jobs: there are slots that nobody serves")
+    assert found.code == 1 and line.startswith(f"redis-cli -c -h 127.0.0.1 -p {mine.port} CONFIG SET cluster-require-full-coverage no ")
     by_shell(line)
     until(lambda: cluster.state(mine)["cluster_state"] == "ok", 20)
     assert doctor(url, "-q", "translate").state("writes") == ["ok"]
