@@ -146,10 +146,10 @@ static const struct command views[] = {
 	 "  adwuma result --json 42 43 44"},
 	{"stats", "", "counts of jobs and outcomes per queue", IN_QUEUE | TAKES(OPT_WATCH) | TAKES(OPT_JSON), 0, 0,
 	 cli_stats,
-	 "One line for each of `queues` (or of --queue): whether it is paused, and for how long yet; jobs\n"
-	 "that are ready, delayed, running and dead now, live workers, and how many jobs ended in which\n"
-	 "way since the queue exists. On a terminal the columns are aligned, elsewhere they are separated\n"
-	 "by tabs; with --json each queue is one object.\n\n"
+	 "One line for each of `queues` (or of --queue): whether it is running, paused, and for how long yet,\n"
+	 "or has no worker, so that nobody takes from it; jobs that are ready, delayed, running and dead now,\n"
+	 "live workers, and how many jobs ended in which way since the queue exists. On a terminal the columns\n"
+	 "are aligned, elsewhere they are separated by tabs; with --json each queue is one object.\n\n"
 	 "With --watch the same again and again, with rates per second (from the second time on), until\n"
 	 "Ctrl-C: on a terminal in place, elsewhere a block with an empty line behind it, with --json an\n"
 	 "object for each queue. It goes on through a lost connection; standard error tells.\n\n"

@@ -285,7 +285,7 @@ static void state_cell(struct table *t, const struct figures *f)
 
 	show_seconds(f->pause_left_ms + 999, left);
 	if (!f->paused)
-		table_cellf(t, "running");
+		table_cellf(t, "%s", f->n[WORKERS] > 0 ? "running" : "no worker");
 	else
 		table_cellf(t, "paused%s%s", f->paused_until_ms >= 0 ? " " : "", f->paused_until_ms >= 0 ? left : "");
 }

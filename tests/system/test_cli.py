@@ -554,6 +554,7 @@ def test_stats_counts_everything(system, cli):
     table = [line.split("\t") for line in cli("stats").lines]
     assert table[0][:7] == ["queue", "state", "ready", "delayed", "running", "dead", "workers"]
     assert table[1] == ["translate", "running", "3", "2", "2", "1", "1", "1000", "7", "3", "2", "0", "1", "0", "0", "0", "0", "0"]
+    assert [row[:2] for row in table[3:]] == [["synthesize", "no worker"], ["taskingai", "no worker"]]
     assert table[2][:3] == ["transcribe", "paused", "0"] and queues[1]["paused_until_ms"] is None
     system.redis.pexpire("adwuma:{transcribe}:paused", 600000)
     assert re.fullmatch(r"transcribe	paused (10m|9m5\ds)	0	.*", cli("stats").lines[2])

@@ -551,7 +551,7 @@ def test_watch_in_blocks(system, cli):
     p = watch(cli)
     block = [p.stdout.readline().decode().rstrip("\n") for _ in range(3)]
     head, row = block[0].split("\t"), block[1].split("\t")
-    assert head[0] == "queue" and head[18:] == [n + "/s" for n in head[7:18]] and row[:2] == ["translate", "running"] and block[2] == "" and row[18:] == ["-"] * 11
+    assert head[0] == "queue" and head[18:] == [n + "/s" for n in head[7:18]] and row[:2] == ["translate", "no worker"] and block[2] == "" and row[18:] == ["-"] * 11
     block = [p.stdout.readline().decode().rstrip("\n") for _ in range(3)]
     assert block[1].split("\t")[18:] == ["0.0"] * 11
     p.send_signal(signal.SIGTERM)
