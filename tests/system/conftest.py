@@ -20,6 +20,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "release: means something for released programs only (memory, valgrind); sanitized runs leave it out by name")
 
 
+def pytest_collection_modifyitems(items):
+    """Pytest-xdist hands out stretches of neighbours: whoever got a file whose tests all wait for a lease would end long after the others. So tests are
+    shuffled, always in the same way, but for those of modules that make something once for all of theirs."""
+    def shares(item):
+        return any(defs[-1].scope == "module" for defs in item._fixtureinfo.name2fixturedefs.values())
+
+    together, alone = [i for i in items if shares(i)], [i for i in items if not shares(i)]
+    random.Random(0).shuffle(alone)
+    items[:] = together + alone
+
+
 def every_kind_of_key():
     """What may stand after adwuma:{Q}: as a pattern, from PROTOCOL.md, whose table a test holds against the code."""
     with open(ROOT + "/src/queue/PROTOCOL.md", encoding="utf-8") as f:
