@@ -9,7 +9,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 PYTHON ?= /usr/bin/python3
 # Most system tests wait for something: many at a time, but fewer where a sanitizer makes them work.
-TEST_JOBS ?= $(if $(SAN),4,8)
+TEST_JOBS ?= $(if $(SAN),4,12)
 # These keep processors busy themselves, and measure.
 HA_JOBS ?= 2
 # Unless somebody has said how many.

@@ -2,7 +2,6 @@
 
 Programs come from $ADWUMA_BUILD (default build), Redis is $ADWUMA_REDIS_SERVER (default redis-server; valkey-server for Valkey). Nothing here sleeps to synchronise: conditions are polled with a deadline."""
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -28,21 +27,21 @@ TASKING_KEY = "tk12345678abcdefghijklmnopqrstuv"
 
 
 def start(command, **options):
-    """Starts a program that dies with us, also where the run of tests is killed."""
-    die_with_parent = ctypes.CDLL(None).prctl  # looked up here: after the fork that would not be safe
-    return subprocess.Popen(command, preexec_fn=lambda: die_with_parent(1, signal.SIGKILL), **options)
+    """Starts a program that dies with us, also where the run of tests is killed. By setpriv, since Python forks dearly where it must do more than start one."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *command], **options)
 
 
 def until(condition, seconds=10, what="condition"):
     """Polls until condition() is true and returns its value."""
-    deadline = time.monotonic() + seconds * SLOW
+    deadline, pause = time.monotonic() + seconds * SLOW, 0.003
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds * SLOW} s: {what}")
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.05)  # what takes long need not be known at once
 
 
 def sanitizer():
