@@ -98,7 +98,7 @@ def test_under_load_with_deaths(system, workers, cli):
     system.reconcile("translate", accepted)
     assert not load.account(system.redis, "translate", [*producer.accepted["translate"], *by_cli])
     done_by = {v: 0 for v in BUILDS}
-    version_of = {str(w.process.pid): VERSION_AT[w.process.args[0].rsplit("/", 1)[0]] for w in system.workers}
+    version_of = {str(w.process.pid): VERSION_AT[w.build] for w in system.workers}
     for r in load.results(system.redis, "translate").values():
         done_by[version_of[r["worker"].rsplit(".", 1)[0].rsplit("-", 2)[1]]] += 1
     print(f"{accepted} jobs ({len(by_cli)} by the command lines), {kills} deaths, results by version {done_by}, calls {system.stub.count()}, {system.stats('translate')}")

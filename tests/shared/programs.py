@@ -282,8 +282,9 @@ class Worker:
     def __init__(self, folder, number, env, flags=(), build=None, prefix=()):
         self.log_path = f"{folder}/worker{number}.log"
         self.expected = 0
+        self.build = build or (FAULTS_BUILD if "ADWUMA_FAULT" in env else BUILD)
         with open(self.log_path, "wb") as log:
-            self.process = start([*prefix, (build or (FAULTS_BUILD if "ADWUMA_FAULT" in env else BUILD)) + "/adwumad", *flags], env=env, stderr=log, stdout=log)
+            self.process = start([*prefix, self.build + "/adwumad", *flags], env=env, stderr=log, stdout=log)
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
