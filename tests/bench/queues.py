@@ -1,6 +1,8 @@
 """Rows 6, 7 and 10: long queues, several processes, several queues."""
 import collections
 import contextlib
+import itertools
+import json
 import os
 import time
 
@@ -8,6 +10,7 @@ from bench import lab as L
 from bench.figures import Figure, quotients
 
 LONG, SHORT, LONG_THREADS, PAIRS = 1_000_000, 10_000, 16, 3  # runs are short: some pairs a round
+BACK_MAX = 1_000  # a worker hands back fewer
 FLEET_JOBS, FLEET, FLEET_THREADS, FLEET_DELAY_MS = 8_000, 4, 8, 20
 LANE_JOBS, LANE_THREADS, SLOW_MS, FAST_MS = 20_000, 32, 1_000, 1
 LANES = "threads = {threads}\nqueues = fast, slow\n\n[queue fast]\nmax_concurrency = {half}\n\n[queue slow]\nmax_concurrency = {half}\n"
@@ -15,18 +18,30 @@ LANES = "threads = {threads}\nqueues = fast, slow\n\n[queue fast]\nmax_concurren
 
 # --- 6 ---
 
+def done_from(redis, begin):
+    """Numbers of the jobs that are done, after the worker's end. What its threads had taken and not begun went back then, though younger jobs were
+    done: these are dropped, so that what waits begins behind what is done."""
+    ready, finished = "adwuma:{translate}:ready", L.finished(redis)
+    waiting = {int(json.loads(job)["id"].lstrip("b")): job for job in redis.client.lrange(ready, -BACK_MAX, -1)}
+    numbers = list(itertools.islice((i for i in itertools.count(begin) if i not in waiting), finished))
+    for i in range(begin, numbers[-1]):
+        if i in waiting:
+            redis.client.lrem(ready, -1, waiting[i])
+    return numbers
+
+
 def first_jobs(redis, stub, lab, begin, count):
     """The rate over the first count jobs from number begin on, and what the worker took at most; then nothing but the waiting jobs is left."""
     with lab.worker(redis, stub.url, threads=LONG_THREADS) as worker:
         done, took = L.timed(redis, [worker], count)
         peak = worker.memory_kib("VmHWM")
-    numbers = range(begin, begin + L.finished(redis))
+    numbers = done_from(redis, begin)
     for _ in L.results(redis, numbers):
         pass
     for at in range(0, len(numbers), 5000):
         redis.client.unlink(*[f"adwuma:{{translate}}:result:b{i}" for i in numbers[at:at + 5000]])
     redis.client.unlink("adwuma:{translate}:stats")
-    return done / took, peak, len(numbers)
+    return done / took, peak, numbers[-1] + 1
 
 
 def backlog(lab, rounds, scale):
@@ -36,9 +51,8 @@ def backlog(lab, rounds, scale):
     begin, end = 0, waiting
     first_jobs_of = {"long": [], "short": []}
     for _ in range(rounds * PAIRS):
-        rate, peak, done = first_jobs(long, stub, lab, begin, count)
+        rate, peak, begin = first_jobs(long, stub, lab, begin, count)
         first_jobs_of["long"].append((rate, peak))
-        begin += done
         L.add(long, range(end, begin + waiting))
         end = begin + waiting
         L.push(short, count)
