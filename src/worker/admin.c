@@ -49,11 +49,9 @@ bool admin_alive(const struct admin_view *v)
 
 static const char *phase_name(enum phase phase)
 {
-	static const char *const names[] = {[PHASE_RUN] = "running",
-					    [PHASE_QUIET] = "quiet",
-					    [PHASE_DRAIN] = "draining",
-					    [PHASE_ABORT] = "stopping",
-					    [PHASE_GIVE_UP] = "stopping"};
+	static const char *const names[] = {
+		[PHASE_RUN] = "running",    [PHASE_QUIET] = "quiet",	 [PHASE_DRAIN] = "draining",
+		[PHASE_ABORT] = "stopping", [PHASE_LET_GO] = "stopping", [PHASE_GIVE_UP] = "stopping"};
 
 	return names[phase];
 }

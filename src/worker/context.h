@@ -21,7 +21,8 @@ enum phase {
 	PHASE_QUIET,   /* none are taken; what runs goes on (TSTP) */
 	PHASE_DRAIN,   /* none are taken; what runs ends by itself; what waits is handed back */
 	PHASE_ABORT,   /* running calls are cut off and their jobs handed back; what was answered is still written */
-	PHASE_GIVE_UP, /* Redis did not come back in time: what is not written is left in its slots */
+	PHASE_LET_GO,  /* what could not be written in time is handed back, too */
+	PHASE_GIVE_UP, /* nor could that be told to Redis: what is left stays in its slots */
 };
 
 struct context {

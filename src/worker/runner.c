@@ -353,7 +353,7 @@ static bool stage(struct runner *r, struct task *t)
 	line_worker_id(t->line, t->generation, worker);
 	key_stage(line_keys(t->line), worker, t->slot, key);
 	while (audio_stage(&r->side, key, &r->attempt.out.audio, STAGE_TTL_MS, &err)) {
-		if (r->ctx->phase >= PHASE_GIVE_UP)
+		if (r->ctx->phase >= PHASE_LET_GO)
 			return false;
 		/* That Redis is lost the line tells; a refusal of this very key only we see. */
 		if (!told && err.code == ERR_REFUSED) {
@@ -462,7 +462,7 @@ static void end_stream(struct runner *r, struct call *call, const struct http_re
 {
 	if (resp->streamed && resp->end == HTTP_ANSWERED)
 		stream_end(&call->stream);
-	while (!partial_finish(&r->partial) && resp->end != HTTP_ABORTED && r->ctx->phase < PHASE_GIVE_UP)
+	while (!partial_finish(&r->partial) && resp->end != HTTP_ABORTED && r->ctx->phase < PHASE_LET_GO)
 		nap();
 }
 
@@ -616,7 +616,7 @@ static enum piece_put put_piece(void *ctx, const char *name, const struct buf *p
 			put = PIECE_NOT_KEPT;
 			break;
 		}
-		if (r->ctx->phase >= PHASE_GIVE_UP)
+		if (r->ctx->phase >= PHASE_LET_GO)
 			return PIECE_STOP;
 		nap();
 	}

@@ -29,9 +29,9 @@
 #include "worker/stock.h"
 
 #define HOST_MAX 40
-#define STOP_POLL_MS 20 /* a stop is rare, and main has nothing else to do */
-#define LAST_WORD_MS                                                                                                   \
-	5000 /* after running calls were cut off: for handing jobs back, and for writing what was answered */
+#define STOP_POLL_MS 20	  /* a stop is rare, and main has nothing else to do */
+#define LAST_WORD_MS 5000 /* after running calls were cut off: for handing jobs back, and for what was answered */
+#define HAND_BACK_MS 1000 /* then: for handing back what could not be written */
 
 static int check_api_url(const struct settings *s, const char *url, struct error *err)
 {
@@ -287,14 +287,22 @@ static bool all_ended(const struct service *s)
 	return true;
 }
 
+static bool end_within(const struct service *s, int64_t ms)
+{
+	int64_t until = clock_mono_ms() + ms;
+
+	while (!all_ended(s) && clock_mono_ms() < until)
+		nap(STOP_POLL_MS);
+	return all_ended(s);
+}
+
 /* Lines end by themselves once their jobs are settled; only Redis can keep them from it. */
 static void wait_for_lines(struct service *s)
 {
-	int64_t give_up_at = clock_mono_ms() + LAST_WORD_MS;
-
-	while (!all_ended(s) && clock_mono_ms() < give_up_at)
-		nap(STOP_POLL_MS);
-	if (!all_ended(s))
+	if (end_within(s, LAST_WORD_MS))
+		return;
+	move_on(s, PHASE_LET_GO);
+	if (!end_within(s, HAND_BACK_MS))
 		move_on(s, PHASE_GIVE_UP);
 }
 

@@ -401,8 +401,8 @@ def test_staged_audio_passes_a_full_redis(system):
     assert not system.redis.keys("adwuma:*stage*")
 
 
-def test_audio_that_redis_refuses_is_told_once(system):
-    """A right that is missing for this kind of key only: nothing else would say why the job does not end."""
+def refused_audio(system):
+    """A worker with a job whose audio Redis does not take: a right is missing, for this kind of key only."""
     system.redis.execute_command("ACL", "SETUSER", "w", "on", ">p", "~*", "&*", "+@all")
     w = system.worker(redis_username="w", redis_password="p")
     kinds = [kind for kind in every_kind_of_key() if kind != "stage:*"]
@@ -410,11 +410,26 @@ def test_audio_that_redis_refuses_is_told_once(system):
     system.redis.execute_command("ACL", "SETUSER", "w", "resetkeys", *("~*:" + kind for kind in kinds))
     system.push("synthesize", {"id": "a", "text": "x", "language": "twi"})
     until(lambda: "audio refused" in w.log(), what="it is told")
+    return w
+
+
+def test_audio_that_redis_refuses_is_told_once(system):
+    """Nothing else would say why the job does not end."""
+    w = refused_audio(system)
     time.sleep(1)
     refused = [line for line in w.log().splitlines() if "audio refused" in line]
     assert len(refused) == 1 and "NOPERM" in refused[0] and "job=a" in refused[0] and "audio taken" not in w.log()
     system.redis.execute_command("ACL", "SETUSER", "w", "allkeys")
     assert system.result("synthesize", "a")["status"] == "succeeded" and w.log().count("audio taken") == 1
+
+
+def test_a_stop_hands_back_the_job_whose_audio_redis_refuses(system):
+    """Waiting for the answer to be taken ends before the time for handing back does."""
+    w = refused_audio(system)
+    assert w.stop_at_once() == 0
+    assert system.redis.llen("adwuma:{synthesize}:ready") == 1 and not system.redis.keys("*slot*")
+    system.worker()
+    assert system.result("synthesize", "a")["status"] == "succeeded"
 
 
 def test_redis_absent_at_start(system):
