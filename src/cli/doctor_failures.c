@@ -28,7 +28,7 @@ static const struct known {
 	{"WRONGPASS ", ANYWHERE, PASSWORD, NULL},
 	{"invalid password", ANYWHERE, PASSWORD, NULL},
 	{"without any password", ANYWHERE, NO_PASSWORD, NULL},
-	{"what answers is a sentinel", ANYWHERE, URL, "redis+sentinel://HOST:PORT/NAME/0"},
+	{"a sentinel: redis_url", ANYWHERE, URL, "redis+sentinel://HOST:PORT/NAME/0"},
 	{"select database", ALONE, URL, "redis://HOST:PORT/0" NO_DATABASE},
 	{"select database", SEVERAL, URL, "redis+sentinel://HOST:PORT/NAME/0" NO_DATABASE},
 	{"OOM ", ANYWHERE, CLI,

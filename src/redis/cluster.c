@@ -187,7 +187,7 @@ static int ask_one(const struct redis_address *a, const struct redis_point *p, s
 	if (rc && err->code == ERR_REFUSED && strstr(err->msg, "cluster support disabled"))
 		other_kind(err, "no node of a cluster but a Redis alone", "redis://");
 	else if (rc && err->code == ERR_REFUSED && strstr(err->msg, "unknown command"))
-		other_kind(err, "a sentinel", "redis+sentinel://");
+		other_kind(err, LIKELY_SENTINEL, "redis+sentinel://");
 	reply_free(ranges);
 	redis_close(r);
 	return rc;

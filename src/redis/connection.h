@@ -37,6 +37,9 @@ enum open_steps {
 	OPEN_MASTER,  /* and look whether it is a master that is new enough */
 	OPEN_SCRIPTS, /* and load the scripts */
 };
+/* Who answers is of another kind; url: how it would be told. ERR_REFUSED. Returns -1. */
+#define LIKELY_SENTINEL "probably a sentinel" /* it lacks a command that every Redis has, unless somebody renamed it */
+int other_kind(struct error *err, const char *what, const char *url);
 /* point NULL: the socket. limit_ms: for connecting, and each answer until it is open. The error does not say where. */
 struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
 			 int64_t limit_ms, struct error *err);
@@ -61,8 +64,6 @@ bool point_of_redirection(const char *text, const struct redis_point *from, unsi
 /* The files are read once. Returns owned; NULL with ERR_CONFIG, also where this build has no TLS. Any thread may use it. */
 struct redis_tls *redis_tls_new(const struct redis_options *o, struct error *err);
 void redis_tls_free(struct redis_tls *t);
-/* Whoever answers at this address is of another kind; url: how it would be told. Returns -1, ERR_REFUSED. */
-int other_kind(struct error *err, const char *what, const char *url);
 /* On a fresh connection, r->c. ERR_REFUSED where the certificate is not accepted. */
 int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err);
 bool redis_tls_has_certificate(const struct redis_tls *t); /* one of ours, to show */

@@ -68,7 +68,7 @@ static int select_database(struct redis *r, int db, struct redis_args *args, str
 	if (redis_run(r, args, NULL, err) == 0)
 		return 0;
 	if (err && strstr(err->msg, "unknown command"))
-		return other_kind(err, "a sentinel", "redis+sentinel://");
+		return other_kind(err, LIKELY_SENTINEL, "redis+sentinel://");
 	return error_prefix(err, "select database %d", db);
 }
 

@@ -98,8 +98,8 @@ def kinds(tmp_path):
 
 @pytest.mark.parametrize("url,message", [
     ("redis://127.0.0.1:{sentinel}", "what answers is a sentinel: redis_url must begin with redis+sentinel://"),
-    ("redis://127.0.0.1:{sentinel}/3", "what answers is a sentinel: redis_url must begin with redis+sentinel://"),
-    ("redis+cluster://127.0.0.1:{sentinel}", "what answers is a sentinel: redis_url must begin with redis+sentinel://"),
+    ("redis://127.0.0.1:{sentinel}/3", "what answers is probably a sentinel: redis_url must begin with redis+sentinel://"),
+    ("redis+cluster://127.0.0.1:{sentinel}", "what answers is probably a sentinel: redis_url must begin with redis+sentinel://"),
     ("redis+cluster://127.0.0.1:{redis}", "what answers is no node of a cluster but a Redis alone: redis_url must begin with redis://"),
     ("redis+sentinel://127.0.0.1:{redis}/mine/0", "what answers is no sentinel but a Redis: redis_url must begin with redis:// or redis+cluster://"),
     ("redis+sentinel://127.0.0.1:{sentinel}/mine/0", "it watches no master 'mine'")])
