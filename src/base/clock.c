@@ -30,3 +30,10 @@ int64_t clock_boot_ms(void)
 {
 	return read_us(CLOCK_BOOTTIME) / 1000;
 }
+
+void clock_nap(int64_t ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	(void)nanosleep(&t, NULL);
+}

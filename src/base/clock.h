@@ -12,4 +12,7 @@ int64_t clock_mono_ms(void);
 int64_t clock_real_ms(void);
 int64_t clock_boot_ms(void);
 
+/* Sleeps that long; a signal ends it early. */
+void clock_nap(int64_t ms);
+
 #endif

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "api/catalogue.h"
 #include "base/clock.h"
@@ -28,14 +27,6 @@ static const char *const wanted[CATALOGUES] = {[CATALOGUE_TRANSLATE] = "the lang
 					       [CATALOGUE_SPEAKERS] = "the speakers"};
 
 /* --- Asking. ------------------------------------------------------------------------------------------------------ */
-
-/* Ctrl-C ends the program here as anywhere. */
-static void wait_ms(int64_t ms)
-{
-	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-	nanosleep(&t, NULL);
-}
 
 static int64_t pause_ms(const struct outcome *out, int64_t attempt)
 {
@@ -80,7 +71,7 @@ static int ask(const struct settings *s, struct http *http, enum catalogue_kind 
 			break;
 		ms = pause_ms(&out, attempt);
 		say("%s: %s; again in %.1f s", wanted[kind], buf_cstr(&out.fault.message), (double)ms / 1000);
-		wait_ms(ms);
+		clock_nap(ms); /* Ctrl-C ends the program here as anywhere */
 	}
 	rc = out.kind == OUTCOME_SUCCEEDED ? CLI_DONE : say_fault_of(kind, &resp, &out);
 	outcome_release(&out);

@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/doctor.h"
 
 #define ANSWER_MS 3000
+#define SETTLED_MS 3000 /* a connection that is lost is opened again after 1 s: Redis's sentinel.c */
+#define LOOK_AGAIN_MS 250
 #define ENOUGH 3 /* with two, one that is lost leaves no majority */
 #define LIST_MAX 2048
 
@@ -221,20 +224,39 @@ static void tell_names(const struct sentinels *all)
 	}
 }
 
+static bool has_flag(const struct reply *list, const char *flag)
+{
+	return strstr(sentinel_field(list, "flags"), flag) != NULL;
+}
+
 /* s_down, o_down: it does not answer the sentinel. */
 static bool is_down(const struct reply *list)
 {
-	return strstr(sentinel_field(list, "flags"), "_down") || strstr(sentinel_field(list, "flags"), "disconnected");
+	return has_flag(list, "_down") || has_flag(list, "disconnected");
+}
+
+/* Who becomes the master cuts off all its clients, sentinels too: only a connection that stays away means something. */
+static void let_settle(const struct sentinels *all, struct sentinel *s)
+{
+	int64_t until = clock_mono_ms() + SETTLED_MS;
+
+	while (has_flag(s->state, "disconnected") && !has_flag(s->state, "_down") && clock_mono_ms() < until) {
+		clock_nap(LOOK_AGAIN_MS);
+		reply_free(s->state);
+		s->state = NULL;
+		(void)redis_call(s->redis, &s->state, NULL, "SENTINEL MASTER %s", all->name);
+	}
 }
 
 static void tell_master(const struct sentinels *all)
 {
-	const struct sentinel *s = all->first;
+	struct sentinel *s = all->first;
 	char word[DOCTOR_TEXT_MAX];
 
-	shell_word(all->name, word);
+	let_settle(all, s);
 	if (!is_down(s->state))
 		return;
+	shell_word(all->name, word);
 	found(all->d, FOUND_BAD, "sentinel %s does not reach the master %s (%s)", s->where, s->names,
 	      sentinel_field(s->state, "flags"));
 	/* Right after a master's death it is like that, too, and the password, pasted, would be wrong then. */

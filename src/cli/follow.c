@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/follow.h"
 
-#include <time.h>
-
 #include "base/clock.h"
 #include "cli/out.h"
 #include "queue/keys.h"
 
 #define STEP_MS 500 /* how soon an interruption is seen */
 #define HINT_AFTER_MS 2000
-
-static void nap(int64_t ms)
-{
-	struct timespec t = {.tv_nsec = ms * 1000000};
-
-	nanosleep(&t, NULL);
-}
 
 static bool can_look(struct follow *f)
 {
@@ -48,7 +39,7 @@ enum followed follow_job(struct follow *f, const char *id, int64_t deadline, con
 			look_say_back(&f->look);
 		told = lost;
 		if (lost)
-			nap(STEP_MS / 2);
+			clock_nap(STEP_MS / 2);
 		if (rc == 1 && f->entry)
 			f->entry(f->ctx, piece.event, piece.data, piece.len);
 		ended = rc == 0;

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -170,13 +169,11 @@ int link_connect(struct link *l, struct error *e)
 void link_pause(unsigned tries, int64_t left_ms)
 {
 	int64_t ms = tries < 5 ? PAUSE_FIRST_MS << tries : PAUSE_MAX_MS;
-	struct timespec t;
 
 	ms += clock_mono_us() % (ms / 2 + 1);
 	if (ms > left_ms)
 		ms = left_ms > 0 ? left_ms : 0;
-	t = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-	(void)nanosleep(&t, NULL);
+	clock_nap(ms);
 }
 
 /* --- Opening and closing. ------------------------------------------------------------------------------------------- */

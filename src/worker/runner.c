@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
@@ -145,17 +144,10 @@ static void put_back(struct task *t)
 	t->outcome = "";
 }
 
-static void nap(void)
-{
-	struct timespec pause = {.tv_nsec = SIDE_RETRY_MS * 1000000L};
-
-	nanosleep(&pause, NULL);
-}
-
 /* Redis cannot be used by this thread, but perhaps by the line: without a pause the job would come round at once, and again. */
 static void put_back_for_redis(struct task *t)
 {
-	nap();
+	clock_nap(SIDE_RETRY_MS);
 	put_back(t);
 }
 
@@ -361,7 +353,7 @@ static bool stage(struct runner *r, struct task *t)
 				  err.msg, "then", "it waits until redis takes it", TASK_TRACE(t), NULL);
 			told = true;
 		}
-		nap();
+		clock_nap(SIDE_RETRY_MS);
 	}
 	if (told)
 		log_event(LOG_INFO, "audio taken", "queue", line_queue(t->line), "job", t->job.id, TASK_TRACE(t), NULL);
@@ -446,7 +438,7 @@ static int begin_stream(struct runner *r, struct task *t, struct call *call)
 			  err.msg, TASK_TRACE(t), NULL);
 		break;
 	case PARTIAL_NO_REDIS:
-		nap();
+		clock_nap(SIDE_RETRY_MS);
 		return -1;
 	case PARTIAL_TAKEN:
 		return -1;
@@ -463,7 +455,7 @@ static void end_stream(struct runner *r, struct call *call, const struct http_re
 	if (resp->streamed && resp->end == HTTP_ANSWERED)
 		stream_end(&call->stream);
 	while (!partial_finish(&r->partial) && resp->end != HTTP_ABORTED && r->ctx->phase < PHASE_LET_GO)
-		nap();
+		clock_nap(SIDE_RETRY_MS);
 }
 
 /* Whether somebody died with this very job in hand, so that its request may have gone out before. */
@@ -510,7 +502,7 @@ static enum attempt_end make_call(void *ctx, struct call *call, struct http_resp
 	if (call->stream.wanted && *t->job.id && begin_stream(r, t, call))
 		return ATTEMPT_BACK;
 	if (holds && mark_sent(r, t)) {
-		nap();
+		clock_nap(SIDE_RETRY_MS);
 		return ATTEMPT_BACK;
 	}
 	/* Where the lease may have run out the job may be running elsewhere, and a mark made after that was not seen by whoever took it. The phase
@@ -563,7 +555,7 @@ static enum piece_found get_piece(void *ctx, const char *name, struct buf *out)
 		if (err.code == ERR_REFUSED)
 			return PIECE_UNKNOWN;
 		side_close(&r->side);
-		nap();
+		clock_nap(SIDE_RETRY_MS);
 		return PIECE_NO_STORE;
 	}
 	bytes = reply_bytes(reply, &n);
@@ -618,7 +610,7 @@ static enum piece_put put_piece(void *ctx, const char *name, const struct buf *p
 		}
 		if (r->ctx->phase >= PHASE_LET_GO)
 			return PIECE_STOP;
-		nap();
+		clock_nap(SIDE_RETRY_MS);
 	}
 	if (job_holds(&t->job) && put == PIECE_KEPT) /* whatever happens now, what was sent is known to be done */
 		unmark_sent(r, t);

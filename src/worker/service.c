@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -106,13 +105,6 @@ static void name_worker(struct context *ctx)
 	snprintf(ctx->base_id, sizeof ctx->base_id, "%s-%ld-%s", host, (long)getpid(), random);
 }
 
-static void nap(int64_t ms)
-{
-	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-	nanosleep(&t, NULL);
-}
-
 /* Tries what a line will do, on keys where nothing is: a user without the rights must stop the start, not the first job. A key of a
  * wrong type does not; its queue waits, and says so. */
 static int try_rights(struct service *s, struct redis *r, const struct keys *keys, struct error *err)
@@ -177,7 +169,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 			health_lost(&s->ctx.health, where, err->msg, INT64_MAX);
 		told = true;
 		for (int64_t left = health_backoff_ms(tries); left > 0 && !stop_asked(); left -= STOP_POLL_MS)
-			nap(STOP_POLL_MS);
+			clock_nap(STOP_POLL_MS);
 	}
 	return error_set(err, ERR_LINK, "stopped while waiting for redis at %s", where);
 }
@@ -292,7 +284,7 @@ static bool end_within(const struct service *s, int64_t ms)
 	int64_t until = clock_mono_ms() + ms;
 
 	while (!all_ended(s) && clock_mono_ms() < until)
-		nap(STOP_POLL_MS);
+		clock_nap(STOP_POLL_MS);
 	return all_ended(s);
 }
 
@@ -314,7 +306,7 @@ bool service_stop(struct service *s, bool (*hurry)(void))
 	log_event(LOG_INFO, "stopping", "jobs", log_int((long long)count_busy(s)), NULL);
 	move_on(s, PHASE_DRAIN);
 	while (count_busy(s) > 0 && clock_mono_ms() < drain_until && !hurry())
-		nap(STOP_POLL_MS);
+		clock_nap(STOP_POLL_MS);
 	if (count_busy(s) > 0) {
 		log_event(LOG_WARN, "handing running jobs back", "jobs", log_int((long long)count_busy(s)), NULL);
 		move_on(s, PHASE_ABORT);

@@ -148,9 +148,13 @@ class Sentinels:
         except NOT_THERE:
             return False
 
-    def knows_all(self, sentinel):
+    def master_at(self, sentinel):
+        """What a sentinel knows of the master."""
         state = sentinel.client.execute_command("SENTINEL", "MASTER", self.NAME)
-        state = state if isinstance(state, dict) else dict(zip(state[::2], state[1::2]))
+        return state if isinstance(state, dict) else dict(zip(state[::2], state[1::2]))
+
+    def knows_all(self, sentinel):
+        state = self.master_at(sentinel)
         return int(state["num-other-sentinels"]) == len(self.sentinels) - 1 and int(state["num-slaves"]) == len(self.nodes) - 1 and state["flags"] == "master"
 
     @property

@@ -212,6 +212,24 @@ def test_after_a_failover(sentinels, doctor):
     assert s.named() is not old and f"answers at {s.named().address}" in found["redis"][0]["message"] and found.state("writes") == ["ok"]
 
 
+def test_a_sentinel_that_is_connecting_again(kept, doctor):
+    """A new master cuts off all its clients, sentinels too: that passes, and is nothing to mend."""
+    one, cut = kept.sentinels[0], lambda: "disconnected" in kept.master_at(one)["flags"]
+    for _ in range(2):  # each waits a second between two attempts, so it is the second time that lasts
+        until(lambda: not cut(), 10, "it is connected")
+        kept.named().client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+        until(cut, 10, "it has lost its connection")
+    found = doctor(kept.url)
+    assert found.code == 0 and found.state("sentinels") == ["ok"] * 3, found.all
+
+
+def test_a_sentinel_that_stays_cut_off(sentinels, doctor):
+    s = sentinels(down_after_ms=600000)
+    s.named().kill()
+    found = doctor(s.url)
+    assert "(master,disconnected)" in told(found, "sentinels", "does not reach the master")["message"] and found.code == 69
+
+
 def test_passwords(sentinels, doctor):
     """That of the master serves a sentinel that asks for one; a sentinel that does not know the master's cannot watch it."""
     s = sentinels(password="sesame", sentinel_password="sesame")
