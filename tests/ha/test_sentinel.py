@@ -219,9 +219,11 @@ def test_all_kinds_and_the_command_line(fleet, system_of, tmp_path):
     job = cli(system, "transcribe", "--no-wait", str(tmp_path / "a.wav")).strip()
     fleet.client.execute_command("WAIT", 2, 2000)
     old = fleet.named()
+    fleet.patience(60000)
     old.kill()
     refused = cli(system, "translate", "during", code=69)  # the command line does not wait for a master
     assert fleet.NAME in refused and "refused" in refused, refused
+    fleet.patience(1000)
     fleet.failed_over(old)
     assert cli(system, "translate", "after", "--timeout", "40") == "[tw] after\n"
     assert "waiting" in cli(system, "result", job, code=75)

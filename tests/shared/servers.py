@@ -186,6 +186,11 @@ class Sentinels:
                     pass
         return next(n for n in self.nodes if n.port == max(names, key=names.count))
 
+    def patience(self, ms):
+        """How long a master may be silent from now on."""
+        for s in self.sentinels:
+            s.client.execute_command("SENTINEL", "SET", self.NAME, "down-after-milliseconds", ms)
+
     def failed_over(self, old, seconds=30):
         """Waits until the sentinels name another that says so itself; the moment of time.time() at which both was so first."""
         until(lambda: self.named() is not old and self.named().role() == "master", seconds, "the sentinels name another master")
