@@ -267,6 +267,8 @@ static int complete(struct redis_address *a, const struct redis_options *o, bool
 		return -1;
 	if (a->kind == REDIS_CLUSTER && !(a->cluster = cluster_new()))
 		return error_set(err, ERR_MEMORY, "out of memory");
+	if (a->kind == REDIS_SENTINEL && !(a->watch = watch_new()))
+		return error_set(err, ERR_MEMORY, "out of memory");
 	return 0;
 }
 
@@ -289,6 +291,7 @@ int redis_address_parse(struct redis_address *out, const char *url, const struct
 
 void redis_address_release(struct redis_address *a)
 {
+	watch_free(a->watch); /* first: it uses the others */
 	free(a->points);
 	free(a->socket);
 	free(a->master);

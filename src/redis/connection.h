@@ -4,6 +4,7 @@
  *
  *   address.c  redis_url              open.c     who to connect to, and the steps until it serves
  *   tls.c      rediss://              sentinel.c the master's address, asked of the sentinels
+ *   watch.c    connections to a master that was replaced are cut
  *   cluster.c  which node has a key   routes.c   one connection for each node, by the keys of commands
  *   redis.c    commands and replies   args.c     a command under construction         reply.c  looking at a reply */
 #ifndef ADWUMA_REDIS_CONNECTION_H
@@ -24,6 +25,8 @@ struct redis {
 	struct redis_point peer;
 	int64_t uptime_s, opened_ms;
 	char sha[SCRIPTS][SHA1_HEX_LEN + 1];
+	struct watch *watch; /* NULL: it is in no list; watch.c */
+	struct redis *next, *before;
 };
 
 /* --- open.c ------------------------------------------------------------------------------------------------------------- */
@@ -44,6 +47,8 @@ int other_kind(struct error *err, const char *what, const char *url);
 struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
 			 int64_t limit_ms, struct error *err);
 struct timeval timeval_of_ms(int64_t ms);
+/* To the master, as sentinels name it. */
+struct redis *open_named(const struct redis_address *a, enum open_steps steps, struct error *err);
 
 /* --- redis.c ------------------------------------------------------------------------------------------------------------ */
 
@@ -74,6 +79,14 @@ const char *redis_tls_says(void);
 
 /* *next: the first that is asked; afterwards the one behind that which answered. ERR_REFUSED: they answer, and know no such master. */
 int sentinel_ask(const struct redis_address *a, size_t *next, struct redis_point *master, struct error *err);
+
+/* --- watch.c ------------------------------------------------------------------------------------------------------------ */
+
+struct watch *watch_new(void);
+void watch_free(struct watch *w); /* NULL is fine; waits for its thread. No connection may be left. */
+/* r, just opened by a, which stays where it is: it is cut when sentinels name another master. */
+void watch_add(const struct redis_address *a, struct redis *r);
+void watch_remove(struct redis *r); /* before it is closed */
 
 /* --- cluster.c ---------------------------------------------------------------------------------------------------------- */
 

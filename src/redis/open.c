@@ -222,7 +222,7 @@ static struct redis *open_found(const struct redis_address *a, const struct redi
 }
 
 /* A sentinel that has lost the others may name a master of the past for as long as that lasts. */
-static struct redis *open_named(const struct redis_address *a, enum open_steps steps, struct error *err)
+struct redis *open_named(const struct redis_address *a, enum open_steps steps, struct error *err)
 {
 	struct redis_point point, tried = {.port = 0};
 	struct error nobody = {0};
@@ -244,6 +244,13 @@ static struct redis *open_named(const struct redis_address *a, enum open_steps s
 	return r;
 }
 
+static struct redis *watched(const struct redis_address *a, struct redis *r)
+{
+	if (r)
+		watch_add(a, r);
+	return r;
+}
+
 static struct redis *open_for(const struct redis_address *a, const char *key, enum open_steps steps, struct error *err)
 {
 	struct redis_point point;
@@ -252,7 +259,7 @@ static struct redis *open_for(const struct redis_address *a, const char *key, en
 	case REDIS_ALONE:
 		return open_point(a, a->socket ? NULL : &a->points[0], steps, REDIS_REPLY_MS, err);
 	case REDIS_SENTINEL:
-		return open_named(a, steps, err);
+		return watched(a, open_named(a, steps, err));
 	case REDIS_CLUSTER:
 		break;
 	}
@@ -318,6 +325,8 @@ void redis_close(struct redis *r)
 {
 	if (!r)
 		return;
+	if (r->watch)
+		watch_remove(r);
 	if (r->c)
 		redisFree(r->c);
 	routes_free(r->routes);

@@ -6,8 +6,8 @@
  * open another. Scripts are embedded in the program, loaded on every new connection, and run by hash.
  *
  * redis_open gives one connection to the process that holds a key: the only one, or the master that the sentinels name, or the cluster's node.
- * That is asked anew at every call, so whoever closes what broke and opens another follows a failover. It checks that what answers is a
- * master of at least 6.2, so that a wrong address is told at once.
+ * That is asked anew at every call, so whoever closes what broke and opens another follows a failover; a connection to a master that sentinels
+ * have replaced is broken for that. It checks that what answers is a master of at least 6.2, so that a wrong address is told at once.
  *
  * redis_open_routed gives one that goes to each command's node by its key, for those who deal with many queues. Where Redis is one process, the
  * two are the same. */
@@ -35,7 +35,8 @@ enum redis_kind {
 	REDIS_CLUSTER,	/* points are some of its nodes */
 };
 
-/* Where Redis is, made from redis_url and the settings that beat it. Read-only once it is made, but for what is locked inside; any thread. */
+/* Where Redis is, made from redis_url and the settings that beat it. Read-only once it is made, but for what is locked inside; any thread.
+ * It stays where it is once a connection was opened, and is released after the last is closed. */
 struct redis_address {
 	enum redis_kind kind;
 	struct redis_point *points;
@@ -47,6 +48,7 @@ struct redis_address {
 	char *password;		 /* NULL: none */
 	struct redis_tls *tls;	 /* NULL: plain */
 	struct cluster *cluster; /* NULL where there is none */
+	struct watch *watch;	 /* of the connections; NULL without sentinels */
 };
 /* What beats the URL's own, and what rediss:// needs; NULL: none. */
 struct redis_options {

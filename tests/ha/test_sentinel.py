@@ -77,7 +77,8 @@ class Pusher:
     """A producer's connection: asks the sentinels when it has none, and again whenever something is wrong."""
 
     def __init__(self, fleet, wait):
-        self.fleet, self.wait, self.client = fleet, wait, None
+        """wait: for so many replicas; 0 for none."""
+        self.fleet, self.wait, self.client = fleet, int(wait), None
 
     def __call__(self, queue, jobs):
         if not self.client:
@@ -86,8 +87,8 @@ class Pusher:
             pipe = self.client.pipeline(transaction=False)
             pipe.lpush(load.key(queue, "ready"), *jobs)
             if self.wait:
-                pipe.execute_command("WAIT", 1, 500)
-            if pipe.execute()[-1] < 1:
+                pipe.execute_command("WAIT", self.wait, 500)
+            if pipe.execute()[-1] < self.wait:
                 raise NotReplicated()
         except load.NOT_NOW as e:
             if not isinstance(e, NotReplicated) or self.fleet.named().port != self.client.connection_pool.connection_kwargs["port"]:
@@ -206,6 +207,39 @@ def test_the_master_hangs_and_goes_on(fleet, system_of, frozen_s):
         assert went_on < WITHIN_S + 5 and evals == 0  # a reply is waited for longer than sentinels wait
 
 
+def planned(fleet, closed=True):
+    """A master that is well is replaced; closed: in the way that README says. When that was."""
+    if closed:
+        fleet.client.config_set("min-replicas-to-write", 100)
+    fleet.sentinels[-1].client.execute_command("SENTINEL", "FAILOVER", fleet.NAME)
+    return time.time()
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["plain", "closed"])
+def test_a_planned_failover(fleet, system_of, closed):
+    """SENTINEL FAILOVER of a master that is well: for some ten seconds there are two. Who works at the old one leaves it when the other is named; where it
+    takes no more writes, as README says, nothing is lost, and nothing called again."""
+    system = system_of(fleet)
+    system.worker(threads=4, queues=QUEUE)
+    producer = load.Load(Pusher(fleet, 0 if closed else 2), RATE)
+    loaded(system, producer)
+    old = fleet.named()
+    asked = planned(fleet, closed)
+    named_at = fleet.failed_over(old)
+    went_on = watch_going_on(fleet, named_at, succeeded(fleet.client))
+    was = old.role()
+    accepted = producer.end()
+    fleet.whole_again()
+    quiet(fleet, system)
+    lost = load.account(fleet.client, QUEUE, producer.accepted[QUEUE])
+    print(f"{accepted} jobs; named {named_at - asked:.2f} s after it was asked for, first result {went_on:.2f} s after that; {len(lost)} lost, "
+          f"{system.stub.count() - succeeded(fleet.client)} calls more than results; the producer was held for {producer.longest_gap:.2f} s")
+    assert was == "master", "it was told already: this shows nothing"
+    assert went_on < 4 * SLOW
+    assert not lost, f"{sorted(lost)[:5]}: WAIT had said that both replicas have them, or they were pushed before it was closed"
+    assert system.stub.count() - succeeded(fleet.client) <= (0 if closed else 4 * RATE)
+
+
 def test_all_kinds_and_the_command_line(fleet, system_of, tmp_path):
     """Before, during and after a failover; what waits, is delayed, dead, paused stays what it is."""
     system = system_of(fleet)
@@ -237,15 +271,19 @@ def test_all_kinds_and_the_command_line(fleet, system_of, tmp_path):
     assert "BAD" not in doctor, doctor
 
 
-def test_the_library_gathers_through_a_failover(fleet, system_of, driver):
-    """What it had handed over, and a replica had, is answered; so is what it hands over while there is no master."""
+@pytest.mark.parametrize("how", ["dies", "is replaced"])
+def test_the_library_gathers_through_a_failover(fleet, system_of, driver, how):
+    """What it had handed over, and a replica had, is answered; so is what it hands over while there is no master, or one that takes nothing."""
     system = system_of(fleet)
     system.worker(threads=4, lease_ms=3000)
     p = start([driver, "steady", "4000"], env=system.env(submit_ms=40000), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == "quarter\n"
     until(lambda: succeeded(fleet.client) + fleet.client.llen(load.key(QUEUE, "ready")) >= 1000, 20, "they are handed over")
-    fleet.client.execute_command("WAIT", 2, 2000)
-    fleet.named().kill()
+    if how == "dies":
+        fleet.client.execute_command("WAIT", 2, 2000)
+        fleet.named().kill()
+    else:
+        planned(fleet)
     out, err = p.communicate("\n", timeout=80 * SLOW)
     assert p.returncode == 0 and out == "all 4000\n" and err == "", (out, err)
     quiet(fleet, system)
