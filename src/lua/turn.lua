@@ -24,7 +24,7 @@
 --   letters  1 done (now, or before by this very turn)  f fenced: the slot does not hold that job
 --            d the id has a result already  n (only D) it has none, nothing was done  w its result's key has a wrong type, nothing was done
 --            y the same of its reply list  s its staged audio is gone, nothing was done
---   state    '' all n  e ready ran empty  b enough bytes  u worker not listed  p paused  o Redis refuses (out of memory)  a the worker
+--   state    '' all n  e ready ran empty  b enough bytes  u worker not listed  p paused  o Redis is out of memory  a the worker
 --            to be reaped is alive: nothing was done at all
 local call, pcall, byte, sub, find = redis.call, redis.pcall, string.byte, string.sub, string.find
 local KEYS, ARGV = KEYS, ARGV -- looked up by name a dozen times a job otherwise
@@ -94,7 +94,8 @@ if n > 0 then
 			if not job then
 				job = pcall('LMOVE', ready, slot, 'RIGHT', 'LEFT')
 				if type(job) == 'table' then
-					if job.err and sub(job.err, 1, 9) == 'WRONGTYPE' then return job end
+					local full = find(job.err, 'OOM', 1, true) -- Redis 6.2 puts a dash before it
+					if nclaimed == 0 and not (full and full < 3) then return job end
 					state = 'o'
 					break
 				end

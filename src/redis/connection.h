@@ -24,6 +24,7 @@ struct redis {
 	bool with_tls;
 	struct redis_point peer;
 	int64_t uptime_s, opened_ms;
+	char run_id[SHA1_HEX_LEN + 1]; /* of the server's process; "": not told */
 	char sha[SCRIPTS][SHA1_HEX_LEN + 1];
 	struct watch *watch; /* NULL: it is in no list; watch.c */
 	struct redis *next, *before;

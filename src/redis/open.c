@@ -99,7 +99,7 @@ const char *redis_info_value(const char *info, const char *name)
 static int look_who_answers(struct redis *r, struct redis_args *args, struct error *err)
 {
 	struct reply *reply = NULL;
-	const char *info, *version, *role, *uptime, *mode;
+	const char *info, *version, *role, *uptime, *mode, *run_id;
 	int major = 0, minor = 0, rc = 0;
 
 	redis_args_clear(args);
@@ -112,6 +112,7 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	role = info ? redis_info_value(info, "role") : NULL;
 	uptime = info ? redis_info_value(info, "uptime_in_seconds") : NULL;
 	mode = info ? redis_info_value(info, "redis_mode") : NULL;
+	run_id = info ? redis_info_value(info, "run_id") : NULL;
 	if (!version || sscanf(version, "%d.%d", &major, &minor) != 2)
 		rc = error_set(err, ERR_REFUSED, "what answers is no Redis: INFO has no redis_version");
 	else if (major < REDIS_MIN_MAJOR || (major == REDIS_MIN_MAJOR && minor < REDIS_MIN_MINOR))
@@ -122,6 +123,8 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	else if (role && strncmp(role, "master", 6) != 0)
 		rc = error_set(err, ERR_LINK, "this Redis is a replica; the master is needed");
 	r->uptime_s = uptime ? strtoll(uptime, NULL, 10) : 0;
+	if (run_id)
+		snprintf(r->run_id, sizeof r->run_id, "%.*s", (int)strcspn(run_id, "\r\n"), run_id);
 	reply_free(reply);
 	return rc;
 }

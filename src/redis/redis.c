@@ -57,6 +57,11 @@ const struct redis_point *redis_peer(const struct redis *r)
 	return *r->peer.host ? &r->peer : NULL;
 }
 
+bool redis_same(const struct redis *a, const struct redis *b)
+{
+	return strcmp(a->run_id, b->run_id) == 0;
+}
+
 int64_t redis_opened_ms(const struct redis *r)
 {
 	return r->opened_ms;

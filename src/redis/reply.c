@@ -24,9 +24,18 @@ const char *reply_error(const struct reply *p)
 	return p && raw(p)->type == REDIS_REPLY_ERROR ? raw(p)->str : NULL;
 }
 
+/* Redis 6.2 tells what a command in a script met as "ERR Error running script (call to f_SHA): @user_script:1: … : -READONLY …". */
+static const char *first_cause(const char *text)
+{
+	static const char around[] = "ERR Error running script";
+	const char *inner = strncmp(text, around, sizeof around - 1) == 0 ? strstr(text, ": -") : NULL;
+
+	return inner ? inner + 3 : *text == '-' ? text + 1 : text;
+}
+
 static bool is_one_of(const struct reply *p, const char *const *words, size_t n)
 {
-	const char *text = reply_error(p);
+	const char *text = reply_error(p) ? first_cause(reply_error(p)) : NULL;
 
 	for (size_t i = 0; text && i < n; i++)
 		if (strncmp(text, words[i], strlen(words[i])) == 0)

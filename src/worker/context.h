@@ -36,15 +36,8 @@ struct context {
 	int64_t started_at_ms;
 	int64_t waited_for_redis_ms; /* at the start, until it served us */
 	_Atomic(enum phase) phase;
-	_Atomic int64_t redis_ahead_ms;		  /* by how much Redis's clock is ahead of ours, as of the last tick */
 	_Atomic int64_t billed[JOB_KINDS][UNITS]; /* what was sent, by the type of the job */
 	_Atomic uint64_t reaped;		  /* jobs of dead workers that the keeper put back or gave up */
 };
-
-/* Unix time in ms by Redis's clock: due times and expiry are the same for all workers, whatever their own clocks say. Any thread. */
-static inline int64_t context_now_ms(const struct context *ctx)
-{
-	return clock_real_ms() + ctx->redis_ahead_ms;
-}
 
 #endif

@@ -424,7 +424,7 @@ static int tick(struct keeper *k, struct charge *c)
 		}
 		c->registered = true;
 	}
-	k->ctx->redis_ahead_ms = surely_ahead_ms(now, real_ms, clock_real_ms());
+	line_set_ahead(c->line, surely_ahead_ms(now, real_ms, clock_real_ms()));
 	due = reply_int(reply_at(reply, 2), -1);
 	if (due >= 0)
 		on_due(k, due - now);

@@ -137,6 +137,16 @@ unsigned line_generation(struct line *l)
 	return generation;
 }
 
+int64_t line_now_ms(const struct line *l)
+{
+	return clock_real_ms() + l->ahead_ms;
+}
+
+void line_set_ahead(struct line *l, int64_t ahead_ms)
+{
+	l->ahead_ms = ahead_ms;
+}
+
 unsigned line_busy(struct line *l)
 {
 	size_t n;

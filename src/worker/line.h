@@ -52,6 +52,9 @@ const struct keys *line_keys(const struct line *l);
 size_t line_index(const struct line *l);
 unsigned line_slots(const struct line *l); /* how many slots it may fill */
 unsigned line_busy(struct line *l);	   /* claimed and not yet settled */
+/* Unix time in ms by the clock of the Redis that has the queue: due times and expiry are the same for all workers, whatever their own clocks
+ * say. Any thread. */
+int64_t line_now_ms(const struct line *l);
 
 /* Pool threads. A finished task, with how it is to be settled; takes it. */
 void line_done(struct line *l, struct task *t);
@@ -63,6 +66,7 @@ void line_worker_id(const struct line *l, unsigned generation, char out[WORKER_I
 unsigned line_generation(struct line *l);
 
 /* Keeper thread. */
+void line_set_ahead(struct line *l, int64_t ahead_ms); /* of that clock, of ours */
 void line_renewed(struct line *l,
 		  int64_t lease_until_boot_ms); /* the lease of the current generation holds until then */
 bool line_lease_out(struct line *l);		/* by our own clock the lease had run out, whatever Redis told of it */

@@ -93,18 +93,11 @@ void line_rest(struct line *l, const struct error *err)
 	l->rest_until_ms = clock_mono_ms() + RETRY_MS;
 }
 
-void line_try_at_once(struct line *l)
-{
-	l->tries = 0;
-	l->connect_at_ms = 0;
-}
-
 void line_well(struct line *l)
 {
 	if (l->resting)
 		log_event(LOG_INFO, "redis takes commands again", "queue", l->queue->name, NULL);
 	l->resting = false;
-	line_try_at_once(l);
 }
 
 static void found(struct line *l, bool *lost)
@@ -126,27 +119,42 @@ static int open_b(struct line *l, struct error *err)
 	return 0;
 }
 
-static int connect_both(struct line *l)
+/* The one that was made before is with a Redis that another has replaced, or that began anew: it would wait where no job comes, and its id is
+ * a stranger's at the other. */
+static bool differ(const struct line *l, struct error *err)
+{
+	if (!l->a || !l->b || redis_same(l->a, l->b))
+		return false;
+	error_set(err, ERR_LINK, "another Redis has taken its place");
+	return true;
+}
+
+static void connect_a(struct line *l)
 {
 	struct error err = {0};
 
+	l->a = redis_open(&l->ctx->address, l->keys.ready, true, &err);
 	if (!l->a) {
-		l->a = redis_open(&l->ctx->address, l->keys.ready, true, &err);
-		if (!l->a) {
-			line_lose_a(l, &err);
-			return -1;
-		}
-		found(l, &l->a_lost);
-		l->empty = false;
+		line_lose_a(l, &err);
+		return;
 	}
-	if (!l->b) {
-		if (open_b(l, &err)) {
-			lose_b(l, &err);
-			return -1;
-		}
-		found(l, &l->b_lost);
+	found(l, &l->a_lost);
+	l->empty = false;
+	if (differ(l, &err))
+		lose_b(l, &err);
+}
+
+static void connect_b(struct line *l)
+{
+	struct error err = {0};
+
+	if (open_b(l, &err)) {
+		lose_b(l, &err);
+		return;
 	}
-	return 0;
+	found(l, &l->b_lost);
+	if (differ(l, &err))
+		line_lose_a(l, &err);
 }
 
 /* --- Waiting for the next job. ------------------------------------------------------------------------------------------ */
@@ -238,8 +246,6 @@ static void take_waited(struct line *l)
 		return;
 	}
 	l->wait = WAIT_NONE;
-	if (!reply_error(reply))
-		line_well(l);
 	if (reply_error(reply)) {
 		free_wait_slot(l, false); /* an error reply: nothing was moved */
 		error_set(&err, ERR_LINK, "%s", reply_error(reply));
@@ -247,7 +253,12 @@ static void take_waited(struct line *l)
 			lose_b(l, &err);
 		else
 			line_rest(l, &err);
-	} else if (reply_is_nil(reply)) {
+		reply_free(reply);
+		return;
+	}
+	line_well(l);
+	l->b_tries = (struct tries){0};
+	if (reply_is_nil(reply)) {
 		free_wait_slot(l, false);
 	} else {
 		/* Where the slot held another job already, the audit finds that one when this one is settled. */
@@ -394,22 +405,25 @@ static bool all_settled(struct line *l)
 	return settled && l->wait == WAIT_NONE;
 }
 
-/* Both connections; else waits until it is time to try again. The first try is made at once. */
+/* True: both are there. Else the one that is missing, a before b, is made where it is time for that; the first try is made at once. */
 static bool connected(struct line *l)
 {
-	int64_t wait_ms = l->connect_at_ms - clock_mono_ms();
+	struct tries *t = l->a ? &l->b_tries : &l->a_tries;
+	int64_t wait_ms = t->next_ms - clock_mono_ms();
 
 	if (l->a && l->b)
 		return true;
-	if (wait_ms <= 0) {
-		l->connect_at_ms = clock_mono_ms() + health_backoff_ms(++l->tries);
-		if (connect_both(l) == 0)
-			return true;
+	if (wait_ms > 0) {
+		sleep_until_needed(l, 1000 * wait_ms);
+		if (l->b && l->wait != WAIT_NONE)
+			take_waited(l);
 		return false;
 	}
-	sleep_until_needed(l, 1000 * wait_ms);
-	if (l->b && l->wait != WAIT_NONE)
-		take_waited(l);
+	t->next_ms = clock_mono_ms() + health_backoff_ms(++t->n);
+	if (l->a)
+		connect_b(l);
+	else
+		connect_a(l);
 	return false;
 }
 

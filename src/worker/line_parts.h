@@ -28,6 +28,7 @@ struct line {
 	int wake_fd;
 	_Atomic bool leaving, ended;
 	_Atomic int64_t turned_ms; /* mono */
+	_Atomic int64_t ahead_ms;  /* by how much its Redis's clock is ahead of ours, as of the last tick */
 
 	pthread_mutex_t lock; /* guards until the next blank line */
 	struct task *done_head, *done_tail;
@@ -50,9 +51,11 @@ struct line {
 	/* The I/O thread's own. */
 	struct redis *a, *b;
 	bool a_lost, b_lost; /* told to health */
-	unsigned tries;	     /* to connect, since Redis last did what we asked */
-	int64_t connect_at_ms;
-	int64_t b_client; /* CLIENT ID of b */
+	struct tries {
+		unsigned n; /* to connect, since Redis last did what we asked over it */
+		int64_t next_ms;
+	} a_tries, b_tries; /* all zero: the next loss needs no pause */
+	int64_t b_client;   /* CLIENT ID of b */
 	enum wait_state wait;
 	unsigned wait_generation, wait_lease; /* under which it was begun */
 	int64_t wait_until_ms;
@@ -105,8 +108,6 @@ void line_lose_a(struct line *l, const struct error *err);
 void line_rest(struct line *l, const struct error *err);
 /* Redis does what we ask. */
 void line_well(struct line *l);
-/* The next loss of a connection needs no pause. */
-void line_try_at_once(struct line *l);
 void *line_main(void *line);
 
 #endif

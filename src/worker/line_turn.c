@@ -185,7 +185,7 @@ static void after_settled(struct line *l, struct task *t, enum settled letter)
 		if (t->how == SETTLE_LATER)
 			l->listener.due(l->listener.keeper, t->number);
 		else if (t->how == SETTLE_UNTIL)
-			l->listener.due(l->listener.keeper, t->number - context_now_ms(l->ctx));
+			l->listener.due(l->listener.keeper, t->number - line_now_ms(l));
 		break;
 	}
 	line_finish_task(l, t);
@@ -360,7 +360,7 @@ static void after_claim(struct line *l, const struct turn_answer *answer, struct
 	if (answer->state == CLAIM_REFUSED) {
 		if (!l->refused)
 			log_event(LOG_WARN, "redis refuses new claims", "queue", l->queue->name, "reason",
-				  "probably out of memory", "then",
+				  "out of memory", "then",
 				  "results are still written; claims are tried again every second", NULL);
 		l->refused_until_ms = clock_mono_ms() + RETRY_MS;
 	} else if (l->refused) {
@@ -436,7 +436,7 @@ void line_take_turn(struct line *l, bool claim, size_t want)
 	measure(l, l->nsent);
 	health_answered(&l->ctx->health);
 	l->repeated = false;
-	line_try_at_once(l);
+	l->a_tries = (struct tries){0};
 	for (size_t i = 0; i < q.nsettle; i++)
 		l->sent[i]->billed = (struct units){0}; /* counted, also where it must be settled once more */
 	for (size_t i = 0; i < q.nsettle; i++)

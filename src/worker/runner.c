@@ -271,7 +271,7 @@ static bool was_started(const struct task *t, const struct outcome_facts *facts)
 /* Jobs that are not to be called at all: bad, too early, too late. True: t is settled. */
 static bool settled_before_call(struct runner *r, struct task *t, struct outcome_facts *facts)
 {
-	int64_t now = context_now_ms(r->ctx);
+	int64_t now = line_now_ms(t->line);
 
 	if (t->bad) {
 		struct fault swap = r->attempt.out.fault;
@@ -721,7 +721,7 @@ static void count_wait(struct runner *r, const struct task *t)
 
 	if (job_has(&t->job, JOB_ENQUEUED_AT_MS) && !was_started(t, &r->facts))
 		metrics_waited(metrics_queue(r->ctx->metrics, line_index(t->line)),
-			       context_now_ms(r->ctx) - (not_before_ms > since_ms ? not_before_ms : since_ms));
+			       line_now_ms(t->line) - (not_before_ms > since_ms ? not_before_ms : since_ms));
 }
 
 static void run_task(struct runner *r, struct task *t)

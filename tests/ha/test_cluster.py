@@ -100,6 +100,31 @@ def redirects(node, word):
     return int((re.search(rf"errorstat_{word}\D+(\d+)", str(told)) or [0, 0])[1])
 
 
+def test_each_queue_goes_by_the_clock_of_its_master(tmp_path, quick_stub):
+    """The first one's is a minute ahead. What is due, and what has expired, is judged where the job is."""
+    cluster = servers.Cluster(tmp_path, replicas=0, prefix=programs.another_clock(tmp_path, 60))
+    system = Spread(tmp_path, quick_stub, cluster)
+    try:
+        queues = {node: names[0] for node, names in cluster.queues(1).items()}
+        system.worker(queues=",".join(queues.values()), lease_ms=1500, threads=2)
+        for _ in range(20):  # ticks of all queues come in any order between
+            for node, queue in queues.items():
+                now = int(time.time() * 1000) + (60000 if node is cluster.nodes[0] else 0)
+                name = f"{now}"
+                system.push(queue, {"id": f"{name}-lives", "type": "translate", "text": "x", "expires_at_ms": now + 30000},
+                            {"id": f"{name}-old", "type": "translate", "text": "x", "expires_at_ms": now - 30000},
+                            {"id": f"{name}-later", "type": "translate", "text": "x", "not_before_ms": now + 30000})
+                assert system.result(queue, f"{name}-lives")["status"] == "succeeded"
+                assert system.result(queue, f"{name}-old")["error"]["type"] == "ExpiredError"
+                assert not system.ask(queue, "EXISTS", load.key(queue, f"result:{name}-later"))
+            time.sleep(0.1)
+        for queue in queues.values():
+            assert system.ask(queue, "ZCARD", load.key(queue, "delayed")) == 20
+    finally:
+        system.finish()
+        cluster.stop()
+
+
 def loads(system, queues, wait):
     """A producer for each queue, so that one that waits holds up no other."""
     def push(queue, jobs):

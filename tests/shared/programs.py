@@ -59,6 +59,39 @@ def library_driver(folder):
     return out
 
 
+SHIM = """
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+	long rc = syscall(SYS_clock_gettime, id, t);
+	if (rc == 0 && id == CLOCK_REALTIME)
+		t->tv_sec += atol(getenv("CLOCK_OFF"));
+	return (int)rc;
+}
+int gettimeofday(struct timeval *t, void *zone)
+{
+	struct timespec now;
+	(void)zone;
+	clock_gettime(CLOCK_REALTIME, &now);
+	t->tv_sec = now.tv_sec;
+	t->tv_usec = now.tv_nsec / 1000;
+	return 0;
+}
+"""
+
+
+def another_clock(folder, ahead_s):
+    """What starts a program whose clock is so much ahead of ours."""
+    shim = f"{folder}/shim.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", shim], input=SHIM, text=True, check=True)
+    return ["env", f"CLOCK_OFF={ahead_s}", f"LD_PRELOAD={shim}"]
+
+
 class RedisServer:
     def __init__(self, folder, *flags, prefix=()):
         self.folder, self.flags = str(folder), ("--port", "0", *flags)  # the last of two counts
@@ -144,6 +177,8 @@ class Wire:
         self.seen = b""  # what was sent to Redis so far, while asked is cleared
         self.hold_at = None  # bytes on their way to Redis at which the wire is held
         self.budgets = iter(())  # how many bytes each new connection carries, to Redis and from it by turns, before it is cut in the middle of one
+        self.refused = None  # (words, reply): a command with them is not carried, and has that reply
+        self.reply_as = lambda reply: reply  # what is carried instead of it
         self.age = 0  # raised by forget(): older connections stay open, and nothing passes any more
         for event in (self.open, self.served, self.asked):
             event.set()
@@ -208,6 +243,9 @@ class Wire:
                 if not back and not self.asked.is_set():
                     with self.lock:
                         self.seen += piece
+                if not back and self.refused and self.refused[0] in piece:
+                    source.sendall(self.refused[1])
+                    continue
                 if b"BLMOVE" in piece:
                     waits.set()
                     self.asked.wait()
@@ -215,7 +253,7 @@ class Wire:
                     self.served.wait()
                 if back and self.loses():
                     break
-                sink.sendall(piece)
+                sink.sendall(self.reply_as(piece) if back else piece)
         except OSError:
             pass
         hang_up(source, sink)

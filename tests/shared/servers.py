@@ -32,8 +32,9 @@ def free_ports(n):
 class Node:
     """One Redis, or sentinel, that may be killed, frozen, and started again with what it has on its disk."""
 
-    def __init__(self, folder, port, *flags, password=None, conf=None):
+    def __init__(self, folder, port, *flags, password=None, conf=None, prefix=()):
         self.port, self.flags, self.password = port, flags, password
+        self.prefix = prefix  # what starts it
         self.folder = f"{folder}/{port}"
         os.makedirs(self.folder, exist_ok=True)
         self.conf = None
@@ -55,7 +56,7 @@ class Node:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "", "--logfile", self.folder + "/log", *self.flags]
         if self.password:
             options += ["--requirepass", self.password]
-        self.process = start([REDIS_SERVER, self.conf, "--sentinel", *options[:6], *options[8:]] if self.conf else [REDIS_SERVER, *options])
+        self.process = start([REDIS_SERVER, self.conf, "--sentinel", *options[:6], *options[8:]] if self.conf else [*self.prefix, REDIS_SERVER, *options])
 
     def answers(self):
         assert self.process.poll() is None, f"the server at {self.port} ended; {self.folder}/log"
@@ -213,12 +214,14 @@ def slot_of(queue, prefix="adwuma"):
 class Cluster:
     """Masters with a replica each."""
 
-    def __init__(self, folder, masters=3, replicas=3, node_timeout_ms=1500, password=None, flags=()):
+    def __init__(self, folder, masters=3, replicas=3, node_timeout_ms=1500, password=None, flags=(), prefix=()):
+        """prefix: what starts the first of them."""
         ports = free_ports(masters + replicas)
         auth = ("--masterauth", password) if password else ()
         self.password = password
         self.nodes = [Node(folder, p, *DURABLE, *auth, *flags, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout",
-                           str(node_timeout_ms), "--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no", password=password)
+                           str(node_timeout_ms), "--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no", password=password,
+                           prefix=prefix if p == ports[0] else ())
                       for p in ports]
         self.known = {}  # slot -> node, as last learned
         self.lock = threading.Lock()

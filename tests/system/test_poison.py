@@ -1,13 +1,12 @@
 """One bad key, one bad entry, one bad clock: what it must not do to all the rest."""
 import json
-import os
 import re
 import signal
-import subprocess
 import time
 
 import pytest
 from conftest import until
+from programs import another_clock
 
 Q = "adwuma:{translate}:"
 
@@ -180,32 +179,10 @@ def test_a_cancellation_that_came_too_late_does_not_outlive_its_job(system):
             system.redis.delete(Q + "result:a")
 
 
-SHIM = """
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *t)
-{
-	long rc = syscall(SYS_clock_gettime, id, t);
-	if (rc == 0 && id == CLOCK_REALTIME)
-		t->tv_sec += atol(getenv("CLOCK_OFF"));
-	return (int)rc;
-}
-"""
-
-
 @pytest.mark.release  # a sanitizer wants to be the first library
 @pytest.mark.parametrize("off", [-30, 30], ids=["behind", "ahead"])
 def test_due_times_go_by_the_clock_of_redis(system, tmp_path, off):
-    shim = tmp_path / "shim.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", shim], input=SHIM, text=True, check=True)
-    os.environ["CLOCK_OFF"], os.environ["LD_PRELOAD"] = str(off), str(shim)
-    try:
-        w = system.worker(wait=False, threads=2, queues="translate")
-    finally:
-        del os.environ["CLOCK_OFF"], os.environ["LD_PRELOAD"]
+    w = system.worker(wait=False, prefix=another_clock(tmp_path, off), threads=2, queues="translate")
     until(lambda: system.lists(w), what="it is listed")
     now = int(time.time() * 1000)
     due = now + 1500

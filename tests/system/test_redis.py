@@ -7,7 +7,7 @@ import time
 
 import pytest
 import redis as redis_py
-from conftest import BUILD, SANITIZED, RedisServer, System, until
+from conftest import BUILD, SANITIZED, RedisServer, System, Wire, until
 from servers import Node, free_ports
 
 
@@ -220,6 +220,103 @@ def test_cannot_save_and_refuses_writes(tmp_path, stub):
     finally:
         s.finish()
         server.kill()  # asked to stop, it would want to save
+
+
+@pytest.fixture
+def two(tmp_path, stub):
+    """Two servers, behind a name that leads to the first: its new connections go where wire.to says."""
+    servers = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        servers.append(RedisServer(tmp_path / name, "--port", str(free_port())))
+    system, wire = System(tmp_path, stub, servers[0]), Wire(tmp_path, servers[0].socket)
+    yield system, wire, *servers
+    system.finish()
+    wire.stop()
+    for server in servers:
+        server.stop()
+
+
+def follow(server, other):
+    server.client.execute_command("REPLICAOF", "127.0.0.1", other.flags[3])
+    until(lambda: server.client.info("replication").get("master_link_status") == "up", what="it is a replica")
+
+
+def as_of_6_2(reply):
+    """How Redis 6.2 tells what a command met that a script called."""
+    if not reply.startswith(b"-READONLY"):
+        return reply
+    return b"-ERR Error running script (call to f_0123): @user_script:95: @user_script: 95: -READONLY You can't write against a read only replica.\r\n"
+
+
+@pytest.mark.parametrize("reply_as", [lambda reply: reply, as_of_6_2], ids=["now", "6.2"])
+@pytest.mark.parametrize("doing", ["waits", "is paused", "has a result"])
+def test_becomes_a_replica_and_keeps_its_clients(two, reply_as, doing):
+    """FAILOVER, REPLICAOF, a managed service: no connection ends, and the name leads to another now."""
+    system, wire, first, second = two
+    wire.reply_as = reply_as
+    w = system.worker(redis_url="unix://" + wire.path, lease_ms=3000, queues="translate")
+    assert system.do("translate", text="a")["status"] == "succeeded"
+    follow(second, first)
+    if doing == "is paused":  # no wait is there that Redis would end
+        first.client.set("adwuma:{translate}:paused", '{"reason":"test"}')
+        until(lambda: not [c for c in first.client.client_list() if "b" in c["flags"]], what="nothing is waited for")
+    if doing == "has a result":
+        system.push("translate", {"id": "b", "text": "b stub(delay=1000)"})
+        until(lambda: stub_has(system), what="it runs")
+    first.client.execute_command("WAIT", 1, 1000)
+    second.client.execute_command("REPLICAOF", "NO", "ONE")
+    wire.to = second.socket
+    follow(first, second)
+    system.server = second
+    second.client.delete("adwuma:{translate}:paused")
+    system.push("translate", {"id": "c", "text": "c"})
+    for job in ("b", "c") if doing == "has a result" else ("c",):
+        assert system.result("translate", job, 20)["status"] == "succeeded"
+    until(lambda: len(lines(w, "redis back")) == len(lines(w, "redis lost")), what="it is back")
+    assert "out of memory" not in w.log() and not lines(w, "redis refuses a command") and not lines(w, "redis refuses the keeper")
+
+
+def stub_has(system):
+    return system.stub.stats()["active"] > 0
+
+
+def test_nobody_elses_wait_is_ended(two):
+    """CLIENT IDs begin anew in each server: the one of a wait at the first is a stranger's at the second. Nor is waited where no job comes any more."""
+    system, wire, first, second = two
+    w = system.worker(redis_url="unix://" + wire.path, queues="translate")
+    assert system.do("translate", text="a")["status"] == "succeeded"
+
+    def at(server, blocked):
+        return [c for c in server.client.client_list() if c["cmd"] != "client|list" and (c["cmd"] == "blmove") == blocked]
+
+    until(lambda: at(first, True), what="it waits")
+    wire.to = second.socket
+    for c in at(first, False):
+        first.client.client_kill_filter(_id=c["id"])
+    system.server = second
+    assert system.do("translate", 20, text="b")["status"] == "succeeded"
+    assert not at(first, True), "it waits at the first still"
+    assert w.stop() == 0
+    assert "cmdstat_client|unblock" not in first.client.info("commandstats")
+
+
+@pytest.mark.parametrize("error", [b"-NOREPLICAS Not enough good replicas to write.\r\n", b"-MOVED 1 127.0.0.1:1\r\n"], ids=["NOREPLICAS", "MOVED"])
+def test_refuses_only_the_wait(wire, system, error):
+    """As Redis 6.2 does, which lets scripts write without replicas. It is tried at growing intervals, and jobs are done all the same."""
+    w = system.worker(redis_url="unix://" + wire.path, queues="translate")
+    wire.refused = (b"BLMOVE", error)
+    before = system.redis.info("stats")["total_connections_received"]
+    for n in range(3):
+        assert system.do("translate", 20, text=f"a{n}")["status"] == "succeeded"
+    until(lambda: len(lines(w, "redis lost")) >= 4, what="it has tried some times")
+    tries, began = system.redis.info("stats")["total_connections_received"] - before, time.monotonic()
+    assert tries < 40, f"{tries} connections"
+    until(lambda: time.monotonic() - began > 2, what="two more seconds")
+    more = system.redis.info("stats")["total_connections_received"] - before - tries
+    assert more < 10, f"{more} connections in two seconds"
+    wire.refused = None
+    until(lambda: lines(w, "redis lost") and len(lines(w, "redis lost")) == len(lines(w, "redis back")), what="it is back")
 
 
 def test_wants_another_password(loaded):
