@@ -79,13 +79,25 @@ static bool is_error_reply(const char *message)
 #define PASSWORD                                                                                                       \
 	"ADWUMA_REDIS_PASSWORD or ADWUMA_REDIS_PASSWORD_FILE gives the password, ADWUMA_REDIS_USERNAME the name."
 #define ELSEWHERE "--redis-url or ADWUMA_REDIS_URL name another place."
+#define AWAY "Does Redis run there, and let us in? " ELSEWHERE
 
-/* What to do about it, where the message tells. */
+/* Sentinels, or a cluster: the place with which the message begins says so (redis_address_show). */
+static bool is_of_several(const char *message)
+{
+	const char *by = strstr(message, " by "), *place_end = strstr(message, ": ");
+
+	return strncmp(message, "Redis at cluster ", 17) == 0 || (by && place_end && by < place_end);
+}
+
+/* What to do about it; NULL where the message says that itself. */
 static const char *hint(const char *message)
 {
 	static const struct {
 		const char *words, *hint;
 	} hints[] = {
+		{"redis_url must begin with", NULL},
+		{"a failover may be under way", "Try again in a moment; adwuma doctor tells what is wrong."},
+		{"CLUSTERDOWN ", "It answers, but nobody serves this queue now; adwuma doctor tells why."},
 		{"WRONGTYPE ", "A key of this queue is not of the type it must be; somebody else wrote it."},
 		{"NOAUTH ", PASSWORD},
 		{"WRONGPASS ", PASSWORD},
@@ -107,7 +119,24 @@ static const char *hint(const char *message)
 	for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
 		if (strstr(message, hints[i].words))
 			return hints[i].hint;
-	return is_error_reply(message) ? "It answers, but refuses." : "Does Redis run there, and let us in? " ELSEWHERE;
+	if (is_error_reply(message))
+		return "It answers, but refuses.";
+	if (is_of_several(message))
+		return "A failover may be under way: try again in a moment. " AWAY;
+	return AWAY;
+}
+
+/* Several queues may fail for one reason: what to do is said once. */
+static void say_with_hint(const char *message)
+{
+	static const char *said;
+	const char *what_to_do = hint(message);
+
+	if (what_to_do && what_to_do != said)
+		say("%s\n  %s", message, what_to_do);
+	else
+		say("%s", message);
+	said = what_to_do;
 }
 
 static int say_by_code(enum adwuma_code code, const char *message)
@@ -117,7 +146,7 @@ static int say_by_code(enum adwuma_code code, const char *message)
 		say("%s", message);
 		return CLI_USAGE;
 	case ADWUMA_UNREACHABLE:
-		say("%s\n  %s", message, hint(message));
+		say_with_hint(message);
 		return CLI_UNREACHABLE;
 	case ADWUMA_TIMEOUT:
 		say("%s", message);

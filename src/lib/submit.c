@@ -37,18 +37,19 @@ static int append_job(struct link *l, struct adwuma_job *job, struct error *e)
 static int receive_job(struct link *l, struct adwuma_job *job, struct error *elsewhere, struct error *e)
 {
 	struct reply *reply = NULL;
+	struct error refused = {0};
 	char where[256];
 
 	if (redis_receive(l->redis, &reply, e))
 		return -1;
-	redis_address_show(&l->client->address, where, sizeof where);
-	job->error = (struct adwuma_error){0};
-	if (reply_is_elsewhere(reply))
-		error_set(elsewhere, ERR_LINK, "Redis at %s: %s", where, reply_error(reply));
-	if (reply_error(reply)) {
-		job->error.code = ADWUMA_UNREACHABLE;
-		snprintf(job->error.message, sizeof job->error.message, "Redis at %s: %s", where, reply_error(reply));
+	redis_note_error(l->redis, reply, &refused);
+	if (refused.code != ERR_NONE) {
+		redis_address_show(&l->client->address, where, sizeof where);
+		error_prefix(&refused, "Redis at %s", where);
 	}
+	if (link_broke(&refused) && reply_is_elsewhere(reply))
+		*elsewhere = refused;
+	lib_tell(&job->error, &refused);
 	reply_free(reply);
 	return 0;
 }

@@ -103,6 +103,9 @@ void cluster_moved(struct cluster *c, unsigned slot, const struct redis_point *t
 
 /* --- routes.c ----------------------------------------------------------------------------------------------------------- */
 
+/* How the error replies begin that are made here for a node that does not answer. Redis's own begin with a word in capitals. */
+#define NODE_AWAY "node "
+#define NODE_NONE "no node "
 int routes_open(struct redis *r, const struct redis_address *a, bool with_scripts, struct error *err);
 void routes_free(struct routes *t);
 /* text: one whole command. */

@@ -4,9 +4,10 @@
  * reply_free() of the outermost. Every accessor takes NULL and replies of another type, and then says "nothing". */
 #include "redis/redis.h"
 
-#include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "redis/connection.h"
 
 static const redisReply *raw(const struct reply *p)
 {
@@ -45,7 +46,7 @@ static bool is_one_of(const struct reply *p, const char *const *words, size_t n)
 
 bool reply_is_elsewhere(const struct reply *p)
 {
-	static const char *const elsewhere[] = {"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"};
+	static const char *const elsewhere[] = {"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", NODE_AWAY, NODE_NONE};
 
 	return is_one_of(p, elsewhere, sizeof elsewhere / sizeof *elsewhere);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * One connection for each node of a cluster, behind one struct redis: a command goes to the node that has its key, and replies come in the order of the
- * commands. A node that cannot be reached stands for its own keys only: its commands are answered here, with the error reply with which the cluster
- * itself says that nobody serves a slot, so that callers know one kind of "not now" and go on with what others serve. */
+ * commands. A node that cannot be reached stands for its own keys only: its commands are answered here, with an error reply that passes as does the
+ * cluster's own when nobody serves a slot, so that callers know one kind of "not now" and go on with what others serve. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ struct node {
 	size_t nawaited;  /* replies */
 	bool broken;	  /* its replies that are awaited are made here; then it is closed */
 	int64_t retry_ms; /* mono */
-	char why[160];	  /* it could not be reached */
+	char why[240];	  /* it could not be reached: the text of replies that are made here */
 };
 
 /* Whose reply is next. */
@@ -80,7 +80,7 @@ static struct node *node_at(struct routes *t, const struct redis_point *at, stru
 		}
 	n = t->nnodes < NODES_MAX ? calloc(1, sizeof *n) : NULL;
 	if (!n) {
-		error_set(err, ERR_MEMORY, "no memory for another node of the cluster");
+		error_set(err, ERR_MEMORY, NODE_NONE "of the cluster can be added: no memory");
 		return NULL;
 	}
 	n->at = *at;
@@ -88,11 +88,21 @@ static struct node *node_at(struct routes *t, const struct redis_point *at, stru
 	return n;
 }
 
+/* A node that refuses us says why itself. */
+static void note_why(struct node *n, const struct error *err)
+{
+	bool away = err->code == ERR_LINK;
+	char where[REDIS_HOST_MAX + 16];
+
+	point_show(&n->at, where, sizeof where);
+	snprintf(n->why, sizeof n->why, NODE_AWAY "%.80s%s%.90s%s", where, away ? " cannot be reached (" : ": ",
+		 err->msg, away ? "); a failover may be under way" : "");
+}
+
 /* 0; or -1, with the reason in why. */
 static int connect_node(struct routes *t, struct node *n)
 {
 	struct error err = {0};
-	char where[REDIS_HOST_MAX + 16];
 
 	if (n->r && !n->broken)
 		return 0;
@@ -106,21 +116,17 @@ static int connect_node(struct routes *t, struct node *n)
 		memcpy(t->owner->sha, n->r->sha, sizeof t->owner->sha);
 		return 0;
 	}
-	point_show(&n->at, where, sizeof where);
-	snprintf(n->why, sizeof n->why, "%.60s: %.90s", where, err.msg);
+	note_why(n, &err);
 	n->retry_ms = clock_mono_ms() + TRY_AGAIN_MS;
 	t->stale = true;
 	disconnect(n);
 	return -1;
 }
 
-static void broke(struct routes *t, struct node *n, const char *why)
+static void broke(struct routes *t, struct node *n, const struct error *why)
 {
-	char where[REDIS_HOST_MAX + 16];
-
-	point_show(&n->at, where, sizeof where);
 	if (!n->broken)
-		snprintf(n->why, sizeof n->why, "%.60s: %.90s", where, why);
+		note_why(n, why);
 	n->broken = true;
 	t->stale = true;
 }
@@ -177,7 +183,7 @@ static struct node *any_node(struct routes *t, struct error *err)
 
 	if (t->any && connect_node(t, t->any) == 0)
 		return t->any;
-	error_set(err, ERR_LINK, "no node of the cluster has slots");
+	error_set(err, ERR_LINK, NODE_NONE "of the cluster has slots");
 	for (size_t i = 0; cluster_master(t->address->cluster, i, &at) && clock_mono_ms() < until_ms; i++) {
 		struct node *n = node_at(t, &at, err);
 
@@ -210,7 +216,7 @@ static struct node *node_of(struct routes *t, unsigned slot, struct error *err)
 	if (t->stale || !cluster_node(t->address->cluster, slot, &at))
 		ask_again(t);
 	if (!cluster_node(t->address->cluster, slot, &at)) {
-		error_set(err, ERR_LINK, "no node has slot %u", slot);
+		error_set(err, ERR_LINK, NODE_NONE "has slot %u", slot);
 		return NULL;
 	}
 	n = node_at(t, &at, err);
@@ -223,14 +229,14 @@ static struct node *node_of(struct routes *t, unsigned slot, struct error *err)
 
 /* --- Commands and replies. ---------------------------------------------------------------------------------------------------- */
 
-/* As the cluster itself says it; NULL: no memory. */
+/* An error that passes (reply_is_elsewhere); NULL: no memory. */
 static struct reply *make_reply(const char *why)
 {
 	redisReader *reader = redisReaderCreate();
 	void *reply = NULL;
 	char text[256];
 
-	snprintf(text, sizeof text, "-CLUSTERDOWN %.200s", why);
+	snprintf(text, sizeof text, "-%.240s", why);
 	text[strcspn(text, "\r\n")] = '\0';
 	strcat(text, "\r\n");
 	if (reader && redisReaderFeed(reader, text, strlen(text)) == REDIS_OK)
@@ -270,8 +276,8 @@ static int append_to(struct routes *t, struct node *n, const char *text, size_t 
 		return -1;
 	*next = (struct awaited){.node = n};
 	if (n && append_text(n->r, text, len, &err)) {
-		broke(t, n, err.msg);
-		*why = err;
+		broke(t, n, &err);
+		error_set(why, ERR_LINK, "%s", n->why);
 		next->node = n = NULL;
 	}
 	if (!n && !(next->made = make_reply(why->msg)))
@@ -360,7 +366,7 @@ int routes_flush(struct routes *t, struct error *err)
 		struct error why = {0};
 
 		if (t->nodes[i]->nawaited > 0 && !t->nodes[i]->broken && redis_flush(t->nodes[i]->r, &why))
-			broke(t, t->nodes[i], why.msg);
+			broke(t, t->nodes[i], &why);
 	}
 	return 0;
 }
@@ -379,7 +385,7 @@ int routes_receive(struct routes *t, struct reply **out, struct error *err)
 		if (next.node) {
 			next.node->nawaited--;
 			if (!next.node->broken && redis_receive(next.node->r, &next.made, &why))
-				broke(t, next.node, why.msg);
+				broke(t, next.node, &why);
 			if (!next.made)
 				next.made = make_reply(next.node->why);
 		}
@@ -394,22 +400,30 @@ int routes_receive(struct routes *t, struct reply **out, struct error *err)
 	return 0;
 }
 
-/* What a reply says about where its key is has been noted, so that the same command then goes there. */
+/* Whether the same command then goes to another node: what its reply says about where its key is has been noted. One without a key can go to any, so that
+ * a node that has just died stands for its own keys only. */
+static bool goes_elsewhere(const char *told, const char *text, size_t n, int tries)
+{
+	unsigned slot;
+	uint64_t key;
+
+	if (strncmp(told, NODE_AWAY, sizeof NODE_AWAY - 1) == 0)
+		return tries == 0 && !find_key(text, n, &slot, &key);
+	return tries < FOLLOW_MAX && (strncmp(told, "MOVED ", 6) == 0 || strncmp(told, "ASK ", 4) == 0);
+}
+
 int routes_run(struct routes *t, const char *text, size_t n, struct reply **out, struct error *err)
 {
 	for (int i = 0;; i++) {
 		struct reply *reply = NULL;
-		const char *told;
 
 		if (routes_append(t, text, n, err) || routes_receive(t, &reply, err))
 			return -1;
-		told = reply_error(reply) ? reply_error(reply) : "";
-		if (i < FOLLOW_MAX && (strncmp(told, "MOVED ", 6) == 0 || strncmp(told, "ASK ", 4) == 0)) {
-			reply_free(reply);
-			continue;
+		if (!reply_error(reply) || !goes_elsewhere(reply_error(reply), text, n, i)) {
+			*out = reply;
+			return 0;
 		}
-		*out = reply;
-		return 0;
+		reply_free(reply);
 	}
 }
 
@@ -423,7 +437,7 @@ int routes_set_timeout(struct routes *t, int64_t timeout_ms, struct error *err)
 		struct error why = {0};
 
 		if (t->nodes[i]->r && !t->nodes[i]->broken && redis_set_timeout(t->nodes[i]->r, timeout_ms, &why))
-			broke(t, t->nodes[i], why.msg);
+			broke(t, t->nodes[i], &why);
 	}
 	return 0;
 }
