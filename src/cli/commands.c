@@ -141,7 +141,7 @@ static const struct command views[] = {
 	 "and worker, null where they are not known. Looks in all `queues`, or in --queue. A connection\n"
 	 "that breaks is made anew while --wait lasts.\n\n"
 	 "Exit code: 0 all results are there and succeeded, 1 a job failed, 75 none failed but a result\n"
-	 "is not there: its job is under way, or unknown.",
+	 "is not there: its job is under way, or unknown; 69 one is not there, and a queue did not answer.",
 	 "  adwuma result --wait 60 0193580be2c41f0c9a5d7e3b4a86c2f1\n"
 	 "  adwuma result --json 42 43 44"},
 	{"stats", "", "counts of jobs and outcomes per queue", IN_QUEUE | TAKES(OPT_WATCH) | TAKES(OPT_JSON), 0, 0,
@@ -153,16 +153,19 @@ static const struct command views[] = {
 	 "With --watch the same again and again, with rates per second (from the second time on), until\n"
 	 "Ctrl-C: on a terminal in place, elsewhere a block with an empty line behind it, with --json an\n"
 	 "object for each queue. It goes on through a lost connection; standard error tells.\n\n"
-	 "Exit code: 0, or 69 where a queue has a key of a wrong type: it has no line then, and standard\n"
-	 "error names the key.",
+	 "Running are jobs that are in a worker's hands, those that wait there for a thread, too.\n\n"
+	 "Exit code: 0, or 69 where a queue has a key of a wrong type, or its node of a cluster is away: it\n"
+	 "has no line then, and standard error says why.",
 	 "  adwuma stats\n"
 	 "  adwuma stats --json --queue translate\n"
 	 "  adwuma stats --watch 5"},
 	{"workers", "", "who works where on what", IN_QUEUE | TAKES(OPT_JSON), 0, 0, cli_workers,
-	 "One line for each worker of each of `queues` (or of --queue): where it runs, how many of its\n"
-	 "threads are busy, how long it is up, whether its lease holds (alive, or dead since when), and\n"
-	 "the jobs it has in hand. With --json each is one object; lease_ms is how long the lease still\n"
-	 "holds, below zero how long it has run out.",
+	 "One line for each worker of each of `queues` (or of --queue): where it runs, how many threads it\n"
+	 "has, how many jobs keep it busy (those that it has taken ahead of its threads, too, so there may\n"
+	 "be more), how long it is up, whether its lease holds (alive, or dead since when), and the jobs it\n"
+	 "has in hand. With --json each is one object; lease_ms is how long the lease still holds, below\n"
+	 "zero how long it has run out.\n\n"
+	 "Exit code: 0, or 69 where a queue could not be looked at, as adwuma help stats says.",
 	 "  adwuma workers\n"
 	 "  adwuma workers --json --queue translate"},
 	{"doctor", "", "what is wrong, and what mends it", IN_QUEUE | TAKES(OPT_JSON), 0, 0, cli_doctor,
@@ -230,7 +233,8 @@ static const struct command mending[] = {
 	 "its status, when, and its message. All that fit the IDs and filters, in all `queues` or in\n"
 	 "--queue. On a terminal the columns are aligned, elsewhere they are separated by tabs; with\n"
 	 "--json each is the whole entry as one object.\n\n"
-	 "Exit code: 0, or 1 where an ID is not among them.",
+	 "Exit code: 0, 1 where an ID is not among them, or 69 where a queue could not be looked at, as adwuma\n"
+	 "help stats says.",
 	 "  adwuma dead list --newer-than 1h\n"
 	 "  adwuma dead list --error APIError --json --limit 100 > dead.jsonl"},
 	{"dead show", "[ID...]", "all that is known of failed jobs", CHOICE | TAKES(OPT_ALL) | TAKES(OPT_JSON), 0,
@@ -238,7 +242,7 @@ static const struct command mending[] = {
 	 "Everything about the failed jobs that fit the IDs and filters, newest first: the error in full\n"
 	 "and the job itself; with --json each is one object. A job that is not JSON is shown as a\n"
 	 "string, one that is not even UTF-8 in base64; they have no id, so filters find them.\n\n"
-	 "Exit code: 0, or 1 where an ID is not among them.",
+	 "Exit code: as of adwuma dead list.",
 	 "  adwuma dead show 42\n"
 	 "  adwuma dead show --error InvalidJobError --limit 3 --json"},
 	{"dead retry", "[ID...]", "put failed jobs back into their queues", CHOICE | TAKES(OPT_ALL), 0, SIZE_MAX,

@@ -21,6 +21,8 @@
 #define ENTRY_BYTES_MAX (1UL << 31)
 
 struct listing {
+	struct redis *redis;
+	const char *prefix;
 	const char *queue;
 	struct dead_filter filter;
 	struct table table;
@@ -156,27 +158,32 @@ static int look_at_page(void *ctx, const struct span *entries, size_t n, size_t 
 	return l->filter.limit == 0;
 }
 
+static int look_at_queue(void *ctx, const char *queue, struct error *err)
+{
+	struct listing *l = ctx;
+	struct keys keys;
+
+	l->queue = queue;
+	keys_init(&keys, l->prefix, queue);
+	if (dead_scan(l->redis, &keys, false, look_at_page, l, err))
+		return -1;
+	return l->filter.limit == 0;
+}
+
 static int look_at_queues(struct listing *l, struct look *look, const struct cli *cli)
 {
 	struct error err = {0};
 	int rc = look_connect(look, cli);
 
+	l->redis = look->redis;
 	if (rc == CLI_DONE && redis_now_ms(look->redis, &l->filter.now_ms, &err))
 		rc = look_failed(look, &err);
-	for (size_t i = 0; rc == CLI_DONE && i < look->nqueues && l->filter.limit > 0; i++) {
-		struct keys keys;
-
-		l->queue = look->queues[i];
-		keys_init(&keys, cli->settings->key_prefix, l->queue);
-		if (dead_scan(look->redis, &keys, false, look_at_page, l, &err))
-			rc = look_failed(look, &err);
-	}
-	return rc;
+	return rc ? rc : look_each(look, look_at_queue, l);
 }
 
 static int look_at_dead(const struct cli *cli, bool whole)
 {
-	struct listing l = {.text = BUF_INIT(ENTRY_BYTES_MAX)};
+	struct listing l = {.prefix = cli->settings->key_prefix, .text = BUF_INIT(ENTRY_BYTES_MAX)};
 	struct look look = {0};
 	bool json = cli->option[OPT_JSON] != NULL, table = !json && !whole;
 	int rc = dead_filter_init(&l.filter, cli, whole);
@@ -190,6 +197,8 @@ static int look_at_dead(const struct cli *cli, bool whole)
 	rc = look_at_queues(&l, &look, cli);
 	if (table && rc == CLI_DONE)
 		table_close(&l.table);
+	if (rc == CLI_DONE && look.nsilent > 0)
+		rc = CLI_UNREACHABLE;
 	if (rc == CLI_DONE && l.filter.limit > 0)
 		rc = dead_filter_say_unmet(&l.filter, &look, cli);
 	if (table)

@@ -386,7 +386,10 @@ static int open_work(struct work *w)
 		return w->direct ? CLI_DONE : why.code == ERR_CONFIG ? CLI_SETTINGS : CLI_JOB_FAILED;
 	}
 	w->client = client_open(w->cli->settings, &err);
-	return w->client ? CLI_DONE : say_error(&err);
+	if (!w->client)
+		return say_error(&err);
+	client_hurry(w->client, w->timeout_ms);
+	return CLI_DONE;
 }
 
 int jobs_run(const struct cli *cli, const struct trade *trade)

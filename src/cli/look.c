@@ -61,6 +61,35 @@ int look_failed(const struct look *l, struct error *err)
 	return say_failure(err);
 }
 
+bool look_goes_on(const struct look *l, const struct error *err)
+{
+	return err->code == ERR_REFUSED || (err->code == ERR_LINK && redis_spreads(&l->address));
+}
+
+int look_failed_at(const struct look *l, const char *queue, struct error *err)
+{
+	error_prefix(err, "queue %s", queue);
+	return look_failed(l, err);
+}
+
+int look_each(struct look *l, look_fn *look_at, void *ctx)
+{
+	for (size_t i = 0; i < l->nqueues; i++) {
+		struct error err = {0};
+		int one = look_at(ctx, l->queues[i], &err), rc;
+
+		if (one > 0)
+			break;
+		if (one == 0)
+			continue;
+		rc = look_failed_at(l, l->queues[i], &err);
+		if (!look_goes_on(l, &err))
+			return rc;
+		l->nsilent++;
+	}
+	return CLI_DONE;
+}
+
 void look_say_lost(const struct look *l, struct error *err)
 {
 	name_place(l, err);

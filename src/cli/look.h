@@ -15,6 +15,7 @@ struct look {
 	struct redis *redis;
 	const char *queues[QUEUES_MAX]; /* borrowed: that of --queue, else all of the settings */
 	size_t nqueues;
+	size_t nsilent; /* of them: look_each told why it could not be looked at */
 	struct redis_address address;
 };
 
@@ -27,6 +28,14 @@ int look_open(struct look *l, const struct cli *cli, struct error *err);
 int look_reconnect(struct look *l, struct error *err);
 /* Tells why a command to Redis failed. Returns the exit code. */
 int look_failed(const struct look *l, struct error *err);
+/* Whether the other queues can be asked though one could not: Redis refuses, or in a cluster that queue's node is away. */
+bool look_goes_on(const struct look *l, const struct error *err);
+/* The same of one queue. */
+int look_failed_at(const struct look *l, const char *queue, struct error *err);
+/* Looks at each queue. look_at returns 0, 1 when it has seen enough, or -1: that is told, and where the other queues can be asked they are.
+ * Returns an exit code, told; CLI_DONE also where some are silent. */
+typedef int look_fn(void *ctx, const char *queue, struct error *err);
+int look_each(struct look *l, look_fn *look_at, void *ctx);
 /* The same where it is tried again, and that it was of use. */
 void look_say_lost(const struct look *l, struct error *err);
 void look_say_back(const struct look *l);

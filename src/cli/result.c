@@ -27,19 +27,26 @@ struct collection {
 	struct sought *missing;
 	size_t nmissing;
 	bool *shown;
-	bool unknown; /* some job is nowhere */
-	bool blind;   /* we may not look where they are */
+	bool unknown;		  /* some job is nowhere */
+	bool blind;		  /* we may not look where they are */
+	struct adwuma_error away; /* of a cluster: why no result came from all queues at the last wait */
 };
 
-/* Waits for one result until the deadline. Returns CLI_DONE and *json (owned, NULL: none came), or an exit code, told. */
-static int await(const struct collection *c, const char *id, int64_t deadline, char **json)
+/* Waits for one result until the deadline. Returns CLI_DONE and *json (owned, NULL: none came), or an exit code, told. Of several queues in a cluster
+ * those that do not answer are told later, when it is known which they are. */
+static int await(struct collection *c, const char *id, int64_t deadline, char **json)
 {
+	bool apart = c->look.nqueues > 1 && client_spreads(c->client);
 	struct adwuma_error err = {0};
 
+	c->away = err;
 	if (client_wait(c->client, c->look.queues, c->look.nqueues, id, deadline - clock_mono_ms(), json, &err) == 0 ||
 	    err.code == ADWUMA_TIMEOUT)
 		return CLI_DONE;
-	return say_error(&err);
+	if (!apart || err.code != ADWUMA_UNREACHABLE)
+		return say_error(&err);
+	c->away = err;
+	return CLI_DONE;
 }
 
 /* A failure weighs more than a result that may yet come. */
@@ -78,20 +85,23 @@ static int show_first(struct collection *c)
 }
 
 /* Twice, since a job may move back behind the look (a retry, a worker that died). A producer's user may ask for results, and not look. */
+static int locate_in(void *ctx, const char *queue, struct error *err)
+{
+	struct collection *c = ctx;
+	const char *prefix = c->cli->settings->key_prefix;
+
+	if (locate(c->look.redis, prefix, queue, c->missing, c->nmissing, err) == 0 &&
+	    locate(c->look.redis, prefix, queue, c->missing, c->nmissing, err) == 0)
+		return 0;
+	c->blind = locate_forbidden(err);
+	return c->blind ? 1 : -1;
+}
+
 static int locate_missing(struct collection *c)
 {
-	struct error err = {0};
-	int rc = c->look.redis ? CLI_DONE : look_connect(&c->look, c->cli);
+	int rc = look_connect(&c->look, c->cli);
 
-	for (size_t i = 0; rc == CLI_DONE && !c->blind && i < 2 * c->look.nqueues; i++) {
-		if (locate(c->look.redis, c->cli->settings->key_prefix, c->look.queues[i % c->look.nqueues], c->missing,
-			   c->nmissing, &err) == 0)
-			continue;
-		c->blind = locate_forbidden(&err);
-		if (!c->blind)
-			rc = look_failed(&c->look, &err);
-	}
-	return rc;
+	return rc ? rc : look_each(&c->look, locate_in, c);
 }
 
 static void print_place(const struct sought *s)
@@ -125,6 +135,10 @@ static void say_place(struct collection *c, const struct sought *s)
 	case PLACE_UNKNOWN:
 		if (c->blind) {
 			say("job %s: no result; where it is, this user may not look", s->id);
+			break;
+		}
+		if (c->look.nsilent > 0) {
+			say("job %s: neither a result nor the job is in the queues that answer", s->id);
 			break;
 		}
 		c->unknown = true;
@@ -171,6 +185,10 @@ static int show_rest(struct collection *c)
 		rc = await(c, c->cli->operands[i], 0, &json);
 		if (rc)
 			return rc;
+		if (c->away.code != ADWUMA_OK && c->look.nsilent == 0) {
+			say_error(&c->away);
+			c->look.nsilent++;
+		}
 		if (json)
 			show_one(c, i, json);
 		else
@@ -203,7 +221,7 @@ static int collect(struct collection *c)
 		rc = show_rest(c);
 	if (rc == CLI_DONE && c->unknown)
 		look_say_where(&c->look, c->cli);
-	return rc ? rc : c->rc;
+	return rc ? rc : c->look.nsilent > 0 ? CLI_UNREACHABLE : c->rc;
 }
 
 int cli_result(const struct cli *cli)

@@ -47,7 +47,7 @@ static const char *const names[] = {"ready",	"delayed",    "running",       "dea
 struct figures {
 	const char *queue;
 	bool known;   /* what follows was read in the last look */
-	bool refused; /* Redis would not tell, and that was told */
+	bool refused; /* Redis would not tell, or a node of it is away, and that was told */
 	bool paused;
 	int64_t pause_left_ms, paused_until_ms; /* -1: without end */
 	struct buf why;				/* what stands in the pause, or why Redis refused */
@@ -208,10 +208,10 @@ static void tell_refused(const struct look *look, struct figures *f, struct erro
 {
 	buf_clear(&f->why);
 	buf_str_add(&f->why, err->msg);
-	look_failed(look, err);
+	look_failed_at(look, f->queue, err);
 }
 
-/* The figures of all queues. A queue with a key of a wrong type is told, once, and the others are read. */
+/* The figures of all queues. A queue with a key of a wrong type, or whose node of a cluster is away, is told, once, and the others are read. */
 static int read_all(struct look *look, const struct cli *cli, struct figures *f, struct error *err)
 {
 	for (size_t i = 0; i < look->nqueues; i++) {
@@ -219,7 +219,7 @@ static int read_all(struct look *look, const struct cli *cli, struct figures *f,
 
 		f[i].queue = look->queues[i];
 		f[i].known = read_figures(look->redis, cli->settings->key_prefix, &f[i], err) == 0;
-		if (!f[i].known && err->code != ERR_REFUSED)
+		if (!f[i].known && !look_goes_on(look, err))
 			return -1;
 		if (!f[i].known && !f[i].refused)
 			tell_refused(look, &f[i], err);

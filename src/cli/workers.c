@@ -25,6 +25,7 @@ static const char *const facts[FACTS] = {"host", "pid", "version", "threads", "b
 
 struct view {
 	struct redis *redis;
+	const char *prefix;
 	const char *queue;
 	struct keys keys;
 	int64_t now_ms;
@@ -209,25 +210,33 @@ static void open_table(struct table *t)
 		table_column(t, names[i]);
 }
 
+static int view_queue(void *ctx, const char *queue, struct error *err)
+{
+	struct view *v = ctx;
+
+	v->queue = queue;
+	keys_init(&v->keys, v->prefix, queue);
+	return redis_now_ms(v->redis, &v->now_ms, err) || each_worker(v->redis, &v->keys, view_worker, v, err) ? -1 : 0;
+}
+
 int cli_workers(const struct cli *cli)
 {
-	struct view v = {.json = cli->option[OPT_JSON] != NULL, .jobs = BUF_INIT(JOBS_BYTES_MAX)};
+	struct view v = {.prefix = cli->settings->key_prefix,
+			 .json = cli->option[OPT_JSON] != NULL,
+			 .jobs = BUF_INIT(JOBS_BYTES_MAX)};
 	struct look look = {0};
-	struct error err = {0};
 	int rc;
 
 	look_choose_queues(&look, cli);
 	rc = look_connect(&look, cli);
 	v.redis = look.redis;
 	open_table(&v.table);
-	for (size_t i = 0; rc == CLI_DONE && i < look.nqueues; i++) {
-		v.queue = look.queues[i];
-		keys_init(&v.keys, cli->settings->key_prefix, v.queue);
-		if (redis_now_ms(v.redis, &v.now_ms, &err) || each_worker(v.redis, &v.keys, view_worker, &v, &err))
-			rc = look_failed(&look, &err);
-	}
+	if (rc == CLI_DONE)
+		rc = look_each(&look, view_queue, &v);
 	if (rc == CLI_DONE && !v.json)
 		table_close(&v.table);
+	if (rc == CLI_DONE && look.nsilent > 0)
+		rc = CLI_UNREACHABLE;
 	buf_release(&v.table.cells);
 	buf_release(&v.jobs);
 	look_close(&look);

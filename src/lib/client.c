@@ -14,7 +14,8 @@
 #include "lib/sigpipe.h"
 #include "queue/address.h"
 
-#define SUBMIT_MS 10000 /* how long a broken connection is made anew before a submit gives up */
+#define SUBMIT_MS 10000	   /* how long a broken connection is made anew before a submit gives up */
+#define SUBMIT_MS_MIN 1000 /* what has moved to another node takes a second try */
 #define SUBMIT_MS_MAX 86400000LL
 #define TIMEOUT_MS_MAX (366LL * 86400 * 1000)
 #define PAUSE_FIRST_MS 50 /* before the first new connection; doubled each time */
@@ -211,6 +212,19 @@ adwuma *client_open(const struct settings *settings, struct adwuma_error *err)
 	if (!c)
 		lib_tell(err, &e);
 	return c;
+}
+
+bool client_spreads(const adwuma *client)
+{
+	return redis_spreads(&client->address);
+}
+
+void client_hurry(adwuma *client, int64_t limit_ms)
+{
+	if (limit_ms < SUBMIT_MS_MIN)
+		limit_ms = SUBMIT_MS_MIN;
+	if (limit_ms < client->submit_ms)
+		client->submit_ms = limit_ms;
 }
 
 static int put_text(char **to, const char *value, struct error *e)

@@ -47,35 +47,53 @@ static int ask(struct link *l, const char *queue, const char *id, int64_t wait_m
 	return 0;
 }
 
+static int timed_out(int64_t timeout_ms, struct error *e)
+{
+	return error_set(e, ERR_TIMEOUT, "no result within %lld.%03lld s", (long long)(timeout_ms / 1000),
+			 (long long)(timeout_ms % 1000));
+}
+
+/* Of several queues in a cluster one may be away alone: the others go on being asked, and why is told at the end if they have no result. */
 static int wait_for(struct link *l, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
 		    char **json, struct error *e)
 {
 	int64_t deadline = clock_mono_ms() + timeout_ms;
 	int64_t piece = nqueues == 1 ? WAIT_PIECE_MS : WAIT_SLICE_MS;
 	size_t looks = nqueues == 1 ? 0 : nqueues; /* so many queues are only looked into before one is waited on */
+	bool apart = nqueues > 1 && redis_spreads(&l->client->address);
+	struct error away = {0};
+	size_t away_at = 0;
 	unsigned tries = 0;
 
 	for (size_t i = 0;;) {
 		int64_t left = deadline - clock_mono_ms();
+		int rc = ask(l, queues[i], id, left < 0 || looks > 0 ? 0 : left < piece ? left : piece, json, e);
 
-		if (ask(l, queues[i], id, left < 0 || looks > 0 ? 0 : left < piece ? left : piece, json, e)) {
-			if (!link_broke(e) || !l->client->was_connected || left <= 0)
-				return -1;
+		if (rc && (!link_broke(e) || !l->client->was_connected || (left <= 0 && !apart)))
+			return -1;
+		if (rc)
 			link_pause(tries++, left);
+		if (rc && !apart) {
 			looks = nqueues; /* it may have come meanwhile */
 			continue;
 		}
 		if (*json)
 			return 0;
+		if (rc || i == away_at)
+			away = rc ? *e : (struct error){0};
+		away_at = rc ? i : away_at;
 		if (looks > 0)
 			looks--;
-		else
+		else if (!rc)
 			tries = 0;
 		if (left <= 0 && looks == 0)
-			return error_set(e, ERR_TIMEOUT, "no result within %lld.%03lld s",
-					 (long long)(timeout_ms / 1000), (long long)(timeout_ms % 1000));
+			break;
 		i = (i + 1) % nqueues;
 	}
+	if (away.code == ERR_NONE)
+		return timed_out(timeout_ms, e);
+	*e = away;
+	return -1;
 }
 
 int client_wait(adwuma *client, const char *const *queues, size_t nqueues, const char *id, int64_t timeout_ms,
