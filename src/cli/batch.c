@@ -559,7 +559,7 @@ int cli_batch(const struct cli *cli)
 			  .scratch = BUF_INIT((size_t)cli->settings->max_job_bytes)};
 	struct error err = {0};
 	int64_t stall_ms;
-	int rc = cli_time_ms(cli, OPT_TIMEOUT, STALL_MS, &stall_ms);
+	int rc = cli_time_ms(cli, OPT_STALL, STALL_MS, &stall_ms);
 
 	if (rc == CLI_DONE)
 		rc = check_use(cli, b.kind);

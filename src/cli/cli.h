@@ -28,6 +28,7 @@ enum cli_exit {
 enum cli_option {
 	OPT_QUEUE,
 	OPT_TIMEOUT,
+	OPT_STALL,
 	OPT_WAIT,
 	OPT_NO_WAIT,
 	OPT_PAIR,

@@ -99,7 +99,7 @@ static const struct command jobs[] = {
 	 "  adwuma submit jobs.jsonl > ids\n"
 	 "  echo '{\"type\":\"translate\",\"text\":\"Good morning\"}' | adwuma submit"},
 	{"batch", "IN", "a file of jobs into a file of results, however often it is stopped",
-	 TAKES(OPT_QUEUE) | TAKES(OPT_INTO) | TAKES(OPT_RETRY_FAILED) | TAKES(OPT_TIMEOUT) | TAKES(OPT_CSV) |
+	 TAKES(OPT_QUEUE) | TAKES(OPT_INTO) | TAKES(OPT_RETRY_FAILED) | TAKES(OPT_STALL) | TAKES(OPT_CSV) |
 		 TAKES(OPT_TEXT_COLUMN) | TAKES(OPT_OUT_COLUMN) | TAKES(OPT_DELIMITER) | TAKES(OPT_PAIR) |
 		 TAKES(OPT_LANGUAGE) | TAKES(OPT_TIMESTAMPS) | TAKES(OPT_FORMAT),
 	 1, 1, cli_batch,
@@ -120,8 +120,7 @@ static const struct command jobs[] = {
 	 "Stopped at any moment, also by kill -9, the same command goes on where OUT ends: what was done or\n"
 	 "submitted is neither sent nor paid again, as long as its result lives (result_ttl_s). Only one batch\n"
 	 "writes an OUT at a time. --retry-failed does what failed in OUT once more: of a file it goes over all\n"
-	 "of OUT and replaces it at the end. It goes on after a stop, too. --timeout is how long no result may\n"
-	 "come.\n\n"
+	 "of OUT and replaces it at the end. It goes on after a stop, too.\n\n"
 	 "Progress and a summary by kind of error are told on standard error. Exit code: 0 all succeeded, 1 some\n"
 	 "failed, 2 a file cannot be used, 69 Redis cannot be reached, 75 no result came for too long.",
 	 "  adwuma batch jobs.jsonl -o results.jsonl\n"

@@ -787,6 +787,12 @@ def test_a_full_disk_is_told(system):
     assert p.returncode == 1 and b"cannot be written" in p.stderr
 
 
+def test_help_says_what_timeout_means_to_a_batch(cli):
+    help_of = {command: cli("help", command).out for command in ("batch", "translate")}
+    assert "where no result has come for so many seconds, exit 75 [300]" in help_of["batch"] and "wait so many seconds in all, then exit 75 [300]" in help_of["translate"]
+    assert help_of["batch"].count("seconds") == 1
+
+
 def test_help_is_complete(cli):
     overview = cli("--help")
     commands = re.findall(r"^  (\w+) ", overview.out, re.M)
