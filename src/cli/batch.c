@@ -450,7 +450,7 @@ static int look_at_stall(struct batch *b, int64_t stall_ms, bool *hinted)
 		return CLI_DONE;
 	if (!*hinted && still_ms > HINT_AFTER_MS) {
 		progress_erase();
-		look_hint_at_workers(&b->look, b->cli->settings->key_prefix, item->queue, "the batch waits for one");
+		look_hint_at_wait(&b->look, b->cli->settings->key_prefix, item->queue, "the batch waits for one");
 		*hinted = true;
 	}
 	if (still_ms <= stall_ms)
@@ -480,6 +480,7 @@ static int run(struct batch *b, int64_t stall_ms)
 		} else {
 			progress_erase();
 			rc = say_failure(&err);
+			b->blind = locate_forbidden(&err);
 		}
 	}
 	return rc;
@@ -545,7 +546,8 @@ static int run_all(struct batch *b, int64_t stall_ms)
 		summarize(b);
 		rc = b->failed > 0 ? CLI_JOB_FAILED : CLI_DONE;
 	} else if (rc == CLI_UNREACHABLE) {
-		say("  %zu %s are done; the same command goes on", b->done, b->kind->unit);
+		say("  %zu %s are done; the same command goes on%s", b->done, b->kind->unit,
+		    b->blind ? " as a user who may look for what was submitted before: adwuma-operator" : "");
 	}
 	return rc;
 }

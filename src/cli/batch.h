@@ -39,6 +39,7 @@ struct batch {
 	struct look look;
 	bool retries, at_end;
 	bool fresh; /* OUT was not there before, and no connection has broken since: what was submitted is known without a look */
+	bool blind;		       /* it ended because our user may not do what it takes */
 	size_t read, done, of, failed; /* records; of 0: nobody knows */
 	struct item *items;	       /* a ring, from `first` on */
 	size_t first, n, unsent;

@@ -15,10 +15,10 @@ static bool can_look(struct follow *f)
 	return f->look.redis || look_open(&f->look, f->cli, &err) == 0;
 }
 
-static void hint_at_workers(struct follow *f, const char *hint)
+static void hint_at_wait(struct follow *f, const char *hint)
 {
 	if (can_look(f))
-		look_hint_at_workers(&f->look, f->cli->settings->key_prefix, f->queue, hint);
+		look_hint_at_wait(&f->look, f->cli->settings->key_prefix, f->queue, hint);
 }
 
 enum followed follow_job(struct follow *f, const char *id, int64_t deadline, const char *hint)
@@ -44,7 +44,7 @@ enum followed follow_job(struct follow *f, const char *id, int64_t deadline, con
 			f->entry(f->ctx, piece.event, piece.data, piece.len);
 		ended = rc == 0;
 		if (hint && !lost && clock_mono_ms() - began_ms > HINT_AFTER_MS) {
-			hint_at_workers(f, hint);
+			hint_at_wait(f, hint);
 			hint = NULL;
 		}
 	}

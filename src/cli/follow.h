@@ -26,7 +26,7 @@ enum followed {
 };
 
 /* Blocks until deadline (clock_mono_ms()). A connection that breaks is made anew within the time; that is told once. hint: what is said where no
- * worker serves the queue; NULL: nothing. */
+ * worker serves the queue (whether it is paused is said, too); NULL: nothing. */
 enum followed follow_job(struct follow *f, const char *id, int64_t deadline, const char *hint);
 /* Takes jobs back, as adwuma cancel does with a --queue. 0, or -1 with err. */
 int follow_cancel(struct follow *f, const char *const *ids, size_t n, struct error *err);

@@ -141,17 +141,18 @@ static int make_job(struct work *w, size_t i)
 
 /* --- Submitting and collecting. ----------------------------------------------------------------------------------- */
 
-/* What follows "adwuma result" for jobs that were accepted and go on, from number `from` on; nothing where there are none. */
-static void write_ids(const struct work *w, size_t from, struct buf *out)
+/* What follows "adwuma result" for jobs that were accepted and go on, from number `from` on; nothing where there are none. named: with their queue also
+ * where it is the usual one. */
+static void write_ids(const struct work *w, size_t from, bool named, struct buf *out)
 {
 	struct buf ids = BUF_INIT(IDS_BYTES_MAX);
 
 	for (size_t i = from; i < w->n && !ids.failed; i++)
 		if (w->jobs[i].error.code == ADWUMA_OK)
 			buf_printf(&ids, " %s", w->jobs[i].id);
+	named = named || w->cli->option[OPT_QUEUE];
 	if (ids.len > 0)
-		buf_printf(out, "%s%s%s", w->cli->option[OPT_QUEUE] ? " --queue " : "",
-			   w->cli->option[OPT_QUEUE] ? w->queue : "", buf_cstr(&ids));
+		buf_printf(out, "%s%s%s", named ? " --queue " : "", named ? w->queue : "", buf_cstr(&ids));
 	buf_release(&ids);
 }
 
@@ -159,21 +160,21 @@ static void say_where_to_look(const struct work *w, size_t from)
 {
 	struct buf ids = BUF_INIT(2 * IDS_BYTES_MAX);
 
-	write_ids(w, from, &ids);
+	write_ids(w, from, false, &ids);
 	if (ids.len > 0)
 		say("  what was submitted goes on; ask later: adwuma result%s", buf_cstr(&ids));
 	buf_release(&ids);
 }
 
-/* A queue without workers would be waited for in silence. Looked at once, and not before it takes long: a worker may just be starting. */
-static void hint_at_workers(struct work *w)
+/* A queue without workers, or one that is paused, would be waited for in silence. Looked at once, and not before it takes long: a worker may just be starting. */
+static void look_and_hint(struct work *w, void (*hint)(const struct look *, const char *, const char *, const char *))
 {
 	struct look look = {0};
 	struct error err = {0};
 
 	if (!w->hinted && look_open(&look, w->cli, &err) == 0)
-		look_hint_at_workers(&look, w->cli->settings->key_prefix, w->queue,
-				     w->n > 1 ? "the jobs wait for one" : "the job waits for one");
+		hint(&look, w->cli->settings->key_prefix, w->queue,
+		     w->n > 1 ? "the jobs wait for one" : "the job waits for one");
 	look_close(&look);
 	w->hinted = true;
 }
@@ -198,9 +199,9 @@ static void tell_ids_when_interrupted(const struct work *w)
 	farewell = BUF_INIT(4 * IDS_BYTES_MAX);
 	buf_printf(&farewell, "%sadwuma: interrupted; what was submitted goes on\n  ask later: adwuma result",
 		   isatty(STDERR_FILENO) ? "\n" : "");
-	write_ids(w, 0, &farewell);
+	write_ids(w, 0, false, &farewell);
 	buf_lit(&farewell, "\n  take it back: adwuma cancel");
-	write_ids(w, 0, &farewell);
+	write_ids(w, 0, true, &farewell); /* a producer's user may not look for them in others */
 	buf_char(&farewell, '\n');
 	for (size_t i = 0; i < 2; i++)
 		if (!farewell.failed && sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
@@ -238,7 +239,7 @@ static int wait_for(struct work *w, const char *id, int64_t left_ms, char **json
 		return 0;
 	if (err->code != ADWUMA_TIMEOUT)
 		return -1;
-	hint_at_workers(w);
+	look_and_hint(w, look_hint_at_wait);
 	return left_ms > first_ms ? adwuma_wait(w->client, w->queue, id, left_ms - first_ms, json, err) : -1;
 }
 
@@ -412,7 +413,7 @@ int jobs_run(const struct cli *cli, const struct trade *trade)
 		rc = submit(&w);
 	if (rc == CLI_DONE && cli->option[OPT_NO_WAIT]) {
 		print_ids(&w);
-		hint_at_workers(&w);
+		look_and_hint(&w, look_hint_at_workers);
 	} else if (rc == CLI_DONE) {
 		if (w.client && !trade->watch) /* what watches sees to that too */
 			tell_ids_when_interrupted(&w);

@@ -9,6 +9,8 @@
 #include "queue/address.h"
 
 #define NAMES_BYTES_MAX (QUEUES_MAX * (QUEUE_NAME_MAX + 2))
+#define WHY_BYTES_MAX 4096
+#define NO_KEY (-2) /* as PTTL says it */
 
 void look_choose_queues(struct look *l, const struct cli *cli)
 {
@@ -125,6 +127,45 @@ void look_hint_at_workers(const struct look *l, const char *prefix, const char *
 	keys_init(&keys, prefix, queue);
 	if (count_live_workers(l->redis, &keys, &workers, &err) == 0 && workers == 0)
 		say("no worker serves a queue %s now; %s", queue, so);
+}
+
+/* Its value, where it is a string that we may read: people may have put anything there. */
+static void read_why(const struct look *l, const struct keys *keys, struct buf *why)
+{
+	struct reply *reply = NULL;
+	const char *text = NULL;
+	size_t len = 0;
+
+	if (redis_call(l->redis, &reply, NULL, "GETRANGE %s 0 1023", keys->paused) == 0)
+		text = reply_bytes(reply, &len);
+	if (text && len > 0) {
+		buf_lit(why, ": ");
+		clean_line(why, text, len);
+	}
+	reply_free(reply);
+}
+
+/* Nothing where Redis does not tell: a producer's user may not look. */
+static void hint_at_pause(const struct look *l, const struct keys *keys, const char *queue)
+{
+	struct buf why = BUF_INIT(WHY_BYTES_MAX);
+	struct reply *reply = NULL;
+
+	if (redis_call(l->redis, &reply, NULL, "PTTL %s", keys->paused) == 0 && reply_int(reply, NO_KEY) != NO_KEY) {
+		read_why(l, keys, &why);
+		say("queue %s is paused%s (adwuma resume %s)", queue, buf_cstr(&why), queue);
+	}
+	reply_free(reply);
+	buf_release(&why);
+}
+
+void look_hint_at_wait(const struct look *l, const char *prefix, const char *queue, const char *so)
+{
+	struct keys keys;
+
+	keys_init(&keys, prefix, queue);
+	look_hint_at_workers(l, prefix, queue, so);
+	hint_at_pause(l, &keys, queue);
 }
 
 void look_close(struct look *l)

@@ -44,6 +44,8 @@ void look_say_where(const struct look *l, const struct cli *cli);
 /* A queue's name may be misspelt: then nobody listens. Tells that, and what becomes of it, where no living worker serves
  * the queue; nothing where Redis does not tell. */
 void look_hint_at_workers(const struct look *l, const char *prefix, const char *queue, const char *so);
+/* For who waits for jobs of a queue: the same, and whether it is paused. */
+void look_hint_at_wait(const struct look *l, const char *prefix, const char *queue, const char *so);
 void look_close(struct look *l); /* also of one all zero */
 
 #endif

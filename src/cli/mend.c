@@ -137,8 +137,12 @@ static int cancel_all(struct cancelling *c)
 
 	if (rc)
 		return rc;
-	if (find_jobs(c, &err))
-		return look_failed(&c->look, &err);
+	if (find_jobs(c, &err)) {
+		rc = look_failed(&c->look, &err);
+		if (locate_forbidden(&err))
+			say("  where the queue is named it may cancel without looking: adwuma cancel --queue QUEUE ID");
+		return rc;
+	}
 	for (size_t i = 0; i < c->n && (rc == CLI_DONE || rc == CLI_JOB_FAILED); i++) {
 		int one = cancel_one(c, i, &err);
 

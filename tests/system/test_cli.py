@@ -107,6 +107,14 @@ def test_who_interrupts_a_wait_learns_the_ids(system, cli, sig):
     assert err.decode().endswith(f"adwuma: interrupted; what was submitted goes on\n  ask later: adwuma result --queue bulk {ids}\n  take it back: adwuma cancel --queue bulk {ids}\n")
 
 
+def test_who_interrupts_a_wait_learns_how_to_take_jobs_back_where_it_may_not_look(system, cli):
+    p = cli.start("translate", "a")
+    until(lambda: system.redis.info("clients")["blocked_clients"] == 1)
+    p.send_signal(signal.SIGINT)
+    job = json.loads(system.redis.lindex("adwuma:{translate}:ready", 0))["id"]
+    assert p.communicate(timeout=10 * SLOW)[1].decode().endswith(f"  ask later: adwuma result {job}\n  take it back: adwuma cancel --queue translate {job}\n")
+
+
 def test_one_text_is_printed_as_it_is_and_several_one_a_line(system, cli):
     system.worker()
     assert cli("translate", "a\nb\\c").out == "[tw] a\nb\\c\n"

@@ -466,6 +466,20 @@ def test_a_paused_queue_stands_still(system, cli):
     assert cli("translate", "c").out == "[tw] c\n"
 
 
+def test_who_waits_at_a_paused_queue_is_told_once(system, cli, tmp_path):
+    system.worker()
+    cli("pause", "translate", "--reason", "the API rests")
+    cli("pause", "taskingai")
+    (tmp_path / "in").write_text('{"id":"a","type":"translate","text":"x"}\n')
+    for args, said in ((["translate", "--timeout", "1", "a", "b"], "queue translate is paused: the API rests ("), (["chat", "-m", "TpAb12Cd", "--timeout", "3", "a"], "queue taskingai is paused: paused ("),
+                       (["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--timeout", "3"], "queue translate is paused: the API rests (")):
+        done = cli(*args)
+        assert done.code == 75 and done.err.count(f"adwuma: {said}") == 1 and f"Z) (adwuma resume {said.split()[1]})\n" in done.err, done.err
+    system.redis.delete(Q + "paused")
+    system.redis.hset(Q + "paused", "by", "hand")
+    assert "adwuma: queue translate is paused (adwuma resume translate)\n" in cli("translate", "--timeout", "1", "a").err
+
+
 @pytest.mark.parametrize("span,told", [("5", "5s"), ("0.25", "250ms"), ("1.5", "1s500ms"), ("90s", "1m30s"), ("60m", "1h"), ("36h", "1d12h"), ("7d", "7d")])
 def test_spans_are_told_in_fitting_units(cli, span, told):
     assert f"queue q: paused for {told}\n" in cli("pause", "q", "--for", span).err
