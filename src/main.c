@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * adwumad: settings, signals, start and stop. Only main takes signals, by sigtimedwait(); every other thread is born with all blocked. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,10 +163,27 @@ static int check(const struct settings *s, const struct buf *warnings)
 	return EXIT_DONE;
 }
 
+/* What to do where there is no start, as far as the reason tells; "" else. */
+static const char *what_then(const struct settings *s, const char *reason)
+{
+	static char text[512];
+	const char *user = s->redis_username;
+
+	if (strstr(reason, "NOPERM "))
+		snprintf(
+			text, sizeof text,
+			"the ACL of Redis does not let %s%.100s do that; ADWUMA_REDIS_USERNAME names another, users.acl says what each may",
+			user ? "user " : "the user of redis_url", user ? user : "");
+	else if (strstr(reason, strerror(EADDRINUSE)))
+		snprintf(text, sizeof text, "a second worker on a host needs another admin_listen, or off");
+	return text;
+}
+
 static int serve(const struct settings *s, const struct buf *warnings)
 {
 	struct error err = {0};
 	struct service *service;
+	const char *then;
 	bool clean;
 
 	log_open("adwumad", s->log_level, s->log_format);
@@ -182,7 +200,8 @@ static int serve(const struct settings *s, const struct buf *warnings)
 			log_event(LOG_INFO, "stopped", "while", "waiting for redis", NULL);
 			return EXIT_DONE;
 		}
-		log_event(LOG_ERROR, "cannot start", "reason", err.msg, NULL);
+		then = what_then(s, err.msg);
+		log_event(LOG_ERROR, "cannot start", "reason", err.msg, *then ? "then" : NULL, then, NULL);
 		return err.code == ERR_CONFIG ? EXIT_SETTINGS : EXIT_UNREACHABLE;
 	}
 	running = service;

@@ -488,6 +488,28 @@ def test_what_a_producer_is_told(guarded):
 # --- What else says what a role may --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("role", ["producer", "viewer", "operator"])
+def test_a_worker_that_may_not_work_is_told_whose_rights_it_has(guarded, role):
+    env = {"PATH": os.environ["PATH"], "ADWUMA_REDIS_URL": "unix://" + guarded.socket, "ADWUMA_ADMIN_LISTEN": "off", "ADWUMA_REDIS_USERNAME": "adwuma-" + role,
+           "ADWUMA_REDIS_PASSWORD": PASSWORD[role]}
+    done = subprocess.run([BUILD + "/adwumad"], env=env, capture_output=True, text=True, timeout=20 * SLOW)
+    assert done.returncode == 69 and "NOPERM" in done.stderr, done.stderr
+    assert f"does not let user adwuma-{role} do that; ADWUMA_REDIS_USERNAME names another, users.acl says what each may" in done.stderr, done.stderr
+
+
+def test_who_may_not_look_is_told_nothing_of_a_pause(guarded):
+    guarded.client.set(Q + "paused", "rest")
+    env = {"PATH": os.environ["PATH"], "ADWUMA_REDIS_URL": "unix://" + guarded.socket}
+    said = {}
+    for role in ("producer", "operator"):
+        done = subprocess.run([BUILD + "/adwuma", "translate", "--timeout", "0.1", "x"], env={**env, "ADWUMA_REDIS_USERNAME": "adwuma-" + role, "ADWUMA_REDIS_PASSWORD": PASSWORD[role]},
+                              capture_output=True, text=True, timeout=20 * SLOW)
+        assert done.returncode == 75, done.stderr
+        said[role] = done.stderr
+    guarded.client.delete(Q + "paused", Q + "ready")
+    assert "adwuma: queue translate is paused: rest (adwuma resume translate)\n" in said["operator"] and "paused" not in said["producer"] and "NOPERM" not in said["producer"]
+
+
 def test_the_file_for_redis_6_is_the_other_one_without_what_it_does_not_know():
     """Commands and keys of all parentheses, in one; keys for reading as for writing. So it lets through whatever the other does, but for one look of a
     producer's: with its DEL it could strike off all workers."""

@@ -212,6 +212,7 @@ def test_an_address_in_use(system):
     taken.listen()
     w = system.worker(wait=False, admin_listen=f"127.0.0.1:{taken.getsockname()[1]}")
     assert w.process.wait(20) == 78 and "admin_listen: cannot listen on" in w.log()
+    assert "a second worker on a host needs another admin_listen, or off" in w.log()
     w.expected = 78
     default = socket.socket()
     default.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
