@@ -47,6 +47,21 @@ def blocks():
     return re.findall(r"^```\n(.*?)^```$", read("README.md"), re.M | re.S)
 
 
+@pytest.mark.parametrize("page", ["README.md", "src/README.md", "src/queue/PROTOCOL.md"])
+def test_tables_are_whole(page):
+    """A row behind an empty line is no row: what begins with a bar is a table's head, its rule or below them."""
+    text = re.sub("^```\n.*?^```$", "", read(page), flags=re.M | re.S)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert re.match(r"\|.*\|\n\|(---\|)+\n", table), table
+
+
+def test_what_hosts_must_share_is_told_in_both_places():
+    readme = read("README.md").split("\n## Upgrade, and more hosts\n")[1].split("\n## ")[0]
+    page = re.search(r"^\.Sh UPGRADE, AND MORE HOSTS\n(.*?)^\.Sh ", read("deploy/man/adwumad.8"), re.M | re.S)[1]
+    names = {"key_prefix", "audio_root", "lease_ms", "admin_listen", *(f"khaya_{kind}_version" for kind in ("translation", "asr", "tts"))}
+    assert names <= set(re.findall(r"`(\w+)`", readme)) and all(re.search(rf"\b{name}\b", page) for name in names)
+
+
 def test_commands_of_the_readme_exist():
     lines = [line for block in blocks() for line in block.splitlines() if line.startswith("build/adwuma ")]
     assert len(lines) > 12
