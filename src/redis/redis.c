@@ -57,6 +57,18 @@ const struct redis_point *redis_peer(const struct redis *r)
 	return *r->peer.host ? &r->peer : NULL;
 }
 
+void redis_show(const struct redis_address *a, const struct redis *r, char *out, size_t out_bytes)
+{
+	char all[256];
+
+	redis_address_show(a, out, out_bytes);
+	if (!r || a->kind == REDIS_ALONE)
+		return;
+	snprintf(all, sizeof all, "%s", out);
+	point_show(redis_peer(r), out, out_bytes);
+	snprintf(out + strlen(out), out_bytes - strlen(out), " of %s", all);
+}
+
 bool redis_same(const struct redis *a, const struct redis *b)
 {
 	return strcmp(a->run_id, b->run_id) == 0;

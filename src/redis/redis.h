@@ -64,12 +64,14 @@ void redis_address_release(struct redis_address *a);
 void point_show(const struct redis_point *p, char *out, size_t out_bytes);
 /* "host:port", the socket's path, "NAME by host:port,…", "cluster host:port,…": for messages. */
 void redis_address_show(const struct redis_address *a, char *out, size_t out_bytes);
+struct redis;
+/* The same of a connection: "host:port of NAME by host:port,…" says who of several it is to. r NULL: none is there. */
+void redis_show(const struct redis_address *a, const struct redis *r, char *out, size_t out_bytes);
 /* Whether keys of different queues may be on different processes: then one connection does not serve all. */
 bool redis_spreads(const struct redis_address *a);
 /* Whether this build can speak TLS to Redis. */
 bool redis_has_tls(void);
 
-struct redis;
 #define REDIS_MIN_MAJOR 6 /* LMOVE and BLMOVE came with 6.2 */
 #define REDIS_MIN_MINOR 2
 #define REDIS_CONNECT_MS 5000

@@ -66,9 +66,10 @@ void health_still_lost(struct health *h, const char *where, const char *reason)
 	tell(h, !h->told, where, reason);
 }
 
-void health_back(struct health *h)
+void health_back(struct health *h, const char *where)
 {
 	pthread_mutex_lock(&h->lock);
+	snprintf(h->told_where, sizeof h->told_where, "%s", where);
 	h->reconnects++;
 	h->returning = --h->down == 0 && h->told;
 	pthread_mutex_unlock(&h->lock);

@@ -28,7 +28,7 @@ void health_init(struct health *h);
  * (mono; INT64_MAX where it never was). An idle connection finds out late that it broke in a loss that is over: that is no second loss. */
 void health_lost(struct health *h, const char *where, const char *reason, int64_t opened_ms);
 void health_still_lost(struct health *h, const char *where, const char *reason);
-void health_back(struct health *h);
+void health_back(struct health *h, const char *where);
 bool health_up(struct health *h);
 uint64_t health_reconnects(struct health *h);
 void health_answered(

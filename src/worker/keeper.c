@@ -126,9 +126,9 @@ static void lose(struct keeper *k, const struct error *err)
 	int64_t opened_ms = k->r ? redis_opened_ms(k->r) : INT64_MAX;
 	char where[256];
 
+	redis_show(&k->ctx->address, k->r, where, sizeof where);
 	redis_close(k->r);
 	k->r = NULL;
-	redis_address_show(&k->ctx->address, where, sizeof where);
 	if (k->lost)
 		health_still_lost(&k->ctx->health, where, err->msg);
 	else
@@ -187,6 +187,7 @@ static int connect_redis(struct keeper *k)
 {
 	struct error err = {0};
 	int64_t up_ms, began_ms = clock_mono_ms();
+	char where[256];
 
 	if (k->r)
 		return 0;
@@ -200,8 +201,9 @@ static int connect_redis(struct keeper *k)
 		up_ms = 0;
 	k->reap_from_ms = clock_mono_ms() + (up_ms < grace_ms(k) ? grace_ms(k) - up_ms : 0);
 	k->connected_once = true;
+	redis_show(&k->ctx->address, k->r, where, sizeof where);
 	if (k->lost)
-		health_back(&k->ctx->health);
+		health_back(&k->ctx->health, where);
 	k->lost = false;
 	return 0;
 }

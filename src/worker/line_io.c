@@ -22,19 +22,14 @@
 
 /* --- Connections. ------------------------------------------------------------------------------------------------------- */
 
-static void show_address(const struct line *l, char out[256])
-{
-	redis_address_show(&l->ctx->address, out, 256);
-}
-
 static void lose(struct line *l, struct redis **link, bool *lost, const char *reason)
 {
 	int64_t opened_ms = *link ? redis_opened_ms(*link) : INT64_MAX;
 	char where[256];
 
+	redis_show(&l->ctx->address, *link, where, sizeof where);
 	redis_close(*link);
 	*link = NULL;
-	show_address(l, where);
 	if (*lost)
 		health_still_lost(&l->ctx->health, where, reason);
 	else
@@ -100,10 +95,13 @@ void line_well(struct line *l)
 	l->resting = false;
 }
 
-static void found(struct line *l, bool *lost)
+static void found(struct line *l, const struct redis *link, bool *lost)
 {
+	char where[256];
+
+	redis_show(&l->ctx->address, link, where, sizeof where);
 	if (*lost)
-		health_back(&l->ctx->health);
+		health_back(&l->ctx->health, where);
 	*lost = false;
 }
 
@@ -138,7 +136,7 @@ static void connect_a(struct line *l)
 		line_lose_a(l, &err);
 		return;
 	}
-	found(l, &l->a_lost);
+	found(l, l->a, &l->a_lost);
 	l->empty = false;
 	if (differ(l, &err))
 		lose_b(l, &err);
@@ -152,7 +150,7 @@ static void connect_b(struct line *l)
 		lose_b(l, &err);
 		return;
 	}
-	found(l, &l->b_lost);
+	found(l, l->b, &l->b_lost);
 	if (differ(l, &err))
 		line_lose_a(l, &err);
 }

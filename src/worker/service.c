@@ -160,7 +160,7 @@ static int wait_for_redis(struct service *s, bool (*stop_asked)(void), struct er
 		if (try_queues(s, err) == 0) {
 			s->ctx.waited_for_redis_ms = clock_mono_ms() - began_ms;
 			if (told)
-				health_back(&s->ctx.health);
+				health_back(&s->ctx.health, where);
 			return 0;
 		}
 		if (err->code == ERR_REFUSED)

@@ -173,6 +173,8 @@ def test_the_master_dies_under_load(fleet, system_of, wait):
     assert system.stub.count() - done <= 0.5 * RATE, "more was called again than those 0.3 s explain"
     log = workers[0].log()
     assert log.count('"redis lost"') == log.count('"redis back"') == 1, log
+    lost, back = (line for line in log.splitlines() if '"redis lost"' in line or '"redis back"' in line)
+    assert old.address + " of " + fleet.NAME in lost and fleet.named().address + " of " + fleet.NAME in back, "it does not say whom it lost and found"
 
 
 @pytest.mark.parametrize("frozen_s", [5, 14], ids=["shortly", "long"])
@@ -257,7 +259,7 @@ def test_all_kinds_and_the_command_line(fleet, system_of, tmp_path):
     old.kill()
     refused = cli(system, "translate", "during", code=69)  # the command line does not wait for a master
     assert fleet.NAME in refused and "refused" in refused, refused
-    fleet.patience(1000)
+    fleet.patience()
     fleet.failed_over(old)
     assert cli(system, "translate", "after", "--timeout", "40") == "[tw] after\n"
     assert "waiting" in cli(system, "result", job, code=75)

@@ -116,12 +116,15 @@ def leave_behind(master, replicas):
 DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 
 
+DOWN_AFTER_MS = 2000  # with 1000 a busy machine's sentinels miss the new master, too, whose clients were just cut off, and replace it at once
+
+
 class Sentinels:
     """One master, replicas, and sentinels that watch them under a name."""
 
     NAME = "adwuma-main"
 
-    def __init__(self, folder, replicas=2, sentinels=3, quorum=2, down_after_ms=1000, failover_timeout_ms=6000, password=None, sentinel_password=None, flags=()):
+    def __init__(self, folder, replicas=2, sentinels=3, quorum=2, down_after_ms=DOWN_AFTER_MS, failover_timeout_ms=6000, password=None, sentinel_password=None, flags=()):
         ports = free_ports(1 + replicas + sentinels)
         auth = ("--masterauth", password) if password else ()
         self.password, self.sentinel_password = password, sentinel_password
@@ -187,7 +190,7 @@ class Sentinels:
                     pass
         return next(n for n in self.nodes if n.port == max(names, key=names.count))
 
-    def patience(self, ms):
+    def patience(self, ms=DOWN_AFTER_MS):
         """How long a master may be silent from now on."""
         for s in self.sentinels:
             s.client.execute_command("SENTINEL", "SET", self.NAME, "down-after-milliseconds", ms)
