@@ -126,8 +126,8 @@ void doctor_unfollowed(struct doctor *d); /* nodes without replicas, all at once
 void doctor_slots(struct doctor *d);	  /* as one node sees them */
 /* The value of a name in a list of names and values; "" where there is none. */
 const char *sentinel_field(const struct reply *list, const char *name);
-/* "a,b": the masters that it watches. */
-void sentinel_names(struct redis *r, struct buf *out);
+/* "a,b": the masters that it watches. Returns the same in words, where there is none, or we may not ask. */
+const char *sentinel_names(struct redis *r, struct buf *out);
 /* doctor_redis.c: the server. */
 void doctor_redis(struct doctor *d);
 void doctor_tls(struct doctor *d);

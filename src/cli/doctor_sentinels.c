@@ -15,9 +15,22 @@
 #define ENOUGH 3 /* with two, one that is lost leaves no majority */
 #define LIST_MAX 2048
 
+/* What they are asked beside whom they name. Each is a right of its own, which our user may lack: then nothing is known, and nothing is amiss. */
+enum question { MASTER, SENTINELS, REPLICAS, CKQUORUM, MYID, QUESTIONS };
+static const struct {
+	const char *right, *form;
+} questions[QUESTIONS] = {
+	[MASTER] = {"sentinel|master", "SENTINEL MASTER %s"},
+	[SENTINELS] = {"sentinel|sentinels", "SENTINEL SENTINELS %s"},
+	[REPLICAS] = {"sentinel|replicas", "SENTINEL REPLICAS %s"},
+	[CKQUORUM] = {"sentinel|ckquorum", "SENTINEL CKQUORUM %s"},
+	[MYID] = {"sentinel|myid", "SENTINEL MYID"},
+};
+
 struct sentinel {
 	const struct redis_point *at;
 	char where[WHERE_MAX], cli[DOCTOR_TEXT_MAX];
+	bool with_login; /* as the user of redis_url */
 	struct redis *redis;
 	struct error err;
 	enum {
@@ -36,7 +49,9 @@ struct sentinels {
 	struct doctor *d;
 	const char *name; /* of the master */
 	struct sentinel *all, *first;
-	size_t n, away, naming, same; /* same: how many name what first names, as most do */
+	size_t n, away, naming, same;	/* same: how many name what first names, as most do */
+	bool refused[QUESTIONS];	/* by any of them */
+	const struct sentinel *refuser; /* the first that did */
 };
 
 /* --- Asking. ------------------------------------------------------------------------------------------------------ */
@@ -58,37 +73,58 @@ static long number_of(const struct reply *list, const char *name)
 	return strtol(sentinel_field(list, name), NULL, 10);
 }
 
-void sentinel_names(struct redis *r, struct buf *out)
+static bool is_noperm(const struct error *err)
+{
+	return err->code == ERR_REFUSED && strncmp(err->msg, "NOPERM ", 7) == 0;
+}
+
+const char *sentinel_names(struct redis *r, struct buf *out)
 {
 	struct reply *masters = NULL;
+	struct error err = {0};
+	int rc = redis_call(r, &masters, &err, "SENTINEL MASTERS");
 
-	(void)redis_call(r, &masters, NULL, "SENTINEL MASTERS");
 	for (size_t i = 0; i < reply_count(masters); i++)
 		buf_printf(out, "%s%s", i > 0 ? "," : "", sentinel_field(reply_at(masters, i), "name"));
 	reply_free(masters);
+	if (rc && is_noperm(&err))
+		return "what our user may not ask";
+	return out->len ? buf_cstr(out) : "nothing";
 }
 
-static void ask_more(const struct sentinels *all, struct sentinel *s)
+static int ask(struct sentinels *all, const struct sentinel *s, enum question q, struct reply **reply,
+	       struct error *err)
+{
+	int rc = redis_call(s->redis, reply, err, questions[q].form, all->name);
+
+	if (rc && is_noperm(err)) {
+		all->refused[q] = true;
+		all->refuser = all->refuser ? all->refuser : s;
+	}
+	return rc;
+}
+
+static void ask_more(struct sentinels *all, struct sentinel *s)
 {
 	struct reply *id = NULL;
+	struct error err;
 
-	(void)redis_call(s->redis, &s->state, NULL, "SENTINEL MASTER %s", all->name);
-	(void)redis_call(s->redis, &s->others, NULL, "SENTINEL SENTINELS %s", all->name);
-	(void)redis_call(s->redis, &id, NULL, "SENTINEL MYID");
+	(void)ask(all, s, MASTER, &s->state, &err);
+	(void)ask(all, s, SENTINELS, &s->others, &err);
+	(void)ask(all, s, MYID, &id, &err);
 	snprintf(s->id, sizeof s->id, "%s", reply_bytes(id, NULL) ? reply_bytes(id, NULL) : "");
 	reply_free(id);
 }
 
-static void ask_one(const struct sentinels *all, struct sentinel *s)
+static void ask_one(struct sentinels *all, struct sentinel *s)
 {
 	const struct redis_address *a = &all->d->look.address;
 	struct reply *named = NULL;
 	const char *host, *port;
-	bool with_login = false;
 
 	point_show(s->at, s->where, sizeof s->where);
-	s->redis = redis_open_sentinel(a, s->at, &with_login, &s->err);
-	cli_of(all->d, s->at, with_login, s->cli);
+	s->redis = redis_open_sentinel(a, s->at, &s->with_login, &s->err);
+	cli_of(all->d, s->at, s->with_login, s->cli);
 	if (!s->redis || redis_set_timeout(s->redis, ANSWER_MS, &s->err))
 		return;
 	if (redis_call(s->redis, &named, &s->err, "SENTINEL GET-MASTER-ADDR-BY-NAME %s", all->name)) {
@@ -117,18 +153,22 @@ static void tell_away(const struct sentinels *all, const struct sentinel *s)
 		mend(all->d, "systemctl start redis-sentinel    # on %s; or redis_url must not name it", s->at->host);
 }
 
+/* Of the others; where they do not tell, that of most of them. */
+static long quorum_of(const struct sentinels *all)
+{
+	return all->first->state ? number_of(all->first->state, "quorum") : (long)all->n / 2 + 1;
+}
+
 /* Others name one. */
 static void tell_no_name(const struct sentinels *all, const struct sentinel *s)
 {
 	struct buf names = BUF_INIT(LIST_MAX);
 	char word[DOCTOR_TEXT_MAX];
 
-	sentinel_names(s->redis, &names);
 	found(all->d, FOUND_BAD, "sentinel %s watches no master '%s', but %s", s->where, all->name,
-	      names.len ? buf_cstr(&names) : "nothing");
+	      sentinel_names(s->redis, &names));
 	mend(all->d, "%s SENTINEL MONITOR %s %s %d %ld    # as the others do; its auth-pass and times then, too",
-	     s->cli, shell_word(all->name, word), all->first->master.host, all->first->master.port,
-	     number_of(all->first->state, "quorum"));
+	     s->cli, shell_word(all->name, word), all->first->master.host, all->first->master.port, quorum_of(all));
 	buf_release(&names);
 }
 
@@ -137,6 +177,7 @@ static void tell_no_names(const struct sentinels *all)
 {
 	struct buf names = BUF_INIT(LIST_MAX), points = BUF_INIT(LIST_MAX);
 	const struct sentinel *one = NULL;
+	const char *watched = NULL;
 	char word[DOCTOR_TEXT_MAX];
 
 	for (size_t i = 0; i < all->n; i++) {
@@ -147,17 +188,18 @@ static void tell_no_names(const struct sentinels *all)
 		one = s;
 		buf_printf(&points, "%s%s", points.len ? "," : "", s->where);
 		if (names.len == 0)
-			sentinel_names(s->redis, &names);
+			watched = sentinel_names(s->redis, &names);
 	}
 	if (one) {
 		found(all->d, FOUND_BAD, "there is no master '%s': sentinel %s watches %s", all->name,
-		      buf_cstr(&points), names.len ? buf_cstr(&names) : "nothing");
+		      buf_cstr(&points), watched);
 		if (names.len > 0)
 			mend_url(all->d, "+sentinel", "the name stands behind the sentinels", "%s/%.*s/%d",
 				 buf_cstr(&points), (int)strcspn(buf_cstr(&names), ","), buf_cstr(&names),
 				 all->d->look.address.db);
 		else
-			mend(all->d, "%s SENTINEL MONITOR %s HOST PORT 2    # of the master, at each sentinel",
+			mend(all->d,
+			     "%s SENTINEL MONITOR %s HOST PORT 2    # of the master, at each sentinel; or redis_url must give a name of SENTINEL MASTERS",
 			     one->cli, shell_word(all->name, word));
 	}
 	buf_release(&names);
@@ -219,8 +261,7 @@ static void tell_names(const struct sentinels *all)
 		      s->names, all->name, first->where, first->names);
 		mend(all->d,
 		     "%s SENTINEL REMOVE %s && %s SENTINEL MONITOR %s %s %d %ld    # where that is the right one and no failover goes on; its auth-pass and times then, too",
-		     s->cli, word, s->cli, word, first->master.host, first->master.port,
-		     number_of(first->state, "quorum"));
+		     s->cli, word, s->cli, word, first->master.host, first->master.port, quorum_of(all));
 	}
 }
 
@@ -267,25 +308,29 @@ static void tell_master(const struct sentinels *all)
 
 /* --- The next failover. ------------------------------------------------------------------------------------------- */
 
-static void list_down(const struct reply *lists, struct buf *out)
+/* Returns how many. */
+static size_t list_those(const struct reply *lists, bool (*is)(const struct reply *), struct buf *out)
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < reply_count(lists); i++) {
 		const struct reply *one = reply_at(lists, i);
 
-		if (is_down(one))
-			buf_printf(out, "%s%s:%s", out->len ? ", " : "", sentinel_field(one, "ip"),
+		if (is(one))
+			buf_printf(out, "%s%s:%s", n++ > 0 ? ", " : "", sentinel_field(one, "ip"),
 				   sentinel_field(one, "port"));
 	}
+	return n;
 }
 
-static void mend_quorum(const struct sentinels *all, size_t known, size_t quorum)
+static void mend_quorum(const struct sentinels *all, size_t known)
 {
 	struct buf down = BUF_INIT(LIST_MAX);
 	char word[DOCTOR_TEXT_MAX];
 
 	shell_word(all->name, word);
-	list_down(all->first->others, &down);
-	if (quorum > known)
+	(void)list_those(all->first->others, is_down, &down);
+	if (!all->refused[SENTINELS] && quorum_of(all) > (long)known)
 		mend(all->d, "%s SENTINEL SET %s quorum %zu    # at each sentinel: there are %zu", all->first->cli,
 		     word, known / 2 + 1, known);
 	else if (down.len > 0)
@@ -295,16 +340,17 @@ static void mend_quorum(const struct sentinels *all, size_t known, size_t quorum
 	buf_release(&down);
 }
 
-static void tell_quorum(const struct sentinels *all)
+static void tell_quorum(struct sentinels *all)
 {
 	size_t known = reply_count(all->first->others) + 1;
-	long quorum = number_of(all->first->state, "quorum");
 	struct error err = {0};
 
-	if (redis_call(all->first->redis, NULL, &err, "SENTINEL CKQUORUM %s", all->name)) {
+	if (ask(all, all->first, CKQUORUM, NULL, &err) && !all->refused[CKQUORUM]) {
 		found(all->d, FOUND_BAD, "sentinel %s: %s; the next failover would not happen", all->first->where,
 		      err.msg);
-		mend_quorum(all, known, quorum > 0 ? (size_t)quorum : 0);
+		mend_quorum(all, known);
+	} else if (all->refused[CKQUORUM] || all->refused[SENTINELS] || all->refused[MASTER]) {
+		return; /* told with the others */
 	} else if (known < ENOUGH) {
 		found(all->d, FOUND_WARN,
 		      "%zu sentinel%s in all: where one is lost, the others are no majority, and no failover happens",
@@ -313,47 +359,85 @@ static void tell_quorum(const struct sentinels *all)
 	} else {
 		found(all->d, FOUND_OK,
 		      "a failover needs %ld of %zu sentinels to see the master down, and most of them to agree: they are there",
-		      quorum, known);
+		      quorum_of(all), known);
 	}
 }
 
-static bool may_take_over(const struct reply *replica)
+static bool is_cut_off(const struct reply *replica)
 {
-	return !is_down(replica) && strcmp(sentinel_field(replica, "slave-priority"), "0") != 0 &&
-	       strcmp(sentinel_field(replica, "master-link-status"), "err") != 0;
+	return !is_down(replica) && strcmp(sentinel_field(replica, "master-link-status"), "err") == 0;
 }
 
-static void tell_replicas(const struct sentinels *all)
+static bool is_kept_back(const struct reply *replica)
+{
+	return !is_down(replica) && !is_cut_off(replica) && strcmp(sentinel_field(replica, "slave-priority"), "0") == 0;
+}
+
+/* Why a replica could not take over; each is true of no replica of which another is. */
+static const struct {
+	const char *words;
+	bool (*is)(const struct reply *replica);
+} hindrances[] = {
+	{"away", is_down},
+	{"cut off from the master, or syncing", is_cut_off},
+	{"of priority 0", is_kept_back},
+};
+
+/* "; away: HOST:PORT, …; …". Returns how many. */
+static size_t list_hindered(const struct reply *replicas, struct buf *out)
+{
+	struct buf those = BUF_INIT(LIST_MAX);
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof hindrances / sizeof *hindrances; i++) {
+		buf_clear(&those);
+		n += list_those(replicas, hindrances[i].is, &those);
+		if (those.len > 0)
+			buf_printf(out, "; %s: %s", hindrances[i].words, buf_cstr(&those));
+	}
+	buf_release(&those);
+	return n;
+}
+
+static void mend_replicas(const struct sentinels *all, const struct reply *replicas)
+{
+	struct buf down = BUF_INIT(LIST_MAX);
+	char word[DOCTOR_TEXT_MAX];
+
+	shell_word(all->name, word);
+	if (list_those(replicas, is_down, &down) > 0)
+		mend(all->d,
+		     "systemctl start redis-server    # at %s; SENTINEL RESET %s forgets those that are gone for good",
+		     buf_cstr(&down), word);
+	else
+		mend(all->d,
+		     "%s SENTINEL REPLICAS %s    # their master-link-status, of which err passes after a failover, and slave-priority",
+		     all->first->cli, word);
+	buf_release(&down);
+}
+
+static void tell_replicas(struct sentinels *all)
 {
 	struct reply *replicas = NULL;
-	struct buf down = BUF_INIT(LIST_MAX);
-	size_t n, able = 0;
+	struct buf why = BUF_INIT(LIST_MAX);
+	struct error err = {0};
+	int rc = ask(all, all->first, REPLICAS, &replicas, &err);
+	size_t n = reply_count(replicas), hindered = list_hindered(replicas, &why);
 
-	(void)redis_call(all->first->redis, &replicas, NULL, "SENTINEL REPLICAS %s", all->name);
-	n = reply_count(replicas);
-	for (size_t i = 0; i < n; i++)
-		able += may_take_over(reply_at(replicas, i));
-	list_down(replicas, &down);
-	if (able > 0) {
-		found(all->d, able == n ? FOUND_OK : FOUND_WARN, "%zu of %zu replica%s could take over%s%s", able, n,
-		      n == 1 ? "" : "s", down.len ? "; away: " : "", buf_cstr(&down));
-	} else if (n > 0) {
-		found(all->d, FOUND_WARN,
-		      "none of %zu replica%s could take over (away, cut off from the master, or of priority 0)", n,
-		      n == 1 ? "" : "s");
-	} else {
+	if (rc == 0 && n == 0) {
 		found(all->d, FOUND_WARN, "no replica: nobody could take over from %s", all->first->names);
 		mend(all->d, "redis-server --replicaof %s %d    # on another machine, with its own settings",
 		     all->first->master.host, all->first->master.port);
+	} else if (n > 0) {
+		char able[32];
+
+		snprintf(able, sizeof able, "%zu", n - hindered);
+		found(all->d, hindered ? FOUND_WARN : FOUND_OK, "%s of %zu replica%s could take over%s",
+		      hindered < n ? able : "none", n, n == 1 ? "" : "s", buf_cstr(&why));
+		if (hindered)
+			mend_replicas(all, replicas);
 	}
-	if (n > 0 && able < n && down.len > 0)
-		mend(all->d,
-		     "systemctl start redis-server    # at %s; SENTINEL RESET %s forgets those that are gone for good",
-		     buf_cstr(&down), all->name);
-	else if (n > 0 && able < n)
-		mend(all->d, "%s SENTINEL REPLICAS %s    # their flags, master-link-status and slave-priority",
-		     all->first->cli, all->name);
-	buf_release(&down);
+	buf_release(&why);
 	reply_free(replicas);
 }
 
@@ -374,6 +458,8 @@ static void tell_unnamed(const struct sentinels *all)
 {
 	struct buf more = BUF_INIT(LIST_MAX), points = BUF_INIT(LIST_MAX);
 
+	if (all->refused[MYID]) /* hosts have several names */
+		return;
 	for (size_t i = 0; i < all->n; i++)
 		buf_printf(&points, "%s%s", i > 0 ? "," : "", all->all[i].where);
 	for (size_t i = 0; i < reply_count(all->first->others); i++) {
@@ -394,6 +480,34 @@ static void tell_unnamed(const struct sentinels *all)
 	}
 	buf_release(&more);
 	buf_release(&points);
+}
+
+/* --- What they did not tell. -------------------------------------------------------------------------------------- */
+
+static void tell_refused(const struct sentinels *all)
+{
+	const struct redis_address *a = &all->d->look.address;
+	const struct sentinel *s = all->refuser;
+	const char *user = s && s->with_login && a->username ? a->username : "default";
+	struct buf names = BUF_INIT(LIST_MAX), words = BUF_INIT(LIST_MAX);
+	char word[DOCTOR_TEXT_MAX];
+
+	for (size_t q = 0; q < QUESTIONS; q++) {
+		if (!all->refused[q])
+			continue;
+		buf_printf(&names, "%s%s", names.len ? ", " : "", questions[q].right);
+		buf_printf(&words, " '+%s'", questions[q].right);
+	}
+	if (s) {
+		found(all->d, FOUND_WARN,
+		      "how a failover would go cannot be told in full: user %s may not ask sentinel %s for %s", user,
+		      s->where, buf_cstr(&names));
+		mend(all->d,
+		     "%s ACL SETUSER %s%s    # as a user who may, at each sentinel; SENTINEL FLUSHCONFIG keeps it",
+		     s->cli, shell_word(user, word), buf_cstr(&words));
+	}
+	buf_release(&names);
+	buf_release(&words);
 }
 
 /* --- All of it. --------------------------------------------------------------------------------------------------- */
@@ -420,6 +534,7 @@ void doctor_sentinels(struct doctor *d)
 		tell_quorum(&all);
 		tell_replicas(&all);
 		tell_unnamed(&all);
+		tell_refused(&all);
 	}
 	/* As workers and producers find it. */
 	if (doctor_find(d, &err)) {

@@ -193,12 +193,11 @@ int doctor_connect(struct doctor *d, struct error *err)
 static void found_sentinel(struct doctor *d, struct redis *r, const char *where, const char *host)
 {
 	struct buf names = BUF_INIT(WORD_MAX);
+	const char *watched = sentinel_names(r, &names);
 	char comment[WORD_MAX + 32];
 
-	sentinel_names(r, &names);
 	snprintf(comment, sizeof comment, "it watches %s", buf_cstr(&names));
-	found(d, FOUND_BAD, "%s is a sentinel: it watches %s, and takes no jobs itself", where,
-	      names.len ? buf_cstr(&names) : "nothing yet");
+	found(d, FOUND_BAD, "%s is a sentinel: it watches %s, and takes no jobs itself", where, watched);
 	mend_url(d, "+sentinel", strchr(buf_cstr(&names), ',') ? comment : NULL, "%s/%.*s/%d", host,
 		 names.len ? (int)strcspn(buf_cstr(&names), ",") : 4, names.len ? buf_cstr(&names) : "NAME",
 		 d->look.address.db);

@@ -1,10 +1,12 @@
 """adwuma doctor where Redis is more than one process: the master that sentinels name, a cluster."""
+import hashlib
 import json
+import re
 import subprocess
 import time
 
 import pytest
-from conftest import BUILD, SLOW, until
+from conftest import BUILD, ROOT, SLOW, until
 from servers import Cluster, Node, Sentinels, free_ports
 from test_doctor import Found
 
@@ -201,6 +203,74 @@ def test_nobody_who_could_take_over(sentinels, doctor):
 def test_a_replica_that_must_not_take_over(sentinels, doctor):
     s = sentinels(flags=("--replica-priority", "0"))
     assert told(doctor(s.url), "sentinels", "none of 1 replica could")["mend"].startswith(f"redis-cli -h 127.0.0.1 -p {s.sentinels[0].port} SENTINEL REPLICAS {s.NAME} ")
+
+
+def test_a_replica_that_is_cut_off(sentinels, doctor):
+    """As each is for seconds after a failover, since a replica syncs anew."""
+    s = sentinels(replicas=2)
+    s.nodes[1].client.config_set("masterauth", "sesame")  # which its master does not take
+    s.nodes[0].client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+    words = f"1 of 2 replicas could take over; cut off from the master, or syncing: {s.nodes[1].address}"
+    found = until(lambda: (lambda f: [o for o in f["sentinels"] if o["message"] == words] and f)(doctor(s.url)), 30)
+    assert told(found, "sentinels", words)["mend"].startswith(f"redis-cli -h 127.0.0.1 -p {s.sentinels[0].port} SENTINEL REPLICAS {s.NAME} ") and found.code == 0
+    s.nodes[2].client.config_set("replica-priority", 0)
+    words = f"none of 2 replicas could take over; cut off from the master, or syncing: {s.nodes[1].address}; of priority 0: {s.nodes[2].address}"
+    until(lambda: [o for o in doctor(s.url)["sentinels"] if o["message"] == words], 30)
+
+
+def rights_at_a_sentinel():
+    """Those that deploy/redis/README.md gives a user there: ["on", "#HASH", …]."""
+    with open(ROOT + "/deploy/redis/README.md", encoding="utf-8") as f:
+        line, = re.findall(r"`ACL SETUSER adwuma-worker (on #HASH [^`]*)`", f.read())
+    return line.replace("HASH", hashlib.sha256(b"sesame").hexdigest()).split()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """Sentinels at which our user has the rights of the page."""
+    s = Sentinels(tmp_path_factory.mktemp("guarded"), replicas=2, password="sesame", sentinel_password="sesame")
+    for n in s.nodes:
+        n.client.execute_command("ACL", "SETUSER", "adwuma-worker", "on", ">sesame", "~*", "+@all")
+    for n in s.sentinels:
+        n.client.execute_command("ACL", "SETUSER", "ADMIN", "on", ">sesame-of-admin", "+@all")
+    s.url_of_worker = s.url.replace("://:", "://adwuma-worker:")
+    yield s
+    s.stop()
+
+
+def test_the_rights_of_the_page_are_those_that_it_needs_at_a_sentinel(guarded, doctor):
+    """What it may not ask is not said to be missing."""
+    rights = rights_at_a_sentinel()
+
+    def run(without=(), url=guarded.url_of_worker):
+        for n in guarded.sentinels:
+            n.client.execute_command("ACL", "SETUSER", "adwuma-worker", "reset", *(r for r in rights if r not in without))
+        return doctor(url)
+
+    found = run()
+    assert found.code == 0 and found.state("sentinels") == ["ok"] * 3 and found.state("writes") == ["ok"], found.all
+    looks = [r for r in rights if r.startswith("+sentinel|") and r not in ("+sentinel|get-master-addr-by-name", "+sentinel|masters")]
+    for less in [*([r] for r in looks), looks]:
+        found = run(less)
+        one, = [o for o in found["sentinels"] if o["state"] != "ok"]
+        assert one["state"] == "warn" and found.code == 0 and "user adwuma-worker may not ask sentinel " in one["message"], found.all
+        assert set(one["message"].split(" for ")[1].split(", ")) == {r[1:] for r in less}
+        assert one["mend"].startswith(f"redis-cli -h 127.0.0.1 -p {guarded.sentinels[0].port} --user ADMIN --askpass ACL SETUSER adwuma-worker '+sentinel|")
+        for n in guarded.sentinels:
+            by_shell(re.sub(r"-p \d+", f"-p {n.port}", one["mend"]), "sesame-of-admin\n")
+        assert doctor(guarded.url_of_worker).state("sentinels") == ["ok"] * 3
+    nobody = guarded.url_of_worker.replace(guarded.NAME, "nobody")
+    assert told(run(url=nobody), "sentinels", "there is no master 'nobody'")["message"].endswith(" watches " + guarded.NAME)
+    assert told(run(["+sentinel|masters"], nobody), "sentinels", "there is no master 'nobody'")["message"].endswith(" watches what our user may not ask")
+
+
+def test_a_sentinel_keeps_its_users_as_the_page_says(guarded, doctor):
+    one = guarded.sentinels[2]
+    one.client.execute_command("ACL", "SETUSER", "adwuma-worker", "reset", *rights_at_a_sentinel())
+    one.client.execute_command("SENTINEL", "FLUSHCONFIG")
+    one.kill()
+    one.restart()
+    assert "user adwuma-worker on" in str(one.client.execute_command("ACL", "LIST"))
 
 
 def test_after_a_failover(sentinels, doctor):
