@@ -237,7 +237,10 @@ static int tell_sum(struct doctor *d)
 int cli_doctor(const struct cli *cli)
 {
 	const struct settings *s = cli->settings;
-	struct doctor d = {.cli = cli, .settings = s, .json = BUF_INIT(cli->option[OPT_JSON] ? JSON_MAX : 0)};
+	struct doctor d = {.cli = cli,
+			   .settings = s,
+			   .json = BUF_INIT(cli->option[OPT_JSON] ? JSON_MAX : 0),
+			   .bare = BUF_INIT(DOCTOR_TEXT_MAX)};
 	struct error err = {0};
 	int rc;
 

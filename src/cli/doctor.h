@@ -51,7 +51,7 @@ struct doctor {
 	struct server *of[QUEUES_MAX]; /* of the queues of look; NULL: none is known */
 	struct server *at;	       /* that is being looked at; NULL: none alone */
 	bool unreadable[QUEUES_MAX];   /* queues of look that have a key of a wrong type, which was told */
-	bool bare;		       /* some master of the cluster has no replica */
+	struct buf bare;	       /* "HOST:PORT, …": masters without replicas that have no queues of ours */
 	struct buf unserved;	       /* "translate,transcribe": queues without workers */
 	struct buf waiting;	       /* "2 in translate": jobs there */
 	struct http_shared *shared;

@@ -260,6 +260,17 @@ static void tell_uncovered(const struct cluster_view *v, size_t covered)
 	buf_release(&queues);
 }
 
+/* Those that have queues of ours are looked at one by one. */
+static void add_bare(const struct cluster_view *v, const struct node *n)
+{
+	struct buf queues = BUF_INIT(LIST_MAX), *bare = &v->d->bare;
+
+	queues_of(v, n, &queues);
+	if (queues.len == 0)
+		buf_printf(bare, "%s%s", bare->len ? ", " : "", n->where);
+	buf_release(&queues);
+}
+
 static void tell_state(const struct cluster_view *v)
 {
 	size_t covered = 0, masters = 0, replicas = 0, failing = 0, lost = 0;
@@ -272,7 +283,8 @@ static void tell_state(const struct cluster_view *v)
 		replicas += n->is_replica;
 		failing += n->fails;
 		lost += n->fails && n->nslots > 0;
-		v->d->bare = v->d->bare || (n->nslots > 0 && !n->has_replica);
+		if (n->nslots > 0 && !n->has_replica && !n->fails)
+			add_bare(v, n);
 	}
 	if (!says(v->info, "cluster_state", "ok")) {
 		found(v->d, FOUND_BAD,
@@ -364,29 +376,33 @@ void doctor_unfollowed(struct doctor *d)
 {
 	struct buf nodes = BUF_INIT(LIST_MAX);
 	char cli[DOCTOR_TEXT_MAX];
+	const char *answers = NULL; /* a node that does */
 	bool full = false;
 
 	for (size_t i = 0; i < d->nservers; i++) {
 		const struct server *s = &d->servers[i];
 
 		full = full || wants_full_coverage(s);
+		if (s->redis && !answers)
+			answers = s->where;
 		if (s->unfollowed)
 			buf_printf(&nodes, "%s%s (%s)", nodes.len ? ", " : "", s->where, buf_cstr(&s->queues));
 	}
-	if (nodes.len > 0) {
+	if (answers && nodes.len > 0) {
 		found(d, FOUND_WARN, "none at %s: when such a node is lost, its queues stand still%s", buf_cstr(&nodes),
 		      full ? ", and all others with them: " COVERAGE " is yes" : "");
 		mend(d,
 		     "%s add-node HOST:PORT %s --cluster-slave    # for each of them; HOST:PORT is a new, empty Redis with cluster-enabled yes",
-		     cluster_cli(d, cli), d->servers[0].where);
-	} else if (full && d->bare) {
+		     cluster_cli(d, cli), answers);
+	} else if (full && d->bare.len > 0) {
 		found(d, FOUND_WARN,
-		      "none at a master that has no queues of ours: when that is lost, all queues stand still, since " COVERAGE
-		      " is yes");
+		      "none at %s, which %s no queues of ours: when such a node is lost, all queues stand still, since " COVERAGE
+		      " is yes",
+		      buf_cstr(&d->bare), strchr(buf_cstr(&d->bare), ',') ? "have" : "has");
 		mend(d,
 		     "%s call %s CONFIG SET " COVERAGE " no    # and for good, in the redis.conf of each: " COVERAGE
 		     " no",
-		     cluster_cli(d, cli), d->servers[0].where);
+		     cluster_cli(d, cli), answers);
 	}
 	buf_release(&nodes);
 }

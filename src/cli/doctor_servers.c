@@ -158,6 +158,7 @@ void doctor_forget(struct doctor *d)
 		buf_release(&d->servers[i].queues);
 	}
 	free(d->servers);
+	buf_release(&d->bare);
 }
 
 bool doctor_is_node(const struct doctor *d)

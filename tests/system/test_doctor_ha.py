@@ -320,11 +320,15 @@ def test_passwords(sentinels, doctor):
 # --- A cluster ---------------------------------------------------------------------------------------------------------------
 
 
+def knows_replicas(c):
+    return all(sum("slave" in one["flags"] for one in c.view(n).values()) == 3 for n in c.nodes)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """One with a replica for each master, that tests leave as it is."""
     c = Cluster(tmp_path_factory.mktemp("cluster"))
-    until(lambda: all(sum("slave" in one["flags"] for one in c.view(n).values()) == 3 for n in c.nodes), 20, "every node knows who is a replica")
+    until(lambda: knows_replicas(c), 20, "every node knows who is a replica")
     yield c
     c.stop()
 
@@ -480,8 +484,9 @@ def test_a_master_of_others_without_a_replica(whole, doctor):
     node.client.config_set("cluster-require-full-coverage", "yes")
     follower.client.execute_command("CLUSTER", "REPLICATE", whole.id_of(node))
     try:
-        until(lambda: [o for o in doctor(whole.url, "-q", "translate")["replicas"] if "at a master that has no queues of ours" in o["message"]], 20)
-        one = told(doctor(whole.url, "-q", "translate"), "replicas", "when that is lost, all queues stand still, since cluster-require-full-coverage is yes")
+        words = f"none at {bare.address}, which has no queues of ours: when such a node is lost, all queues stand still, since cluster-require-full-coverage is yes"
+        found = until(lambda: (lambda f: [o for o in f["replicas"] if o["message"] == words] and f)(doctor(whole.url, "-q", "translate")), 20)
+        one = told(found, "replicas", words)
         assert one["mend"].startswith(f"redis-cli --cluster call {node.address} CONFIG SET cluster-require-full-coverage no    # ")
         by_shell(one["mend"])
         assert {o["state"] for o in doctor(whole.url, "-q", "translate")["replicas"]} == {"ok"}
@@ -489,6 +494,29 @@ def test_a_master_of_others_without_a_replica(whole, doctor):
         node.client.config_set("cluster-require-full-coverage", "no")
         follower.client.execute_command("CLUSTER", "REPLICATE", whole.id_of(bare))
         until(lambda: {o["state"] for o in doctor(whole.url)["cluster"]} == {"ok"} and bare.client.info("replication")["connected_slaves"] == 1, 20)
+
+
+def test_a_dead_master_is_not_said_to_have_no_replica(tmp_path, doctor):
+    """It was said to be dead, and has queues of ours; nor is it what answers when something is to be mended."""
+    c = Cluster(tmp_path)
+    try:
+        until(lambda: knows_replicas(c), 20, "every node knows who is a replica")
+        dead = c.master_of("translate")
+        follower, other = c.replicas_of(dead)[0], next(n for n in c.masters() if n is not dead)
+        follower.client.execute_command("CLUSTER", "REPLICATE", c.id_of(other))
+        for n in c.nodes:
+            n.client.config_set("cluster-require-full-coverage", "yes")
+        until(lambda: all(c.view(n)[c.id_of(follower)]["master"] == c.id_of(other) for n in c.nodes), 20)
+        dead.kill()
+        found = until(lambda: (lambda f: [o for o in f["cluster"] if f"master {dead.address} does not answer the others" in o["message"]] and f)(doctor(c.url)), 20)
+        assert found.state("replicas") == ["ok"] * len(found["replicas"]) != [] and found.code == 69, found.all
+        for replica in c.replicas_of(other):
+            replica.kill()
+        found = until(lambda: (lambda f: [o for o in f["replicas"] if o["state"] == "warn"] and f)(doctor(c.url)), 20)
+        one, = [o for o in found["replicas"] if o["state"] == "warn"]
+        assert dead.address not in one["message"] + one["mend"], one
+    finally:
+        c.stop()
 
 
 def test_slots_that_nobody_has(cluster, doctor):
