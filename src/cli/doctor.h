@@ -38,6 +38,7 @@ struct server {
 	bool replica;	   /* it takes no writes */
 	bool unfollowed;   /* a node of a cluster that no replica follows */
 	bool only_looks;   /* our user has the rights of a viewer there */
+	bool only_pushes;  /* of a producer, who may not see what is in queues */
 	bool stranger;	   /* it is of another kind than redis_url says, and not asked for keys */
 	struct buf queues; /* "translate,transcribe" */
 };

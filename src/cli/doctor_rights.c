@@ -93,6 +93,8 @@ static const struct right {
 #define RIGHTS (sizeof rights / sizeof *rights)
 
 struct lack {
+	unsigned
+		asked; /* for whom: what is refused stands in ACL LOG, so that where the first queue tells a role, the others are asked for its rights alone */
 	bool commands[RIGHTS];
 	unsigned keys[QUEUES_MAX]; /* for whom keys of that queue are closed */
 };
@@ -127,7 +129,7 @@ static void judge(struct lack *lack, size_t right, size_t queue, const struct re
 		lack->keys[queue] |= rights[right].who;
 }
 
-static int send_all(struct doctor *d, size_t queue, const char *user, struct error *err)
+static int send_all(struct doctor *d, const struct lack *lack, size_t queue, const char *user, struct error *err)
 {
 	struct redis_args args = {0};
 	struct keys keys;
@@ -135,6 +137,8 @@ static int send_all(struct doctor *d, size_t queue, const char *user, struct err
 
 	keys_init(&keys, d->settings->key_prefix, d->look.queues[queue]);
 	for (size_t i = 0; i < RIGHTS && rc == 0; i++) {
+		if (!(rights[i].who & lack->asked))
+			continue;
 		redis_args_clear(&args);
 		if (user) {
 			redis_arg_str(&args, "ACL");
@@ -156,11 +160,13 @@ static int ask(struct doctor *d, struct lack *lack, size_t queue, const char *us
 {
 	struct reply *reply = NULL;
 
-	if (send_all(d, queue, user, err))
+	if (send_all(d, lack, queue, user, err))
 		return -1;
 	for (size_t i = 0; i < RIGHTS + (user ? 0 : 2); i++) {
 		size_t right = user ? i : i - 1;
 
+		if (right < RIGHTS && !(rights[right].who & lack->asked))
+			continue;
 		if (redis_receive(d->at->redis, &reply, err))
 			return -1;
 		if (user && reply_error(reply))
@@ -194,14 +200,18 @@ struct role {
 	unsigned who;
 	const char *name; /* behind "adwuma-", in users.acl */
 	const char *need; /* NULL: as what lacks says */
-	const char *may;  /* of people: who has just their rights has chosen that */
+	const char *may;  /* who has just these rights has chosen that */
+	const char *but;  /* a command that those on Redis 6.2 do without: users-6.2.acl */
 };
-static const struct role everybody = {PRODUCER | WORKER | VIEWER, "worker", NULL, NULL};
-static const struct role worker = {WORKER, "worker", "workers need", NULL};
-static const struct role people[] = {
+static const struct role everybody = {PRODUCER | WORKER | VIEWER, "worker", NULL, NULL, NULL};
+static const struct role worker = {WORKER, "worker", "workers need", NULL, NULL};
+static const struct role chosen[] = {
+	{PRODUCER, "producer", "producers need",
+	 "a producer: it may push jobs and take results, but neither look nor work, and no queue is looked at",
+	 "zcount"},
 	{VIEWER, "viewer", "viewers need",
-	 "a viewer: it may look, but neither push jobs nor work, and no write is tried"},
-	{OPERATOR, "operator", "operators need", "an operator: it may look, mend and push jobs, but not work"},
+	 "a viewer: it may look, but neither push jobs nor work, and no write is tried", NULL},
+	{OPERATOR, "operator", "operators need", "an operator: it may look, mend and push jobs, but not work", NULL},
 };
 
 static bool is_of(const char *name, unsigned who)
@@ -212,11 +222,16 @@ static bool is_of(const char *name, unsigned who)
 	return false;
 }
 
-/* It has the commands of these and no others. */
-static bool has_just(const struct lack *lack, unsigned who)
+static bool is_spared(const struct role *role, const char *name)
+{
+	return role->but && strcmp(role->but, name) == 0;
+}
+
+/* It has the commands of this role and no others. */
+static bool has_just(const struct lack *lack, const struct role *role)
 {
 	for (size_t i = 0; i < RIGHTS; i++)
-		if (lack->commands[i] == is_of(rights[i].name, who))
+		if (lack->commands[i] == is_of(rights[i].name, role->who) && !is_spared(role, rights[i].name))
 			return false;
 	return true;
 }
@@ -226,9 +241,9 @@ static const struct role *role_of(const struct lack *lack)
 {
 	bool lacks_producers = false, lacks_scripts = false;
 
-	for (size_t i = 0; i < sizeof people / sizeof *people; i++)
-		if (has_just(lack, people[i].who))
-			return &people[i];
+	for (size_t i = 0; i < sizeof chosen / sizeof *chosen; i++)
+		if (has_just(lack, &chosen[i]))
+			return &chosen[i];
 	for (size_t i = 0; i < RIGHTS; i++) {
 		lacks_producers = lacks_producers ||
 				  (lack->commands[i] && rights[i].who & PRODUCER && !is_of(rights[i].name, WORKER));
@@ -237,12 +252,12 @@ static const struct role *role_of(const struct lack *lack)
 	return lacks_producers && !lacks_scripts ? &worker : &everybody;
 }
 
-static void forget_others(struct lack *lack, unsigned who)
+static void forget_others(struct lack *lack, const struct role *role)
 {
 	for (size_t i = 0; i < RIGHTS; i++)
-		lack->commands[i] = lack->commands[i] && rights[i].who & who;
+		lack->commands[i] = lack->commands[i] && rights[i].who & role->who && !is_spared(role, rights[i].name);
 	for (size_t q = 0; q < QUEUES_MAX; q++)
-		lack->keys[q] &= who;
+		lack->keys[q] &= role->who;
 }
 
 static bool is_first(const struct lack *lack, size_t right)
@@ -261,6 +276,23 @@ static const char *whose(unsigned who, const struct role *role)
 			      : "adwuma stats, workers and doctor need (producers' and workers' rights are there)";
 }
 
+/* A chosen role has all its commands and may lack keys, which then stand beside the commands that they are for: alone they would give too much. */
+static void mend_lack(struct doctor *d, const struct role *role, const char *user, const char *words)
+{
+	char word[DOCTOR_TEXT_MAX];
+
+	if (role->may)
+		mend(d,
+		     "%s ACL GETUSER %s    # as a user who may: line adwuma-%s of users.acl has the keys that %ss need, each beside its commands",
+		     d->at->cli, shell_word(user, word), role->name, role->name);
+	else
+		mend(d,
+		     "%s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-%s of users.acl has what %ss need, and no more",
+		     d->at->cli, shell_word(user, word), words,
+		     d->look.address.kind == REDIS_ALONE ? "" : "; replicas have users of their own: there, too",
+		     role->name, role->name);
+}
+
 static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 {
 	const struct role *role = role_of(lack);
@@ -268,8 +300,9 @@ static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 	char word[DOCTOR_TEXT_MAX];
 	unsigned who = 0;
 
-	forget_others(lack, role->who);
+	forget_others(lack, role);
 	d->at->only_looks = role->who == VIEWER;
+	d->at->only_pushes = role->who == PRODUCER;
 	for (size_t i = 0; i < RIGHTS; i++) {
 		if (lack->commands[i])
 			who |= rights[i].who;
@@ -294,11 +327,7 @@ static void tell_lack(struct doctor *d, struct lack *lack, const char *user)
 	} else {
 		found(d, who & (PRODUCER | WORKER) ? FOUND_BAD : FOUND_WARN, "user %s may not do all that %s: %s", user,
 		      whose(who, role), buf_cstr(&names));
-		mend(d,
-		     "%s ACL SETUSER %s%s    # as a user who may; ACL SAVE keeps it%s. Line adwuma-%s of users.acl has what %ss need, and no more",
-		     d->at->cli, shell_word(user, word), buf_cstr(&words),
-		     d->look.address.kind == REDIS_ALONE ? "" : "; replicas have users of their own: there, too",
-		     role->name, role->name);
+		mend_lack(d, role, user, buf_cstr(&words));
 	}
 	buf_release(&names);
 	buf_release(&words);
@@ -308,7 +337,7 @@ void doctor_rights(struct doctor *d)
 {
 	char *name = who_am_i(d), word[DOCTOR_TEXT_MAX];
 	const char *user = name ? name : d->look.address.username ? d->look.address.username : "default";
-	struct lack lack = {0};
+	struct lack lack = {.asked = ~0U};
 	struct error err = {0};
 	bool told = true, by_multi = false;
 	int rc = redis_call(d->at->redis, NULL, &err, "MULTI");
@@ -318,8 +347,12 @@ void doctor_rights(struct doctor *d)
 		rc = doctor_connect(d, &err);
 	else if (rc && err.code == ERR_REFUSED)
 		rc = 0;
-	for (size_t i = 0; i < d->look.nqueues && rc == 0 && told; i++)
-		rc = d->of[i] != d->at ? 0 : ask(d, &lack, i, by_multi ? NULL : user, &told, &err);
+	for (size_t i = 0; i < d->look.nqueues && rc == 0 && told; i++) {
+		if (d->of[i] != d->at)
+			continue;
+		rc = ask(d, &lack, i, by_multi ? NULL : user, &told, &err);
+		lack.asked = role_of(&lack)->who;
+	}
 	if (rc) {
 		found_failed(d, NULL, &err);
 	} else if (!told) {

@@ -169,7 +169,7 @@ bool doctor_is_node(const struct doctor *d)
 bool doctor_enter(struct doctor *d, size_t i)
 {
 	d->at = d->of[i];
-	return d->at && d->at->redis && !d->at->stranger;
+	return d->at && d->at->redis && !d->at->stranger && !d->at->only_pushes;
 }
 
 int doctor_connect(struct doctor *d, struct error *err)

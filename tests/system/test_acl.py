@@ -397,9 +397,9 @@ def test_each_role_does_its_work_and_needs_each_of_its_rights(cast, driver, sona
     # Newer versions of redis-py tell their name, and do without where they may not. A wait that takes long asks whether the queue is paused.
     assert server.denied() - {"adwuma-producer client|setinfo", "adwuma-producer pttl"} == {"adwuma-producer zrange"}
     assert doctor(cast, "worker")["rights"] == doctor(cast, "worker")["writes"] == "ok"
-    for role in ("viewer", "operator"):
+    for role in ("producer", "viewer", "operator"):
         states = doctor(cast, role)
-        assert "bad" not in states.values() and states["rights"] == "warn" and states.get("writes") == (None if role == "viewer" else "ok")
+        assert "bad" not in states.values() and states["rights"] == "warn" and states.get("writes") == ("ok" if role == "operator" else None)
     server.client.execute_command("ACL", "LOG", "RESET")
     assert second.stop() == 0
     assert server.denied() == set() and not any("NOPERM" in w.log() for w in cast.workers)
@@ -536,9 +536,8 @@ def test_doctor_asks_for_the_same_rights(guarded):
         rows = re.findall(r'^\t\{"([a-z|]+)", ([A-Z| ]+), "([^"]+)"\},$', f.read(), re.M)
     rows = [(name, who.replace("PEOPLE", "VIEWER | OPERATOR").split(" | "), words) for name, who, words in rows]
     named = {role: {name for name, who, _ in rows if role.upper() in who} for role in ROLES}
-    assert named["producer"] == commands_of("producer") - CLUSTERED
     assert named["worker"] == commands_of("worker") - CLUSTERED - {"multi", "discard", "pttl", "zcount"}, "but for what doctor itself asks on a worker's host"
-    for role in ("viewer", "operator"):
+    for role in ("producer", "viewer", "operator"):
         assert named[role] == commands_of(role) - CLUSTERED - {"multi", "discard"}, "but for what it asks with"
     for name, who, words in rows:
         for role in ROLES:
@@ -548,16 +547,34 @@ def test_doctor_asks_for_the_same_rights(guarded):
 
 @pytest.mark.parametrize("form", ["users.acl", "users-6.2.acl"])
 def test_doctor_says_whose_rights_they_are(tmp_path, form):
-    """Who only looks, or mends, is not told to take the rights of a worker."""
+    """Who only pushes jobs, looks, or mends, is not told to take the rights of a worker. What it asks in vain leaves room for others in ACL LOG, which
+    keeps 128 entries."""
     server = Guarded(tmp_path, form)
-    for role, words in (("viewer", "a viewer: it may look, but neither push jobs nor work"), ("operator", "an operator: it may look, mend and push jobs, but not work")):
+    for role, words in (("producer", "a producer: it may push jobs and take results, but neither look nor work"),
+                        ("viewer", "a viewer: it may look, but neither push jobs nor work"), ("operator", "an operator: it may look, mend and push jobs, but not work")):
         env = {"PATH": os.environ["PATH"], "ADWUMA_REDIS_URL": "unix://" + server.socket, "ADWUMA_REDIS_USERNAME": "adwuma-" + role, "ADWUMA_REDIS_PASSWORD": PASSWORD[role]}
+        server.client.execute_command("ACL", "LOG", "RESET")
         done = subprocess.run([BUILD + "/adwuma", "doctor", "--json"], env=env, capture_output=True, text=True, timeout=60 * SLOW)
         found = json.loads(done.stdout)
+        log = [(e["context"], e["object"]) for e in map(decoded, server.client.execute_command("ACL", "LOG", "1000"))]
+        assert len(log) < 64 and {what for context, what in log if context != "multi"} <= {"acl|whoami", "config|get", "acl", "config"}, log
         rights, = (one for one in found if one["check"] == "rights")
         assert done.returncode == 0 and rights["state"] == "warn" and f"user adwuma-{role} has the rights of {words}" in rights["message"], found
         assert rights["mend"].startswith("export ADWUMA_REDIS_USERNAME=adwuma-worker    # ") and not [one for one in found if one["state"] == "bad" or "SETUSER" in (one["mend"] or "")]
         assert [one["message"] for one in found if one["check"] == "writes"] == (["a key written, read and deleted in 4 queues"] if role == "operator" else [])
+    server.stop()
+
+
+@pytest.mark.parametrize("form", ["users.acl", "users-6.2.acl"])
+def test_a_producer_of_one_queue_is_not_told_to_take_all_of_another(tmp_path, form):
+    server = Guarded(tmp_path, form)
+    line = lines(form)["adwuma-producer"].replace("{*}", "{translate}")
+    server.client.execute_command("ACL", "SETUSER", "tenant", "reset", *rules([*groups(line)]), ">" + PASSWORD["producer"])
+    env = {"PATH": os.environ["PATH"], "ADWUMA_REDIS_URL": "unix://" + server.socket, "ADWUMA_REDIS_USERNAME": "tenant", "ADWUMA_REDIS_PASSWORD": PASSWORD["producer"]}
+    for flags, state, words in ((["-q", "translate"], "warn", "has the rights of a producer"), ([], "bad", "may not do all that producers need: keys of queue transcribe, ")):
+        done = subprocess.run([BUILD + "/adwuma", "doctor", "--json", *flags], env=env, capture_output=True, text=True, timeout=60 * SLOW)
+        rights, = (one for one in json.loads(done.stdout) if one["check"] == "rights")
+        assert rights["state"] == state and words in rights["message"] and "SETUSER" not in rights["mend"], rights
     server.stop()
 
 
