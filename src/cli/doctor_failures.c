@@ -8,10 +8,6 @@
 
 /* --- What errors say. --------------------------------------------------------------------------------------------- */
 
-#define CERTIFICATE                                                                                                    \
-	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # it may want a certificate of ours"
-#define OTHER_CERTIFICATE                                                                                              \
-	"export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # of a CA that it trusts (its tls-ca-cert-file)"
 #define NO_DATABASE "    # it has no database of that number"
 
 enum where { ALONE = 1, SEVERAL = 2, ANYWHERE = ALONE | SEVERAL }; /* several: with sentinels, and in a cluster */
@@ -19,7 +15,7 @@ enum where { ALONE = 1, SEVERAL = 2, ANYWHERE = ALONE | SEVERAL }; /* several: w
 static const struct known {
 	const char *words;
 	enum where where;
-	enum { LINE, CLI, URL, CA, LATER, PASSWORD, NO_PASSWORD } how; /* what stands before the line */
+	enum { LINE, CLI, URL, CA, CERTIFICATE, LATER, PASSWORD, NO_PASSWORD } how; /* what stands before the line */
 	const char *line;
 } known[] = {
 	{"NOPERM ", ANYWHERE, CLI,
@@ -52,13 +48,24 @@ static const struct known {
 	 "openssl x509 -noout -enddate -in CERT    # on its host: a new one is needed"},
 	{"TLS: the certificate", ANYWHERE, CA,
 	 "FILE    # of the CA that signed it; or redis_url must name the host as the certificate does"},
-	{"certificate required", ANYWHERE, LINE, CERTIFICATE},
-	{"does it want a certificate", ANYWHERE, LINE, CERTIFICATE},
-	{"does it accept our certificate", ANYWHERE, LINE, OTHER_CERTIFICATE},
-	{"alert unknown ca", ANYWHERE, LINE, OTHER_CERTIFICATE},
-	{"alert bad certificate", ANYWHERE, LINE, OTHER_CERTIFICATE},
+	{"certificate required", ANYWHERE, CERTIFICATE, NULL},
+	{"does it want a certificate", ANYWHERE, CERTIFICATE, NULL},
+	{"does it accept our certificate", ANYWHERE, CERTIFICATE, NULL},
+	{"alert unknown ca", ANYWHERE, CERTIFICATE, NULL},
+	{"alert bad certificate", ANYWHERE, CERTIFICATE, NULL},
 	{"does it speak TLS?", ANYWHERE, URL, "redis…    # instead of rediss…: that port speaks no TLS"},
 };
+
+/* Of a flag that stands there twice the last counts. */
+static void mend_certificate(struct doctor *d)
+{
+	char set[DOCTOR_TEXT_MAX];
+	bool by_flag = strncmp(set_of(d, "ADWUMA_REDIS_CERT_FILE", set), "export ", 7) != 0;
+
+	mend(d, "%sFILE %s=FILE    # %s", set, by_flag ? "--redis-key-file" : "ADWUMA_REDIS_KEY_FILE",
+	     d->settings->redis_cert_file ? "of a CA that it trusts (its tls-ca-cert-file)"
+					  : "it may want a certificate of ours");
+}
 
 static void mend_by(struct doctor *d, const char *cli, const struct known *k)
 {
@@ -76,6 +83,9 @@ static void mend_by(struct doctor *d, const char *cli, const struct known *k)
 		break;
 	case CA:
 		mend(d, "%s%s", set_of(d, "ADWUMA_REDIS_CA_FILE", set), k->line);
+		break;
+	case CERTIFICATE:
+		mend_certificate(d);
 		break;
 	case LATER:
 		mend_later(d, k->line);
@@ -137,7 +147,7 @@ static bool mend_hang_up(struct doctor *d, const char *message)
 		mend(d, "%srediss…    # instead of redis…, where that port speaks TLS",
 		     set_of(d, "ADWUMA_REDIS_URL", set));
 	else if (a->tls)
-		mend(d, d->settings->redis_cert_file ? OTHER_CERTIFICATE : CERTIFICATE);
+		mend_certificate(d);
 	else
 		return false;
 	return true;

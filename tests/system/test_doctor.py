@@ -499,7 +499,10 @@ def test_a_key_of_a_wrong_type(system, doctor, mend, key, type_):
 def test_a_pause(system, doctor, mend):
     mend("adwuma pause translate --for 10m --reason 'the API rests'")
     line = doctor().only("pauses", "warn", "translate is paused for ")
-    assert line == "adwuma resume translate" and "the API rests" in doctor()["pauses"][0]["message"]
+    shape = r"translate is paused for \d+m(?:\d+s)?: {} \(\S+@\S+, \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)"
+    assert line == "adwuma resume translate" and re.fullmatch(shape.format("the API rests"), doctor()["pauses"][0]["message"])
+    with open(ROOT + "/README.md", encoding="utf-8") as f:
+        assert re.search("^warn  pauses          " + shape.format("maintenance") + "$", f.read(), re.M)
     mend(line)
     assert doctor().only("pauses", "ok", "none in 4 queues") is None
 

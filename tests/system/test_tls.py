@@ -244,6 +244,9 @@ if HAS_TLS:
         cert, key = Authority(tmp_path, "foreign").sign("stranger", "DNS:client")
         one, code = found(secured, "redis", redis_cert_file=cert, redis_key_file=key)
         assert code == 69 and one["mend"].endswith("# of a CA that it trusts (its tls-ca-cert-file)"), one
+        done = secured.run("doctor", "--json", "--redis-cert-file", cert, "--redis-key-file", key)
+        one, = (o for o in json.loads(done.stdout) if o["check"] == "redis")
+        assert one["mend"].startswith("adwuma doctor ") and " --redis-cert-file=FILE --redis-key-file=FILE    # of a CA " in one["mend"], one  # the environment would not beat it
         port = free_port()
         (tmp_path / "plain").mkdir()
         plain = RedisServer(tmp_path / "plain", "--port", str(port))
