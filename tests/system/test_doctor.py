@@ -333,6 +333,17 @@ def test_a_flag_is_mended_where_it_stands(system, doctor, mend, tcp):
     system.stub.fault("")
 
 
+def test_certificates_are_mended_where_they_stand(system, doctor, tmp_path):
+    liar = Liar(tmp_path, system.server.socket, lambda piece: re.sub(rb"\*2\r\n\$10\r\n\d+\r\n\$\d+\r\n\d+\r\n", b"-ERR alert bad certificate\r\n", piece))
+    url, cert, key = "unix://" + liar.path, tmp_path / "c.pem", tmp_path / "k.pem"
+    cert.touch(), key.touch()
+    line = doctor(ADWUMA_REDIS_URL=url, redis_cert_file=cert, redis_key_file=key).only("clock", "bad", "bad certificate")
+    assert line.startswith("export ADWUMA_REDIS_CERT_FILE=FILE ADWUMA_REDIS_KEY_FILE=FILE    # of a CA ")
+    line = doctor(f"--redis-cert-file={cert}", "--redis-key-file", str(key), ADWUMA_REDIS_URL=url).only("clock", "bad", "bad certificate")
+    assert line.startswith(f"adwuma doctor --redis-key-file {key} --redis-cert-file=FILE --redis-key-file=FILE    # of a CA "), "a variable would not win"
+    liar.listener.close()
+
+
 @pytest.mark.parametrize("way", ["variable", "settings", "settings-file", "settings-text"])
 def test_a_wrong_password_is_mended_where_it_stands(system, doctor, mend, tmp_path, way):
     """Another source of it beside that one would be an error, or not count."""
