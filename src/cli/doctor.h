@@ -92,6 +92,8 @@ void mend_no_password(struct doctor *d);
 void found_failed(struct doctor *d, const char *what, struct error *err);
 /* The same of an error that was told. */
 void mend_error(struct doctor *d, const char *message);
+/* Our user may not ask that: nothing is known then, and nothing amiss. */
+bool lacks_right(const struct error *err);
 /* cli: the command that asks who said so. False: it says nothing that is known. */
 bool mend_known(struct doctor *d, const char *cli, const char *message);
 

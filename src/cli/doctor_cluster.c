@@ -29,7 +29,8 @@ struct cluster_view {
 	const char *info; /* NULL: no node answers */
 	struct node *nodes;
 	size_t nnodes, answers;
-	long slots[QUEUES_MAX]; /* of the queues; -1: not told */
+	long slots[QUEUES_MAX];		   /* of the queues */
+	const struct redis_point *refuser; /* a node that our user may not ask for all of this; NULL: none */
 };
 
 static bool says(const char *info, const char *name, const char *word)
@@ -78,8 +79,12 @@ static void ask_points(struct cluster_view *v, struct error *errors)
 			continue;
 		}
 		point_show(&a->points[i], where, sizeof where);
-		if (r &&
-		    (strstr(errors[i].msg, "cluster support disabled") || strstr(errors[i].msg, "unknown command"))) {
+		if (r && lacks_right(&errors[i])) {
+			v->answers++;
+			v->refuser = &a->points[i];
+			errors[i] = (struct error){0}; /* it is told of all at once */
+		} else if (r && (strstr(errors[i].msg, "cluster support disabled") ||
+				 strstr(errors[i].msg, "unknown command"))) {
 			found_other_kind(v->d, r, &a->points[i], where);
 			errors[i] = (struct error){0}; /* it was told */
 		}
@@ -197,17 +202,19 @@ static int read_nodes(struct cluster_view *v, struct error *err)
 	return 0;
 }
 
-static void ask_slots(struct cluster_view *v)
+static int ask_slots(struct cluster_view *v, struct error *err)
 {
 	for (size_t i = 0; i < v->d->look.nqueues; i++) {
 		struct reply *slot = NULL;
 		struct keys keys;
 
 		keys_init(&keys, v->d->settings->key_prefix, v->d->look.queues[i]);
-		(void)redis_call(v->redis, &slot, NULL, "CLUSTER KEYSLOT %s", keys.ready);
-		v->slots[i] = (long)reply_int(slot, -1);
+		if (redis_call(v->redis, &slot, err, "CLUSTER KEYSLOT %s", keys.ready))
+			return -1;
+		v->slots[i] = (long)reply_int(slot, 0);
 		reply_free(slot);
 	}
+	return 0;
 }
 
 /* The queues whose slot this node has; NULL: those that no node has. */
@@ -219,7 +226,7 @@ static void queues_of(const struct cluster_view *v, const struct node *node, str
 
 		for (size_t k = 0; !node && k < v->nnodes; k++)
 			has = has || each_range(v->nodes[k].slots, holds_slot, &slot);
-		if (slot >= 0 && (node ? is : !has))
+		if (node ? is : !has)
 			buf_printf(out, "%s%s", out->len ? "," : "", v->d->look.queues[i]);
 	}
 }
@@ -321,6 +328,23 @@ static void tell_few_points(const struct cluster_view *v)
 	buf_release(&points);
 }
 
+static void tell_refused(const struct cluster_view *v)
+{
+	const struct doctor *d = v->d;
+	const char *user = d->look.address.username ? d->look.address.username : "default";
+	char where[WHERE_MAX], cli[DOCTOR_TEXT_MAX], word[DOCTOR_TEXT_MAX];
+
+	if (!v->refuser)
+		return;
+	point_show(v->refuser, where, sizeof where);
+	found(v->d, FOUND_WARN,
+	      "which nodes fail, and which slots nobody has, cannot be told in full: user %s may not ask %s for all of cluster|info, cluster|keyslot and cluster|nodes",
+	      user, where);
+	mend(v->d,
+	     "%s ACL SETUSER %s '+cluster|info' '+cluster|keyslot' '+cluster|nodes'    # as a user who may, at each node; ACL SAVE keeps it",
+	     cli_of(d, v->refuser, true, cli), shell_word(user, word));
+}
+
 void doctor_cluster(struct doctor *d)
 {
 	struct error *errors = calloc(d->look.address.npoints, sizeof *errors), err = {0};
@@ -332,14 +356,16 @@ void doctor_cluster(struct doctor *d)
 	ask_points(&v, errors);
 	tell_points(&v, errors);
 	free(errors);
-	if (v.info && read_nodes(&v, &err) == 0) {
-		ask_slots(&v);
+	if (v.info && read_nodes(&v, &err) == 0 && ask_slots(&v, &err) == 0) {
 		tell_state(&v);
 		tell_few_points(&v);
+	} else if (v.info && lacks_right(&err)) {
+		v.refuser = v.at;
 	} else if (v.info) {
-		found(d, FOUND_BAD, "node %s: CLUSTER NODES: %s", v.where, err.msg);
-		mend(d, "%s CLUSTER NODES    # as a user who may", v.cli);
+		found(d, FOUND_BAD, "node %s: %s", v.where, err.msg);
+		mend(d, "%s CLUSTER NODES    # what it says of them", v.cli);
 	}
+	tell_refused(&v);
 	/* As workers and producers find it. */
 	err = (struct error){0};
 	if (doctor_find(d, &err)) {
@@ -357,19 +383,30 @@ void doctor_cluster(struct doctor *d)
 
 /* --- Nodes without replicas. -------------------------------------------------------------------------------------- */
 
-/* Slots that nobody serves then stop all others, too. */
-static bool wants_full_coverage(const struct server *s)
+/* Whether slots that nobody serves stop all others, too. */
+enum coverage { NOT_TOLD, NOT_FULL, FULL };
+static const struct {
+	const char *well, *down;
+} by_coverage[] = {
+	[NOT_TOLD] = {"", "there are slots that nobody serves, or most masters are away, or out of its reach"},
+	[NOT_FULL] = {"; slots that nobody serves would not stop these queues",
+		      "it does not reach most of the masters"},
+	[FULL] = {"; " COVERAGE " yes: slots that nobody serves would stop these queues, too",
+		  "there are slots that nobody serves, or most masters are away, and " COVERAGE " is yes"},
+};
+
+static enum coverage coverage_of(const struct server *s)
 {
 	struct reply *reply = NULL;
 	const char *value;
-	bool wants;
+	enum coverage is;
 
 	if (!s->redis || redis_call(s->redis, &reply, NULL, "CONFIG GET " COVERAGE))
-		return false;
+		return NOT_TOLD;
 	value = reply_bytes(reply_at(reply, 1), NULL);
-	wants = value && strcmp(value, "yes") == 0;
+	is = !value ? NOT_TOLD : strcmp(value, "yes") == 0 ? FULL : NOT_FULL;
 	reply_free(reply);
-	return wants;
+	return is;
 }
 
 void doctor_unfollowed(struct doctor *d)
@@ -382,7 +419,7 @@ void doctor_unfollowed(struct doctor *d)
 	for (size_t i = 0; i < d->nservers; i++) {
 		const struct server *s = &d->servers[i];
 
-		full = full || wants_full_coverage(s);
+		full = full || coverage_of(s) == FULL;
 		if (s->redis && !answers)
 			answers = s->where;
 		if (s->unfollowed)
@@ -432,25 +469,22 @@ void doctor_slots(struct doctor *d)
 {
 	struct reply *info = NULL;
 	struct error err = {0};
-	bool full;
+	enum coverage coverage;
 
 	if (redis_call(d->at->redis, &info, &err, "CLUSTER INFO")) {
-		found_failed(d, "CLUSTER INFO", &err);
+		if (!lacks_right(&err)) /* as was told */
+			found_failed(d, "CLUSTER INFO", &err);
 		return;
 	}
-	full = wants_full_coverage(d->at);
+	coverage = coverage_of(d->at);
 	if (!says(reply_bytes(info, NULL), "cluster_state", "ok")) {
-		found(d, FOUND_BAD, "it holds the cluster for down, and takes no jobs: %s",
-		      full ? "there are slots that nobody serves, or most masters are away, and " COVERAGE " is yes"
-			   : "it does not reach most of the masters");
-		if (full)
+		found(d, FOUND_BAD, "it holds the cluster for down, and takes no jobs: %s", by_coverage[coverage].down);
+		if (coverage == FULL)
 			mend_config(d, COVERAGE, "no");
 		else
 			mend(d, "%s CLUSTER NODES    # whom it does not reach", d->at->cli);
 	} else {
-		found(d, FOUND_OK, "cluster_state ok; %s",
-		      full ? COVERAGE " yes: slots that nobody serves would stop these queues, too"
-			   : "slots that nobody serves would not stop these queues");
+		found(d, FOUND_OK, "cluster_state ok%s", by_coverage[coverage].well);
 	}
 	tell_open_slots(d);
 	reply_free(info);

@@ -99,6 +99,11 @@ static void mend_by(struct doctor *d, const char *cli, const struct known *k)
 	}
 }
 
+bool lacks_right(const struct error *err)
+{
+	return err->code == ERR_REFUSED && strncmp(err->msg, "NOPERM ", 7) == 0;
+}
+
 bool mend_known(struct doctor *d, const char *cli, const char *message)
 {
 	enum where here = d->look.address.kind == REDIS_ALONE ? ALONE : SEVERAL;

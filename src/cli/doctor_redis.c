@@ -349,7 +349,9 @@ void doctor_clients(struct doctor *d)
 
 void doctor_replicas(struct doctor *d)
 {
-	int64_t now = info_int(d, "connected_slaves", 0), wanted = config_int(d, "min-replicas-to-write"),
+	char value[WORD_MAX];
+	bool told = config_word(d, "min-replicas-to-write", value);
+	int64_t now = info_int(d, "connected_slaves", 0), wanted = strtoll(value, NULL, 10),
 		good = info_int(d, "min_slaves_good_slaves", now);
 
 	if (good < wanted) {
@@ -363,7 +365,7 @@ void doctor_replicas(struct doctor *d)
 		found(d, FOUND_OK, "none: what this Redis loses is lost");
 	} else {
 		found(d, FOUND_OK, "%" PRId64 "%s", now,
-		      wanted ? "" : "; none needs to have a write before it is acknowledged");
+		      wanted || !told ? "" : "; none needs to have a write before it is acknowledged");
 	}
 }
 

@@ -15,7 +15,7 @@
 #define ENOUGH 3 /* with two, one that is lost leaves no majority */
 #define LIST_MAX 2048
 
-/* What they are asked beside whom they name. Each is a right of its own, which our user may lack: then nothing is known, and nothing is amiss. */
+/* What they are asked beside whom they name. Each is a right of its own, which our user may lack. */
 enum question { MASTER, SENTINELS, REPLICAS, CKQUORUM, MYID, QUESTIONS };
 static const struct {
 	const char *right, *form;
@@ -73,11 +73,6 @@ static long number_of(const struct reply *list, const char *name)
 	return strtol(sentinel_field(list, name), NULL, 10);
 }
 
-static bool is_noperm(const struct error *err)
-{
-	return err->code == ERR_REFUSED && strncmp(err->msg, "NOPERM ", 7) == 0;
-}
-
 const char *sentinel_names(struct redis *r, struct buf *out)
 {
 	struct reply *masters = NULL;
@@ -87,7 +82,7 @@ const char *sentinel_names(struct redis *r, struct buf *out)
 	for (size_t i = 0; i < reply_count(masters); i++)
 		buf_printf(out, "%s%s", i > 0 ? "," : "", sentinel_field(reply_at(masters, i), "name"));
 	reply_free(masters);
-	if (rc && is_noperm(&err))
+	if (rc && lacks_right(&err))
 		return "what our user may not ask";
 	return out->len ? buf_cstr(out) : "nothing";
 }
@@ -97,7 +92,7 @@ static int ask(struct sentinels *all, const struct sentinel *s, enum question q,
 {
 	int rc = redis_call(s->redis, reply, err, questions[q].form, all->name);
 
-	if (rc && is_noperm(err)) {
+	if (rc && lacks_right(err)) {
 		all->refused[q] = true;
 		all->refuser = all->refuser ? all->refuser : s;
 	}

@@ -25,7 +25,7 @@ import adwuma_khaya
 ROLES = ["producer", "worker", "viewer", "operator"]
 PASSWORD = {role: f"secret-of-{role}" for role in [*ROLES, "admin"]}
 ADMIN = "user admin on >%s ~* &* +@all\n" % PASSWORD["admin"]
-CLUSTERED = {"asking", "cluster|slots"}  # asked by the programs where they find a Cluster, which these tests have not
+CLUSTERED = {"asking", "cluster|info", "cluster|keyslot", "cluster|nodes", "cluster|slots"}  # asked by the programs where they find a Cluster, which these tests have not
 Q = "adwuma:{translate}:"
 LONG = "A sentence that is quite long, " * 40 + "and ends. " + "Another one that is as long, " * 40
 
@@ -424,7 +424,7 @@ KINDS = {
                  "evalsha": "cancelled crashes dead dead_bytes ready result", "set": "audio dead_bytes doctor paused", "zadd": "cancelled delayed", "zrem": "cancelled"},
     "worker": {}, "viewer": {},
 }
-KEYLESS = {"client|id", "client|setname", "client|unblock", "cluster|slots", "discard", "info", "multi", "asking", "script|load", "time"}
+KEYLESS = {"client|id", "client|setname", "client|unblock", "discard", "info", "multi", "script|load", "time"} | CLUSTERED
 EVERYBODYS = {"auth", "hello", "quit", "reset"}  # Redis asks no rights for them
 FORMS = {"blmove": "K K LEFT LEFT 1", "evalsha": "x 1 K", "lmove": "K K LEFT LEFT", "rename": "K K", "xadd": "K * f v", "xread": "STREAMS K 0"}
 

@@ -419,6 +419,33 @@ def test_each_queue_is_asked_at_its_node(whole, doctor, system):
             n.client.flushall()
 
 
+ROLES = ["producer", "worker", "viewer", "operator"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_may_ask_a_cluster_what_doctor_asks(whole, doctor, role):
+    """What it may not ask is not said to be missing; without a right it is told once, with what mends it."""
+    with open(ROOT + "/deploy/redis/users.acl", encoding="ascii") as f:
+        line, = re.findall(f"^user adwuma-{role} (.*)$", f.read(), re.M)
+
+    def run(without=None):
+        for n in whole.nodes:
+            n.client.execute_command("ACL", "SETUSER", "ADMIN", "reset", "on", ">sesame-of-admin", "+@all")
+            n.client.execute_command("ACL", "SETUSER", "w", "reset", ">sesame", *(r for r in re.findall(r"\([^)]*\)|\S+", line) if r != without))
+        return doctor(whole.url, redis_username="w", redis_password="sesame")
+
+    found = run()
+    assert found.code == 0 and found.state("cluster") == ["ok"] and {o["state"] for o in found["slots"]} == {"ok"}, found.all
+    assert {o["message"] for o in found["slots"]} == {"cluster_state ok"} and not [o for o in found["replicas"] if "none needs" in o["message"]]
+    for right in ("cluster|info", "cluster|keyslot", "cluster|nodes"):
+        found = run("+" + right)
+        one, = [o for o in found["cluster"] if o["state"] != "ok"]
+        assert found.code == 0 and one["state"] == "warn" and "cannot be told in full: user w may not ask 127.0.0.1:" in one["message"] and right in one["message"], found.all
+        for n in whole.nodes:
+            by_shell(re.sub(r"-p \d+", f"-p {n.port}", one["mend"]), "sesame-of-admin\n")
+        assert doctor(whole.url, redis_username="w", redis_password="sesame").state("cluster") == ["ok"]
+
+
 def test_a_node_of_a_cluster_under_another_url(whole, doctor):
     node = whole.nodes[0].address
     found = doctor(f"redis://{node}/0")
