@@ -4,24 +4,30 @@
 #include "cli/slots.h"
 
 #define WORKERS_MAX 10000
-#define SLOTS_AT_ONCE 64 /* of which each may hold a job of the greatest size */
-#define SLOTS_MAX 65536	 /* several for each of a worker's threads */
+#define SLOTS_AT_ONCE 64	/* of which each may hold a job of the greatest size */
+#define SLOTS_MAX 65536		/* several for each of a worker's threads */
+#define TIME_MAX_S 253402300799 /* the end of the year 9999 */
 
 int redis_now_ms(struct redis *redis, int64_t *out, struct error *err)
 {
 	struct reply *reply = NULL;
+	int64_t s, us;
 
 	if (redis_call(redis, &reply, err, "TIME"))
 		return -1;
-	*out = reply_int(reply_at(reply, 0), 0) * 1000 + reply_int(reply_at(reply, 1), 0) / 1000;
+	s = reply_int(reply_at(reply, 0), -1);
+	us = reply_int(reply_at(reply, 1), -1);
 	reply_free(reply);
+	if (s < 0 || s > TIME_MAX_S || us < 0 || us >= 1000000)
+		return error_set(err, ERR_REFUSED, "what answers is no Redis: TIME has no time");
+	*out = s * 1000 + us / 1000;
 	return 0;
 }
 
 int count_live_workers(struct redis *redis, const struct keys *keys, int64_t *out, struct error *err)
 {
 	struct reply *reply = NULL;
-	int64_t now;
+	int64_t now = 0;
 
 	if (redis_now_ms(redis, &now, err) ||
 	    redis_call(redis, &reply, err, "ZCOUNT %s %lld +inf", keys->workers, (long long)now))

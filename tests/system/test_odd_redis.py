@@ -146,6 +146,13 @@ def test_a_key_of_another_type_in_the_place_of_a_slot_is_no_slot(odd, run):
     assert "unknown" in run(f"redis://127.0.0.1:{o.port}", "result", "x1", "--queue", "translate").stderr
 
 
+@pytest.mark.parametrize("seconds, us", [(9223372036854775807, 0), (-1, 0), (1700000000, 1000000), ("", "")])
+def test_a_time_that_is_none_is_told_as_such(odd, run, seconds, us):
+    o = odd(lambda words: array(bulk(seconds), bulk(us)) if words[0] == "TIME" else None if words[0] == "INFO" else number(0))
+    done = run(f"redis://127.0.0.1:{o.port}", "stats")
+    assert done.returncode == 69 and "TIME has no time" in done.stderr, (done.stdout, done.stderr)
+
+
 # --- A cluster's odd answers. -----------------------------------------------------------------------------------------------
 
 
