@@ -75,7 +75,7 @@ struct adwuma_options {
 	const char *redis_password;
 	const char *key_prefix;
 	int64_t max_job_bytes;
-	int64_t submit_timeout_ms; /* how long a submit waits while Redis is away; 0: 10,000 */
+	int64_t submit_timeout_ms; /* how long a submit waits while Redis is away, or takes nothing; 0: 10,000 */
 	const char *khaya_api_key; /* this one and those below: for the direct forms only */
 	const char *khaya_base_url;
 	const char *taskingai_api_key;
@@ -289,7 +289,8 @@ struct adwuma_job {
 
 /* The same for many jobs in few round trips; they enter their lists in this order. A bad job does not hold up the
  * others. Where the connection breaks, what was not acknowledged is sent again under the same ids, which is harmless:
- * an id is done once. Returns 0 when all were taken, else -1 with the error of the first that was not. */
+ * an id is done once. So is what Redis refuses for a while (it is full, or has become a replica); it enters behind what
+ * was taken. Returns 0 when all were taken, else -1 with the error of the first that was not. */
 ADWUMA_API int adwuma_submit_many(adwuma *client, struct adwuma_job *jobs, size_t njobs, struct adwuma_error *err);
 
 /* A fresh id: random, and ordered by time of making. For a producer that must know the id before it submits. */

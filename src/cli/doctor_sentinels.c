@@ -271,12 +271,23 @@ static bool is_down(const struct reply *list)
 	return has_flag(list, "_down") || has_flag(list, "disconnected");
 }
 
+/* Until its end the sentinel that leads it names the new master, and tells the flags of the old one. */
+static bool is_failing_over(const struct sentinel *s)
+{
+	return has_flag(s->state, "failover_in_progress");
+}
+
 /* Who becomes the master cuts off all its clients, sentinels too: only a connection that stays away means something. */
+static bool may_settle(const struct sentinel *s)
+{
+	return is_failing_over(s) || (has_flag(s->state, "disconnected") && !has_flag(s->state, "_down"));
+}
+
 static void let_settle(const struct sentinels *all, struct sentinel *s)
 {
 	int64_t until = clock_mono_ms() + SETTLED_MS;
 
-	while (has_flag(s->state, "disconnected") && !has_flag(s->state, "_down") && clock_mono_ms() < until) {
+	while (may_settle(s) && clock_mono_ms() < until) {
 		clock_nap(LOOK_AGAIN_MS);
 		reply_free(s->state);
 		s->state = NULL;
@@ -290,6 +301,12 @@ static void tell_master(const struct sentinels *all)
 	char word[DOCTOR_TEXT_MAX];
 
 	let_settle(all, s);
+	if (is_failing_over(s)) {
+		found(all->d, FOUND_WARN, "sentinel %s is carrying out a failover of %s to %s", s->where, all->name,
+		      s->names);
+		mend_later(all->d, "it ends within seconds, or is given up");
+		return;
+	}
 	if (!is_down(s->state))
 		return;
 	shell_word(all->name, word);

@@ -132,6 +132,7 @@ void link_disconnect(struct link *l)
 {
 	redis_close(l->redis);
 	l->redis = NULL;
+	l->outdated = l->served = false;
 }
 
 bool link_broke(const struct error *e)
@@ -144,15 +145,36 @@ bool link_may_heal(const struct adwuma *c, const struct error *e)
 	return link_broke(e) && (c->patient || c->was_connected);
 }
 
-int link_failed(struct link *l, struct error *e)
+static int say_where(const struct link *l, struct error *e)
 {
 	char where[256];
 
-	link_disconnect(l); /* whatever it was: replies may still be on their way */
 	if (e->code != ERR_LINK && e->code != ERR_REFUSED)
 		return -1;
 	redis_address_show(&l->client->address, where, sizeof where);
 	return error_prefix(e, "Redis at %s", where);
+}
+
+int link_failed(struct link *l, struct error *e)
+{
+	link_disconnect(l); /* whatever it was: replies may still be on their way */
+	return say_where(l, e);
+}
+
+/* A redirection is followed by the connection that got it. Whoever takes nothing for another reason, like a full disk, may have been replaced meanwhile,
+ * and go on answering: only a new connection finds that out. Where it is new, the command line does not wait for a better time. */
+void link_judge(struct link *l, const struct reply *reply, struct verdict *v)
+{
+	bool elsewhere = reply_is_elsewhere(reply);
+
+	*v = (struct verdict){.unsure = reply_leaves_open(reply)};
+	redis_note_error(l->redis, reply, &v->e);
+	if (link_broke(&v->e) && !elsewhere && !l->served && !l->client->patient)
+		v->e.code = ERR_REFUSED;
+	say_where(l, &v->e);
+	if (link_broke(&v->e) && (v->unsure || !elsewhere))
+		l->outdated = true;
+	l->served = l->served || v->e.code == ERR_NONE;
 }
 
 int link_connect(struct link *l, struct error *e)

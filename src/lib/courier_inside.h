@@ -68,8 +68,8 @@ struct place {
 
 struct item {
 	adwuma_handle *handle;
-	size_t at, len; /* in texts */
-	bool sent;	/* at least once, and not acknowledged: Redis may have it */
+	size_t at, len;	     /* in texts */
+	unsigned unanswered; /* how often it was sent and nobody knows what became of it: Redis may have it */
 	bool dealt_with;
 };
 

@@ -29,6 +29,8 @@ struct link {
 	struct adwuma *client;
 	const char *key;     /* it is about this one and those beside it; NULL: about any */
 	struct redis *redis; /* NULL: not connected */
+	bool served;	     /* a job was taken over this connection */
+	bool outdated;	     /* a reply says so: to be closed before its next use */
 	struct buf scratch;  /* the job that is being drafted; its bound is max_job_bytes */
 	struct link *next;   /* idle */
 };
@@ -72,6 +74,13 @@ int link_connect(struct link *l, struct error *e);
 /* Says where, closes what is finished. Returns -1. */
 int link_failed(struct link *l, struct error *e);
 void link_disconnect(struct link *l);
+/* What a reply to a job that was pushed says: Redis has it; or (ERR_LINK) it is to be pushed again; or it never will be taken. */
+struct verdict {
+	struct error e; /* with the address */
+	bool unsure;	/* in spite of e, it may have been taken */
+};
+/* All that was sent is still answered over a link that this finds outdated. */
+void link_judge(struct link *l, const struct reply *reply, struct verdict *v);
 /* Whether what failed may succeed on a new connection. */
 bool link_broke(const struct error *e);
 /* The same, where that is worth waiting for. */

@@ -7,22 +7,13 @@
 #define BELL_TTL_S 60
 #define REPLY_MS_MIN 1000
 
-/* What a reply to one job means. Returns whether it is dealt with; Redis's own troubles are not the job's. */
-static bool acknowledged(const struct reply *reply, struct error *refused)
-{
-	refused->code = ERR_NONE;
-	if (reply_error(reply))
-		error_set(refused, ERR_REFUSED, "Redis refuses the job: %s", reply_error(reply));
-	return !reply_error(reply) || !reply_passes(reply);
-}
-
 static void mark(struct courier *c, struct item *item, const struct error *refused)
 {
 	adwuma_handle *h = item->handle;
 
 	item->dealt_with = true;
 	if (refused->code != ERR_NONE)
-		handle_lose(c, h, false, refused);
+		handle_lose(c, h, item->unanswered > 0, refused);
 	else if (h->state == PUT_DOWN)
 		h->state = SUBMITTED;
 	c->wake = c->wake || h->watched;
@@ -87,7 +78,7 @@ static int append_run(struct courier *c, struct batch *b, size_t from, size_t to
 	redis_arg_str(args, "LPUSH");
 	redis_arg_str(args, keys->ready);
 	for (size_t i = from; i < to; i++) {
-		b->items[i].sent = true;
+		b->items[i].unanswered++;
 		redis_arg(args, b->texts.ptr + b->items[i].at, b->items[i].len);
 	}
 	if (redis_append(c->sending.redis, args, e))
@@ -121,26 +112,26 @@ static int receive_known(struct courier *c, const struct batch *b, size_t from, 
 static int receive_run(struct courier *c, struct batch *b, size_t from, size_t to, struct error *trouble,
 		       struct error *e)
 {
-	struct error refused = {0};
 	struct reply *reply = NULL;
+	struct verdict v;
 
 	if (redis_receive(c->sending.redis, &reply, e))
 		return -1;
-	if (receive_known(c, b, from, to, e)) {
-		reply_free(reply);
-		return -1;
-	}
-	if (acknowledged(reply, &refused)) {
-		pthread_mutex_lock(&c->lock);
-		for (size_t i = from; i < to; i++)
-			mark(c, &b->items[i], &refused);
-		courier_wake_watchers(c);
-		pthread_mutex_unlock(&c->lock);
-	} else {
-		*trouble = refused;
-		trouble->code = ERR_LINK;
-	}
+	link_judge(&c->sending, reply, &v);
 	reply_free(reply);
+	if (receive_known(c, b, from, to, e))
+		return -1;
+	for (size_t i = from; i < to; i++)
+		b->items[i].unanswered -= !v.unsure;
+	if (link_broke(&v.e)) {
+		*trouble = v.e;
+		return 0;
+	}
+	pthread_mutex_lock(&c->lock);
+	for (size_t i = from; i < to; i++)
+		mark(c, &b->items[i], &v.e);
+	courier_wake_watchers(c);
+	pthread_mutex_unlock(&c->lock);
 	return 0;
 }
 
@@ -151,9 +142,15 @@ static void note_sending(struct courier *c, int fd)
 	pthread_mutex_unlock(&c->lock);
 }
 
-static int sending_failed(struct courier *c, struct error *e)
+static void stop_sending(struct courier *c)
 {
 	note_sending(c, -1);
+	link_disconnect(&c->sending);
+}
+
+static int sending_failed(struct courier *c, struct error *e)
+{
+	stop_sending(c);
 	return link_failed(&c->sending, e);
 }
 
@@ -211,6 +208,8 @@ static int trip(struct courier *c, struct batch *b, struct error *e)
 	}
 	if (bell && receive_bell(c, e))
 		return sending_failed(c, e);
+	if (c->sending.outdated)
+		stop_sending(c);
 	if (trouble.code == ERR_NONE)
 		return 0;
 	*e = trouble;
@@ -223,7 +222,7 @@ static void lose_rest(struct courier *c, struct batch *b, const struct error *e)
 	for (size_t i = 0; i < b->n; i++) {
 		if (b->items[i].dealt_with)
 			continue;
-		handle_lose(c, b->items[i].handle, b->items[i].sent, e);
+		handle_lose(c, b->items[i].handle, b->items[i].unanswered > 0, e);
 		handle_carried_no_more(b->items[i].handle);
 	}
 	courier_wake_watchers(c);

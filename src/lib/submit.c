@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Jobs go to their lists by LPUSH, many in a round trip. What was not acknowledged when a connection broke is pushed again: a worker drops the second
- * job of an id. Every public function is a frame around its inner twin, in which errors are struct error.
+ * Jobs go to their lists by LPUSH, many in a round trip. What was not acknowledged when a connection broke, and what Redis takes later or elsewhere,
+ * is pushed again: a worker drops the second job of an id. Every public function is a frame around its inner twin, in which errors are struct error.
  */
 #include <stdio.h>
 #include <string.h>
@@ -33,23 +33,18 @@ static int append_job(struct link *l, struct adwuma_job *job, struct error *e)
 	return redis_appendf(l->redis, e, "LPUSH %s %b", keys.ready, draft.payload.ptr, draft.payload.len) ? -1 : 1;
 }
 
-/* Reads the reply to one job; *elsewhere where it is to be pushed again, to whom that will be known soon. */
-static int receive_job(struct link *l, struct adwuma_job *job, struct error *elsewhere, struct error *e)
+/* Reads the reply to one job; *trouble where it is to be pushed again. */
+static int receive_job(struct link *l, struct adwuma_job *job, struct error *trouble, struct error *e)
 {
 	struct reply *reply = NULL;
-	struct error refused = {0};
-	char where[256];
+	struct verdict v;
 
 	if (redis_receive(l->redis, &reply, e))
 		return -1;
-	redis_note_error(l->redis, reply, &refused);
-	if (refused.code != ERR_NONE) {
-		redis_address_show(&l->client->address, where, sizeof where);
-		error_prefix(&refused, "Redis at %s", where);
-	}
-	if (link_broke(&refused) && reply_is_elsewhere(reply))
-		*elsewhere = refused;
-	lib_tell(&job->error, &refused);
+	link_judge(l, reply, &v);
+	lib_tell(&job->error, &v.e);
+	if (link_broke(&v.e))
+		*trouble = v.e;
 	reply_free(reply);
 	return 0;
 }
@@ -66,7 +61,7 @@ static int64_t reply_ms(const struct adwuma *c)
  * are as before. */
 static int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs, struct error *e)
 {
-	struct error elsewhere = {0};
+	struct error trouble = {0};
 	bool sent[TRIP_JOBS];
 	size_t n = 0, bytes = 0;
 
@@ -83,11 +78,13 @@ static int submit_one_trip(struct link *l, struct adwuma_job *jobs, size_t njobs
 		bytes += jobs[n].len;
 	}
 	for (size_t i = 0; i < n; i++)
-		if (sent[i] && receive_job(l, &jobs[i], &elsewhere, e))
+		if (sent[i] && receive_job(l, &jobs[i], &trouble, e))
 			return link_failed(l, e);
-	if (elsewhere.code == ERR_NONE)
+	if (l->outdated)
+		link_disconnect(l);
+	if (trouble.code == ERR_NONE)
 		return (int)n;
-	*e = elsewhere;
+	*e = trouble;
 	return -1;
 }
 

@@ -149,6 +149,8 @@ const char *reply_error(const struct reply *p); /* text of an error reply, else 
 bool reply_passes(
 	const struct reply *p); /* an error of Redis's state, not of our command: OOM, LOADING, READONLY, MOVED … */
 bool reply_is_elsewhere(const struct reply *p); /* one of those: another process has the key, now or soon */
+bool reply_leaves_open(
+	const struct reply *p); /* one of those: nobody serves the key, and what was asked may have been done before */
 bool reply_is_nil(const struct reply *p);
 const char *reply_bytes(const struct reply *p, size_t *len); /* of a string or status; NULL otherwise */
 char *reply_steal(struct reply *p, size_t *len); /* the string's memory, returns owned (free()); NULL if it is none */

@@ -51,6 +51,13 @@ bool reply_is_elsewhere(const struct reply *p)
 	return is_one_of(p, elsewhere, sizeof elsewhere / sizeof *elsewhere);
 }
 
+bool reply_leaves_open(const struct reply *p)
+{
+	static const char *const nobody[] = {"CLUSTERDOWN", NODE_AWAY, NODE_NONE};
+
+	return is_one_of(p, nobody, sizeof nobody / sizeof *nobody);
+}
+
 bool reply_passes(const struct reply *p)
 {
 	/* Redis's own state, not our command, is in the way; NOSCRIPT passes because a new connection loads the scripts again. */

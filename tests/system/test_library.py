@@ -7,8 +7,9 @@ import subprocess
 import wave
 
 import pytest
-from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, start, until
-from test_odd_redis import Odd, array, bulk, number
+from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, RedisServer, System, Wire, start, until
+from servers import free_ports
+from test_odd_redis import Odd, array, bulk, error, number
 from programs import sanitizer
 
 SOURCE = ROOT + "/tests/system/library/driver.c"
@@ -209,6 +210,135 @@ def test_nobody_is_there(system, run):
     where = "Redis at " + system.server.socket
     assert out[0].startswith(f"wait 69 {where}: ") and out[1] == "error -1 result 0" and out[2].startswith(f"submit 69 {where}: "), out
     assert 2.3 <= float(out[3].split()[1]) < 6 * SLOW
+
+
+class Pair:
+    """A master, its replica, and the address of the one that is the master; whoever is connected stays so when they change places."""
+
+    def __init__(self, folder):
+        self.servers = []
+        for name, port in zip("ab", free_ports(2)):
+            os.mkdir(f"{folder}/{name}")
+            self.servers.append(RedisServer(f"{folder}/{name}", "--port", str(port), "--repl-diskless-sync-delay", "0"))
+        self.port = port
+        self.wire = Wire(folder, self.servers[0].socket)
+        self.servers[1].client.replicaof("127.0.0.1", self.servers[0].client.config_get("port")["port"])
+        until(lambda: self.servers[1].client.info("replication")["master_link_status"] == "up", what="the replica follows")
+
+    @property
+    def url(self):
+        return "unix://" + self.wire.path
+
+    @property
+    def client(self):
+        return next(s.client for s in self.servers if s.socket == self.wire.to)
+
+    def change(self):
+        old = self.client
+        self.wire.to = self.servers[1].socket
+        old.execute_command("FAILOVER", "TO", "127.0.0.1", self.port)
+        until(lambda: old.info("replication")["role"] == "slave" and self.client.info("replication")["role"] == "master", what="they have changed places")
+
+    def stop(self):
+        self.wire.stop()
+        for s in self.servers:
+            s.stop()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    p = Pair(tmp_path)
+    yield p
+    p.stop()
+
+
+@pytest.fixture
+def moving(tmp_path, stub, pair):
+    s = System(tmp_path, stub, pair)
+    yield s
+    s.finish()
+
+
+def test_a_master_that_becomes_a_replica_is_left(moving, pair, driver):
+    """Nothing cuts off its clients, and it answers them: that it takes nothing. Both forms find the new one at the old address, and what goes with them."""
+    moving.worker()
+    p = start([driver, "pipes"], env=moving.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "round\n"
+    pair.change()
+    out, err = p.communicate(5 * "\n", timeout=60 * SLOW)
+    assert p.returncode == 0 and out == 4 * "round\n" + "kept 1 0\n" and err == "", (p.returncode, out, err)
+
+
+def test_a_batch_leaves_a_master_that_becomes_a_replica(moving, pair, tmp_path):
+    moving.worker(threads=2)
+    (tmp_path / "in.jsonl").write_text("".join(f'{{"type":"translate","text":"line {n} stub(delay=20)"}}\n' for n in range(200)))
+    p = start([BUILD + "/adwuma", "batch", "in.jsonl", "-o", "out.jsonl"], cwd=tmp_path, env=moving.env(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: moving.results("translate") >= 50, what="some are done")
+    pair.change()
+    _, err = p.communicate(timeout=60 * SLOW)
+    assert p.returncode == 0 and "200 succeeded" in err and len((tmp_path / "out.jsonl").read_text().splitlines()) == 200, err
+
+
+@pytest.mark.parametrize("setting, value, word", [("maxmemory", 1, "OOM"), ("min-replicas-to-write", 1, "NOREPLICAS")])
+def test_a_redis_that_takes_nothing_is_waited_for(system, run, setting, value, word):
+    """Both forms tell why when the time is over; nobody need fear that a job is done that was refused."""
+    def refused():
+        return int(system.redis.info("errorstats").get("errorstat_" + word, "count=0").split("=")[1])
+    system.redis.config_set(setting, value)
+    out = run("nobody", submit_ms=1200)
+    where = "Redis at " + system.server.socket
+    assert out[0].startswith(f"wait 69 {where}: {word} ") and out[2].startswith(f"submit 69 {where}: {word} ") and "may be done" not in out[0], out
+    assert 2.3 <= float(out[3].split()[1]) < 6 * SLOW and refused() > 4
+    for act in ("hand", "submit"):
+        system.redis.config_set(setting, value)
+        p, before = run(act, 1, wait=False, submit_ms=60000), refused()
+        until(lambda before=before: refused() > before + 1, what="it was refused, twice")
+        system.redis.config_set(setting, 0)
+        out, err = p.communicate(timeout=30 * SLOW)
+        assert p.returncode == 0 and out.startswith("rate ") and err == "", (out, err)
+    assert system.redis.llen("adwuma:{translate}:ready") == 2
+
+
+@pytest.mark.parametrize("scheme, says, maybe", [
+    ("redis", ["OOM x"], False), ("redis", [None, "OOM x"], True), ("redis", ["WRONGTYPE x"], False), ("redis", [None, "WRONGTYPE x"], True),
+    ("redis+cluster", ["CLUSTERDOWN x"], True),  # also said where a node broke off
+])
+def test_what_may_be_done_all_the_same_is_told_as_such(run, scheme, says, maybe):
+    """None: the connection ends instead of an answer. The last is said from then on."""
+    left = list(says)
+
+    def answer(words):
+        if words[0] == "LPUSH":
+            now = left.pop(0) if len(left) > 1 else left[0]
+            if now is None:
+                raise ConnectionError
+            return error(now)
+        return {"BLPOP": array(bulk(words[-1]), bulk("")), "LINDEX": b"$-1\r\n", "LPOP": b"*-1\r\n", "UNLINK": number(1)}.get(words[0])
+    odd = Odd(answer)
+    try:
+        told = run("nobody", redis_url=f"{scheme}://127.0.0.1:{odd.port}", submit_ms=300)[0]
+    finally:
+        odd.stop()
+    assert told.startswith("wait 69 ") and says[-1] in told and ("may be done all the same" in told) == maybe, told
+
+
+def test_a_node_that_lost_its_cluster_is_left(run):
+    """It answers that nobody serves the slot, for as long as it is asked; its replica was made the master, and says so."""
+    def node(pushed):
+        def says(words):
+            if words[:2] == ["CLUSTER", "SLOTS"]:
+                me, other = [array(bulk("127.0.0.1"), number(o.port), bulk("x" * 40)) for o in nodes[::1 if pushed == error(down) else -1]]
+                return array(array(number(0), number(16383), me, other))
+            return pushed if words[0] == "LPUSH" else None
+        return Odd(says)
+    down = "CLUSTERDOWN The cluster is down"
+    nodes = alone, there = node(error(down)), node(number(1))
+    try:
+        for act in ("hand", "submit"):
+            assert run(act, 1, redis_url=f"redis+cluster://127.0.0.1:{alone.port}", submit_ms=20000)[0].startswith("rate ")
+    finally:
+        there.stop()
+        alone.stop()
 
 
 def test_redis_does_not_answer(system, run):
