@@ -347,6 +347,7 @@ bool point_of_redirection(const char *text, const struct redis_point *from, unsi
 	const char *number_at = strchr(text, ' '), *point = number_at ? strchr(number_at + 1, ' ') : NULL;
 	const char *colon = point ? strrchr(point, ':') : NULL; /* the address may be one of IPv6, without brackets */
 	size_t host;
+	bool unknown; /* to the node itself, under which name it is reached */
 	int n;
 
 	if (!colon || (strncmp(text, "MOVED ", 6) != 0 && strncmp(text, "ASK ", 4) != 0))
@@ -357,6 +358,8 @@ bool point_of_redirection(const char *text, const struct redis_point *from, unsi
 	if (n < 0 || out->port <= 0 || host > REDIS_HOST_MAX)
 		return false;
 	*slot = (unsigned)n;
-	snprintf(out->host, sizeof out->host, "%.*s", host ? (int)host : REDIS_HOST_MAX, host ? point + 1 : from->host);
+	unknown = host == 0 || (host == 1 && point[1] == '?');
+	snprintf(out->host, sizeof out->host, "%.*s", unknown ? REDIS_HOST_MAX : (int)host,
+		 unknown ? from->host : point + 1);
 	return true;
 }

@@ -62,7 +62,7 @@ static inline bool is_port(int64_t n)
 {
 	return n >= 1 && n <= 65535;
 }
-/* "host:port" behind the first n words of a MOVED or an ASK; an empty host is from's. False: it is none. */
+/* "host:port" behind the first n words of a MOVED or an ASK; an empty host, or ?, is from's. False: it is none. */
 bool point_of_redirection(const char *text, const struct redis_point *from, unsigned *slot, struct redis_point *out);
 
 /* --- tls.c -------------------------------------------------------------------------------------------------------------- */

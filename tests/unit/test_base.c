@@ -198,6 +198,8 @@ START_TEST(cluster_slots)
 	ck_assert(strcmp(to.host, "::1") == 0 && to.port == 6381);
 	ck_assert(point_of_redirection("MOVED 0 :6381", &from, &slot, &to));
 	ck_assert_str_eq(to.host, "10.0.0.1");
+	ck_assert(point_of_redirection("ASK 11567 ?:32244", &from, &slot, &to)); /* it does not know its own name */
+	ck_assert(strcmp(to.host, "10.0.0.1") == 0 && to.port == 32244);
 	ck_assert(!point_of_redirection("MOVED 16384 a:1", &from, &slot, &to));
 	ck_assert(!point_of_redirection("MOVED 1 a:0", &from, &slot, &to));
 	ck_assert(!point_of_redirection("ERR 1 a:1", &from, &slot, &to));
