@@ -184,7 +184,7 @@ class _Nowhere(redis.ConnectionError):
 class _Address:
     """What redis_url says of several hosts: redis[s]+sentinel://[user:password@]host:port,.../name[/db], redis[s]+cluster://... without a name."""
 
-    FORM = re.compile(r"redis(s?)\+(sentinel|cluster)://(?:([^/?]*)@)?([^/?@]*)(?:/([^?]*))?")
+    FORM = re.compile(r"redis(s?)\+(sentinel|cluster)://(?:([^/?,]*)@)?([^/?@]*)(?:/([^?]*))?")
     POINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\]]+)?)\]|([^][:]*))(?::([0-9]{1,5}))?")
 
     def __init__(self, url: str, options: Dict[str, Any]) -> None:

@@ -207,6 +207,11 @@ static int parse_tcp(struct redis_address *a, const char *rest, struct error *er
 	for (const char *p = rest; p < tail; p++)
 		if (*p == '@')
 			at = p;
+	if (at && a->kind != REDIS_ALONE && memchr(rest, ',', (size_t)(at - rest)))
+		return error_set(
+			err, ERR_CONFIG,
+			"one user and password are for all hosts, and stand once, before the first; a comma in them "
+			"is written %%2C");
 	if (at && parse_user(a, rest, (size_t)(at - rest), err))
 		return -1;
 	if (at) {
@@ -263,6 +268,12 @@ static int complete(struct redis_address *a, const struct redis_options *o, bool
 {
 	if (override(&a->username, o->username, err) || override(&a->password, o->password, err))
 		return -1;
+	/* Nothing would be sent; and who forgets the colon has a password here, which is shown as a name is. */
+	if (a->username && !a->password)
+		return error_set(
+			err, ERR_CONFIG,
+			"a user name is here and no password (redis_password): where the password alone is meant, it "
+			"is written redis://:PASSWORD@HOST, with a colon");
 	if (tls && !(a->tls = redis_tls_new(o, err)))
 		return -1;
 	if (a->kind == REDIS_CLUSTER && !(a->cluster = cluster_new()))

@@ -335,7 +335,7 @@ def test_urls_of_several_hosts(monkeypatch):
         a, options = where(url)
         assert (a.points, a.tls, a.cluster) == ([("h1", 6379), ("h2", 7)], True, True) and options["password"] == "pw"
         assert options["ssl_ca_certs"] == "/ca" and options["ssl_certfile"] is None and options["ssl_check_hostname"] is True
-    for url in ("redis+sentinel://:secret@h", "redis+sentinel://:secret@h/", "redis+sentinel://:secret@h//1", "redis+sentinel://:secret@h/n/x", "redis+sentinel://:secret@h/n?db=1",
+    for url in ("redis+sentinel://u:secret@h,u:secret@i/n", "redis+sentinel://:secret@h", "redis+sentinel://:secret@h/", "redis+sentinel://:secret@h//1", "redis+sentinel://:secret@h/n/x", "redis+sentinel://:secret@h/n?db=1",
                 "redis+sentinel://:secret@h,/n", "redis+sentinel://:secret@h:0/n", "redis+sentinel://:secret@h:65536/n", "redis+sentinel://:secret@h:x/n", "redis+sentinel://:secret@::1/n",
                 "redis+cluster://:secret@h/1", "redis+cluster://:secret@h/name", "redis+other://:secret@h", "redis+cluster:/:secret@h"):
         with pytest.raises(ValueError, match="^redis_url cannot be read$") as caught:

@@ -57,6 +57,7 @@ WRONG = [
     ([], {"KHAYA_TIMEOUT": "7.5"}, "KHAYA_TIMEOUT"), ([], {"KHAYA_BASE_URL": "http://api.example.org"}, "https://"), ([], {"KHAYA_BASE_URL": "HTTPS://x"}, "https://"),
     ([], {"KHAYA_BASE_URL": "http://127.0.0.1:1"}, "allow_http_loopback"), (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://127.0.0.1.example.org"}, "https://"),
     (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://localhost@example.org"}, "https://"),
+    (["--redis-url", "redis://hushhush@h"], {}, "written redis://:PASSWORD@HOST"), ([], {"ADWUMA_REDIS_USERNAME": "hushhush"}, "no password (redis_password)"),
     (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray: unexpected argument"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
     (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "redis+sentinel://x:1"], {}, "the name of the master"),
     (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),
@@ -70,7 +71,7 @@ WRONG = [
 def test_refused_with_place_and_reason(flags, env, message):
     for check in ([], ["--check"]):
         done = run(*check, *flags, **env)
-        assert done.returncode == 78 and message in done.stderr, done.stderr
+        assert done.returncode == 78 and message in done.stderr and "hushhush" not in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1
 
 

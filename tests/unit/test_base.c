@@ -178,6 +178,55 @@ START_TEST(redis_urls_of_several)
 }
 END_TEST
 
+/* It would not be sent, and a password without its colon would be shown as the name that it looks like. */
+START_TEST(redis_names_need_a_password)
+{
+	static const char *const names[] = {"redis://secret@h", "redis+sentinel://secret@h/m",
+					    "redis+cluster://secret@a,b"};
+	const struct redis_options name = {.username = "secret"}, password = {.password = "p"};
+	struct redis_address a;
+	struct error err;
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		ck_assert_int_eq(redis_address_parse(&a, names[i], NULL, &err), -1);
+		ck_assert(err.code == ERR_CONFIG && strstr(err.msg, "redis://:PASSWORD@") &&
+			  !strstr(err.msg, "secret"));
+		ck_assert_int_eq(redis_address_parse(&a, names[i], &password, &err), 0);
+		ck_assert(strcmp(a.username, "secret") == 0 && strcmp(a.password, "p") == 0);
+		redis_address_release(&a);
+	}
+	ck_assert_int_eq(redis_address_parse(&a, "unix:///run/r.sock", &name, &err), -1);
+	ck_assert(err.code == ERR_CONFIG && !strstr(err.msg, "secret"));
+	ck_assert_int_eq(redis_address_parse(&a, "redis://:p@h", &name, &err), 0);
+	redis_address_release(&a);
+	ck_assert_int_eq(redis_address_parse(&a, "redis://u:@h", NULL, &err), 0); /* an empty one, as it stands there */
+	redis_address_release(&a);
+}
+END_TEST
+
+/* What stands before the last @ would be taken for one password, and the first host would be lost. */
+START_TEST(redis_hosts_share_one_user)
+{
+	static const char *const several[] = {"redis+sentinel://u:secret@h1,u:secret@h2/m",
+					      "redis+sentinel://h1,u:secret@h2/m",
+					      "redis+cluster://u:secret@a,:secret@b"};
+	struct redis_address a;
+	struct error err;
+
+	for (size_t i = 0; i < sizeof several / sizeof *several; i++) {
+		ck_assert_int_eq(redis_address_parse(&a, several[i], NULL, &err), -1);
+		ck_assert(err.code == ERR_CONFIG && strstr(err.msg, "once, before the first"));
+		ck_assert_ptr_null(strstr(err.msg, "secret"));
+	}
+	ck_assert_int_eq(redis_address_parse(&a, "redis+sentinel://u:p@%2Cw@h1,h2/m", NULL, &err), 0);
+	ck_assert(strcmp(a.password, "p@,w") == 0 && a.npoints == 2);
+	redis_address_release(&a);
+	ck_assert_int_eq(redis_address_parse(&a, "redis://u:p,w@h", NULL, &err), 0); /* one host: no doubt */
+	ck_assert_str_eq(a.password, "p,w");
+	redis_address_release(&a);
+}
+END_TEST
+
 /* Slots as CLUSTER KEYSLOT of a real one gives them. */
 START_TEST(cluster_slots)
 {
@@ -257,6 +306,8 @@ int main(void)
 	tcase_add_test(t, base64_both_ways);
 	tcase_add_test(t, redis_urls);
 	tcase_add_test(t, redis_urls_of_several);
+	tcase_add_test(t, redis_names_need_a_password);
+	tcase_add_test(t, redis_hosts_share_one_user);
 	tcase_add_test(t, cluster_slots);
 	tcase_add_test(t, routes_take_no_multi);
 	tcase_add_test(t, key_names);
