@@ -178,10 +178,8 @@ static int ask_one(const struct redis_address *a, const struct redis_point *p, s
 {
 	struct redis *r = open_point(a, p, OPEN_LOGIN, SEEK_MS, err);
 	struct reply *ranges = NULL;
-	int rc = r ? redis_set_timeout(r, SEEK_MS, err) : -1;
+	int rc = r ? redis_call(r, &ranges, err, "CLUSTER SLOTS") : -1;
 
-	if (rc == 0)
-		rc = redis_call(r, &ranges, err, "CLUSTER SLOTS");
 	if (rc == 0 && !replace(a->cluster, ranges, p))
 		rc = error_set(err, ERR_LINK, "it knows of no slots yet");
 	if (rc && err->code == ERR_REFUSED && strstr(err->msg, "cluster support disabled"))

@@ -25,6 +25,9 @@ struct redis {
 	struct redis_point peer;
 	int64_t uptime_s, opened_ms;
 	char run_id[SHA1_HEX_LEN + 1]; /* of the server's process; "": not told */
+	int64_t timeout_ms;	       /* of a reply, as redis_set_timeout says */
+	int64_t until_ms;	/* mono: then all that is asked must be answered; 0: timeout_ms holds, for each reply */
+	size_t reply_bytes_max; /* of one; SIZE_MAX once it is open: results may be long */
 	char sha[SCRIPTS][SHA1_HEX_LEN + 1];
 	struct watch *watch; /* NULL: it is in no list; watch.c */
 	struct redis *next, *before;
@@ -34,7 +37,9 @@ struct redis {
 
 #define OTHERS_REPLY_MS                                                                                                \
 	5000 /* for a reply where another may take its place: one that hangs is left sooner than one that is alone */
-#define SEEK_MS 2000 /* for one of several that can be asked: connecting, and each answer */
+#define SEEK_MS 2000 /* for one of several that can be asked: connecting, and then all answers together */
+/* Of an answer while a connection is opened, or of who knows where the master is; CLUSTER SLOTS is the longest by far. */
+#define ASKED_BYTES_MAX (8UL << 20)
 
 enum open_steps {
 	OPEN_LOGIN,   /* connect, log in */
@@ -44,7 +49,8 @@ enum open_steps {
 /* Who answers is of another kind; url: how it would be told. ERR_REFUSED. Returns -1. */
 #define LIKELY_SENTINEL "probably a sentinel" /* it lacks a command that every Redis has, unless somebody renamed it */
 int other_kind(struct error *err, const char *what, const char *url);
-/* point NULL: the socket. limit_ms: for connecting, and each answer until it is open. The error does not say where. */
+/* point NULL: the socket. limit_ms: for connecting, and then for all answers until it is open; after OPEN_LOGIN alone also for those to whatever is
+ * asked then, unless redis_set_timeout gives them more. The error does not say where. */
 struct redis *open_point(const struct redis_address *a, const struct redis_point *point, enum open_steps steps,
 			 int64_t limit_ms, struct error *err);
 struct timeval timeval_of_ms(int64_t ms);
@@ -53,6 +59,10 @@ struct redis *open_named(const struct redis_address *a, enum open_steps steps, s
 
 /* --- redis.c ------------------------------------------------------------------------------------------------------------ */
 
+/* Once a reply has begun, its timeout and the time that it takes at this rate; far below what any link has that is of use. */
+#define REPLY_BYTES_PER_MS_MIN 4
+/* What is read next waits no longer than until_ms. */
+int hurry(struct redis *r, struct error *err);
 /* Whole commands as text, to a connection that is not routed. */
 int append_text(struct redis *r, const char *text, size_t n, struct error *err);
 #define REDIS_HEAD_MAX 32

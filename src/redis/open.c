@@ -49,7 +49,10 @@ static int connect_to(struct redis *r, const struct redis_address *a, const stru
 	if (r->c->err)
 		return error_set(err, ERR_LINK, "%s", *r->c->errstr ? r->c->errstr : strerror(errno));
 	tune_socket(r->c->fd);
-	if (redis_set_timeout(r, limit_ms, err))
+	r->timeout_ms = limit_ms;
+	r->until_ms = clock_mono_ms() + limit_ms;
+	r->reply_bytes_max = ASKED_BYTES_MAX;
+	if (hurry(r, err))
 		return -1;
 	r->with_tls = a->tls && p;
 	return r->with_tls ? redis_tls_begin(a->tls, r, p->host, err) : 0;
@@ -129,17 +132,29 @@ static int look_who_answers(struct redis *r, struct redis_args *args, struct err
 	return rc;
 }
 
-static int load_scripts(struct redis *r, struct redis_args *args, struct error *err)
+/* All in one trip: who is far away takes as long for each. */
+static int send_scripts(struct redis *r, struct redis_args *args, struct error *err)
 {
 	for (int i = 0; i < SCRIPTS; i++) {
-		struct reply *reply = NULL;
-		const char *sha;
-
 		redis_args_clear(args);
 		redis_arg_str(args, "SCRIPT");
 		redis_arg_str(args, "LOAD");
 		redis_arg_str(args, embedded_scripts[i].text);
-		if (redis_run(r, args, &reply, err))
+		if (redis_append(r, args, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int load_scripts(struct redis *r, struct redis_args *args, struct error *err)
+{
+	if (send_scripts(r, args, err))
+		return -1;
+	for (int i = 0; i < SCRIPTS; i++) {
+		struct reply *reply = NULL;
+		const char *sha;
+
+		if (redis_expect(r, &reply, err))
 			return error_prefix(err, "load script %s", embedded_scripts[i].name);
 		sha = reply_bytes(reply, NULL);
 		snprintf(r->sha[i], sizeof r->sha[i], "%s", sha ? sha : "");
@@ -159,6 +174,13 @@ static struct redis *new_connection(const struct redis_address *a, struct error 
 	r->opened_ms = clock_mono_ms();
 	r->in_cluster = a->kind == REDIS_CLUSTER;
 	return r;
+}
+
+/* Its replies are now those of jobs, which may be long. */
+static int opened(struct redis *r, const struct redis_address *a, struct error *err)
+{
+	r->reply_bytes_max = SIZE_MAX;
+	return redis_set_timeout(r, a->kind == REDIS_ALONE ? REDIS_REPLY_MS : OTHERS_REPLY_MS, err);
 }
 
 /* A server that wants another certificate than ours, or one at all, ends the connection when the first command comes; the alert that says why may be lost on the way. */
@@ -189,8 +211,8 @@ struct redis *open_point(const struct redis_address *a, const struct redis_point
 		rc = look_who_answers(r, &args, err);
 	if (rc == 0 && steps >= OPEN_SCRIPTS)
 		rc = load_scripts(r, &args, err);
-	if (rc == 0)
-		rc = redis_set_timeout(r, a->kind == REDIS_ALONE ? REDIS_REPLY_MS : OTHERS_REPLY_MS, err);
+	if (rc == 0 && steps >= OPEN_MASTER)
+		rc = opened(r, a, err);
 	redis_args_release(&args);
 	if (rc) {
 		hint_at_certificate(r, a, err);

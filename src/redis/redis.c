@@ -9,15 +9,19 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "redis/connection.h"
 
 struct timeval timeval_of_ms(int64_t ms)
 {
 	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 }
+
+#define TOO_LATE "no answer in time"
 
 static int link_error(const struct redis *r, struct error *err)
 {
@@ -26,7 +30,7 @@ static int link_error(const struct redis *r, struct error *err)
 	const char *tls = r->with_tls && !timed_out ? redis_tls_says() : NULL;
 
 	return error_set(err, ERR_LINK, "%s%s", tls ? "TLS: " : "",
-			 timed_out    ? "no answer in time"
+			 timed_out    ? TOO_LATE
 			 : tls	      ? tls
 			 : *c->errstr ? c->errstr
 				      : "connection lost");
@@ -88,6 +92,8 @@ int redis_set_timeout(struct redis *r, int64_t timeout_ms, struct error *err)
 {
 	if (r->routes)
 		return routes_set_timeout(r->routes, timeout_ms, err);
+	r->timeout_ms = timeout_ms;
+	r->until_ms = 0;
 	if (redisSetTimeout(r->c, timeval_of_ms(timeout_ms)) == REDIS_OK)
 		return 0;
 	return link_error(r, err);
@@ -175,16 +181,37 @@ int redis_flush(struct redis *r, struct error *err)
 	return 0;
 }
 
-int redis_receive(struct redis *r, struct reply **out, struct error *err)
-{
-	void *reply = NULL;
+/* --- Reading. ----------------------------------------------------------------------------------------------------------------
+ *
+ * A server that sends a byte now and then lets no read time out, and one may send without end. So a reply as a whole has a limit, too. */
 
-	if (r->routes)
-		return routes_receive(r->routes, out, err);
+static int give_up(struct redis *r, const char *why, struct error *err)
+{
+	r->c->err = REDIS_ERR_OTHER; /* nothing is read or written any more */
+	snprintf(r->c->errstr, sizeof r->c->errstr, "%s", why);
+	return link_error(r, err);
+}
+
+int hurry(struct redis *r, struct error *err)
+{
+	int64_t left_ms = r->until_ms - clock_mono_ms();
+
+	if (left_ms <= 0)
+		return give_up(r, TOO_LATE, err);
+	return redisSetTimeout(r->c, timeval_of_ms(left_ms)) == REDIS_OK ? 0 : link_error(r, err);
+}
+
+/* *nbytes: so many more. */
+static int read_some(struct redis *r, size_t *nbytes, struct error *err)
+{
+	size_t had = r->c->reader->len;
+
+	if (r->until_ms && hurry(r, err))
+		return -1;
 	errno = 0;
-	if (redisGetReply(r->c, &reply) != REDIS_OK || !reply)
+	if (redisBufferRead(r->c) != REDIS_OK)
 		return link_error(r, err);
-	*out = reply;
+	*nbytes += r->c->reader->len - had;
 	return 0;
 }
 
@@ -198,18 +225,47 @@ static int take_parsed(struct redis *r, struct reply **out, struct error *err)
 	return 0;
 }
 
+/* The rest of a reply of which there are some bytes, nbytes. */
+static int receive_rest(struct redis *r, size_t nbytes, struct reply **out, struct error *err)
+{
+	int64_t began_ms = clock_mono_ms();
+
+	while (!*out) {
+		if (nbytes > r->reply_bytes_max)
+			return give_up(r, "an answer without end", err);
+		if (clock_mono_ms() - began_ms > r->timeout_ms + (int64_t)nbytes / REPLY_BYTES_PER_MS_MIN)
+			return give_up(r, TOO_LATE, err);
+		if (read_some(r, &nbytes, err) || take_parsed(r, out, err))
+			return -1;
+	}
+	return 0;
+}
+
+int redis_receive(struct redis *r, struct reply **out, struct error *err)
+{
+	size_t nbytes = 0;
+
+	if (r->routes)
+		return routes_receive(r->routes, out, err);
+	if (take_parsed(r, out, err))
+		return -1;
+	if (*out)
+		return 0;
+	if (redis_flush(r, err) || read_some(r, &nbytes, err) || take_parsed(r, out, err))
+		return -1;
+	return *out ? 0 : receive_rest(r, nbytes, out, err);
+}
+
 int redis_poll(struct redis *r, struct reply **out, struct error *err)
 {
 	struct pollfd ready = {.fd = r->c->fd, .events = POLLIN};
+	size_t nbytes = 0;
 
 	if (take_parsed(r, out, err))
 		return -1;
 	if (*out || poll(&ready, 1, 0) <= 0)
 		return 0;
-	errno = 0;
-	if (redisBufferRead(r->c) != REDIS_OK)
-		return link_error(r, err);
-	return take_parsed(r, out, err);
+	return read_some(r, &nbytes, err) ? -1 : take_parsed(r, out, err);
 }
 
 /* The reply to a command of its own, as redis_run gives it. */

@@ -86,7 +86,8 @@ struct redis *redis_open(const struct redis_address *a, const char *key, bool wi
  * follows it would go to other nodes, and be carried out there. */
 struct redis *redis_open_routed(const struct redis_address *a, bool with_scripts, struct error *err);
 void redis_close(struct redis *r); /* NULL is fine */
-/* For those who want to know who is there. Each connects and logs in, whoever answers; the error does not say where. point NULL: the socket. */
+/* For those who want to know who is there. Each connects and logs in, whoever answers; the error does not say where. point NULL: the socket.
+ * What is asked then must be answered soon, all of it; redis_set_timeout gives each answer a time of its own. */
 struct redis *redis_open_at(const struct redis_address *a, const struct redis_point *point, struct error *err);
 /* *with_login: it asked for a password, and was given that of its master. */
 struct redis *redis_open_sentinel(const struct redis_address *a, const struct redis_point *point, bool *with_login,
@@ -130,7 +131,7 @@ int redis_appendf(struct redis *r, struct error *err, const char *fmt, ...); /* 
 int redis_flush(struct redis *r, struct error *err);
 
 struct reply;
-/* Next reply, waiting up to the connection's timeout. An error reply is a reply (reply_error). *out: returns owned. */
+/* Next reply, waiting up to the connection's timeout until it begins, and for as long again, and longer the longer it is, for the rest. An error reply is a reply (reply_error). *out: returns owned. */
 int redis_receive(struct redis *r, struct reply **out, struct error *err);
 /* The same where an error reply is an error, as in redis_run. */
 int redis_expect(struct redis *r, struct reply **out, struct error *err);

@@ -46,10 +46,8 @@ static int ask_one(const struct redis_address *a, const struct redis_point *poin
 	bool with_login;
 	struct redis *r = redis_open_sentinel(a, point, &with_login, err);
 	struct reply *reply = NULL;
-	int rc = r ? redis_set_timeout(r, SEEK_MS, err) : -1;
+	int rc = r ? redis_call(r, &reply, err, "SENTINEL get-master-addr-by-name %s", a->master) : -1;
 
-	if (rc == 0)
-		rc = redis_call(r, &reply, err, "SENTINEL get-master-addr-by-name %s", a->master);
 	if (rc == 0)
 		rc = read_answer(a, reply, master, err);
 	else if (err->code == ERR_REFUSED && strstr(err->msg, "unknown command"))

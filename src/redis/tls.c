@@ -7,6 +7,7 @@
 #ifdef ADWUMA_REDIS_TLS
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <hiredis/hiredis_ssl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -14,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "base/clock.h"
 
 struct redis_tls {
 	SSL_CTX *ctx;
@@ -102,6 +105,28 @@ static bool expect(SSL *ssl, const char *host)
 	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
 }
 
+/* What comes byte by byte would keep OpenSSL reading one message for hours, so its every read looks at the clock. */
+static long before_read(BIO *bio, int operation, const char *data, size_t n, int argi, long argl, int ret, size_t *done)
+{
+	const struct redis *r = (const struct redis *)(void *)BIO_get_callback_arg(bio);
+
+	(void)data, (void)n, (void)argi, (void)argl, (void)done;
+	if (operation != BIO_CB_READ || r->until_ms == 0 || clock_mono_ms() < r->until_ms)
+		return ret;
+	errno = EAGAIN; /* as a read that has waited for so long */
+	return -1;
+}
+
+/* hiredis has just given it the socket. */
+static void at_handshake(const SSL *ssl, int where, int ret)
+{
+	(void)ret;
+	if (where != SSL_CB_HANDSHAKE_START)
+		return;
+	BIO_set_callback_arg(SSL_get_rbio(ssl), SSL_get_app_data(ssl));
+	BIO_set_callback_ex(SSL_get_rbio(ssl), before_read);
+}
+
 int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host, struct error *err)
 {
 	SSL *ssl = SSL_new(t->ctx);
@@ -112,6 +137,8 @@ int redis_tls_begin(const struct redis_tls *t, struct redis *r, const char *host
 		SSL_free(ssl);
 		return error_set(err, ERR_MEMORY, "no memory for TLS");
 	}
+	SSL_set_app_data(ssl, r);
+	SSL_set_info_callback(ssl, at_handshake);
 	if (redisInitiateSSL(r->c, ssl) == REDIS_OK) {
 		r->ssl = ssl;
 		return 0;

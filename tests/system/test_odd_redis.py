@@ -3,9 +3,10 @@ import json
 import socketserver
 import subprocess
 import threading
+import time
 
 import pytest
-from conftest import BUILD, SLOW
+from conftest import BUILD, SLOW, until
 
 
 def bulk(text):
@@ -30,10 +31,10 @@ INFO = "redis_version:7.0.0\r\nrole:master\r\nuptime_in_seconds:5\r\nredis_mode:
 
 
 class Odd:
-    """Speaks RESP. The test's says(words) gives the answer to a command, or None for the ordinary one."""
+    """Speaks RESP. The test's says(words) gives the answer to a command, in pieces where it is no bytes, or None for the ordinary one."""
 
     def __init__(self, says):
-        self.commands = []
+        self.commands, self.sent = [], 0
         odd = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -43,7 +44,10 @@ class Odd:
                     for _ in range(int(line[1:])):
                         words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].decode())
                     odd.commands.append(words)
-                    self.wfile.write(says(words) or odd.ordinary(words))
+                    answer = says(words) or odd.ordinary(words)
+                    for piece in [answer] if isinstance(answer, bytes) else answer:
+                        self.wfile.write(piece)
+                        odd.sent += len(piece)
 
         self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -151,6 +155,92 @@ def test_a_time_that_is_none_is_told_as_such(odd, run, seconds, us):
     o = odd(lambda words: array(bulk(seconds), bulk(us)) if words[0] == "TIME" else None if words[0] == "INFO" else number(0))
     done = run(f"redis://127.0.0.1:{o.port}", "stats")
     assert done.returncode == 69 and "TIME has no time" in done.stderr, (done.stdout, done.stderr)
+
+
+# --- Answers that do not end. -----------------------------------------------------------------------------------------------
+
+
+def trickle():
+    """A byte now and then, so that no read ever waits for long."""
+    yield b"$1000\r\n"
+    for _ in range(1000):
+        time.sleep(0.5)
+        yield b"x"
+
+
+MANY = 64 << 20
+
+
+def endless():
+    yield b"$999999999\r\n"
+    for _ in range(MANY >> 20):
+        yield b"x" * (1 << 20)
+
+
+def after(seconds, answer):
+    time.sleep(seconds)
+    yield answer
+
+
+def names(master):
+    return array(bulk("127.0.0.1"), bulk(master.port))
+
+
+def pushed(o):
+    return [c for c in o.commands if c[0] == "LPUSH"]
+
+
+@pytest.mark.parametrize("answer", [trickle, endless])
+@pytest.mark.parametrize("scheme,command", [("redis+sentinel", "SENTINEL"), ("redis+sentinel", "INFO"), ("redis+cluster", "CLUSTER")])
+def test_whoever_does_not_end_an_answer_is_left_for_the_next(odd, run, scheme, command, answer):
+    """One that is asked where the master is, or is named as the master."""
+    well = odd(one_worker(NIL))
+    sick = odd(lambda words: answer() if words[0] == command else None)
+    liar = odd(lambda words: names(sick) if words[0] == "SENTINEL" else None)
+    knows = odd(lambda words: names(well) if words[0] == "SENTINEL" else None)
+    first, second = liar if command == "INFO" else sick, well if scheme == "redis+cluster" else knows
+    tail = "" if scheme == "redis+cluster" else "/m"
+    done = run(f"{scheme}://127.0.0.1:{first.port},127.0.0.1:{second.port}{tail}", "translate", "x", "--no-wait", seconds=15)
+    assert done.returncode == 0 and pushed(well), done.stderr
+    assert sick.commands and sick.sent < MANY // 2
+
+
+def test_opening_has_one_limit_for_all_its_steps(odd, run):
+    """Each answer comes within it, all of them do not."""
+    late, well = odd(one_worker(NIL)), odd(one_worker(NIL))
+    slow = odd(lambda words: after(1.2, names(late) if words[0] == "SENTINEL" else b"+PONG\r\n"))
+    knows = odd(lambda words: names(well) if words[0] == "SENTINEL" else b"+PONG\r\n" if words[0] == "PING" else None)
+    done = run(f"redis+sentinel://:p@127.0.0.1:{slow.port},127.0.0.1:{knows.port}/m", "translate", "x", "--no-wait")
+    assert done.returncode == 0 and pushed(well) and not pushed(late), done.stderr
+    assert [c[0] for c in slow.commands[:2]] == ["PING", "SENTINEL"]
+
+
+def test_a_worker_that_starts_is_ended_though_an_answer_trickles(odd, system):
+    sick = odd(lambda words: trickle() if words[0] == "SENTINEL" else None)
+    w = system.worker(wait=False, redis_url=f"redis+sentinel://127.0.0.1:{sick.port}/m")
+    until(lambda: sick.commands, 10, "it is asked")
+    w.process.terminate()
+    assert w.process.wait(5 * SLOW) == 0
+
+
+def test_an_answer_that_trickles_is_no_answer(odd, run):
+    says = one_worker(NIL)
+    o = odd(lambda words: trickle() if words[0] == "LINDEX" else says(words))
+    done = run(f"redis+cluster://127.0.0.1:{o.port}", "result", "x1", "--queue", "translate", seconds=15)
+    assert done.returncode == 69 and "no answer in time" in done.stderr, done.stderr
+
+
+def test_a_long_answer_over_a_slow_link_is_waited_for(odd, run):
+    """For longer than the 5 s that an answer has to begin."""
+    job = bulk(json.dumps({"id": "x1", "text": "a" * 600000}))
+
+    def slowly():
+        for i in range(0, len(job), 10000):
+            time.sleep(0.1)
+            yield job[i:i + 10000]
+    says = one_worker(NIL)
+    o = odd(lambda words: slowly() if words[0] == "LINDEX" and ":slot:" in words[1] else says(words))
+    assert "running" in run(f"redis+cluster://127.0.0.1:{o.port}", "result", "x1", "--queue", "translate").stderr
 
 
 # --- A cluster's odd answers. -----------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """TLS to Redis: rediss:// where the build has it, with certificates that are accepted and such that are not; where it has not, a clear refusal."""
+import contextlib
 import json
 import signal
 import socket
 import subprocess
+import threading
+import time
 
 import pytest
 import redis as redis_py
@@ -68,6 +71,32 @@ def secured(tmp_path, stub):
     s = Secured(tmp_path, stub)
     yield s
     s.stop()
+
+
+class Dripping:
+    """A way to a port on which so many bytes come back freely, and the others one by one."""
+
+    def __init__(self, port, freely):
+        self.to, self.freely = port, freely
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.to))
+                threading.Thread(target=self.pass_on, args=(client, server, 1 << 30), daemon=True).start()
+                threading.Thread(target=self.pass_on, args=(server, client, self.freely), daemon=True).start()
+
+    @staticmethod
+    def pass_on(source, target, freely):
+        with contextlib.suppress(OSError), source, target:
+            while data := source.recv(max(1, min(freely, 16384))):
+                time.sleep(0 if freely > 0 else 0.2)
+                freely -= len(data)
+                target.sendall(data)
 
 
 def check(system, *args, program="adwumad", **settings):
@@ -278,6 +307,14 @@ if HAS_TLS:
             s.listen(8)
             done = secured.run("stats", redis_url=f"rediss://127.0.0.1:{s.getsockname()[1]}/0", seconds=40)
         assert done.returncode == 69, done.stderr
+
+    @pytest.mark.parametrize("freely", [0, 3000], ids=["handshake", "a record"])
+    def test_what_comes_byte_by_byte_is_not_waited_for(secured, freely):
+        """No byte is late, but the message of TLS that they make is."""
+        way = Dripping(secured.port, freely)
+        done = secured.run("stats", redis_url=f"rediss://127.0.0.1:{way.port}/0", seconds=20)
+        way.listener.close()
+        assert done.returncode == 69 and "no answer" in done.stderr, done.stderr
 
     def test_no_secret_is_told(secured):
         secured.system.redis.execute_command("CONFIG", "SET", "requirepass", "hush-hush")
