@@ -9,6 +9,7 @@ import pytest
 from conftest import BUILD, ROOT, SLOW, until
 from servers import Cluster, Node, Sentinels, free_ports
 from test_doctor import Found
+from test_odd_redis import Odd, array, bulk
 
 QUEUES = "translate,transcribe,synthesize,taskingai".split(",")
 CARRIED_OUT = {"lpush", "rpush", "zadd", "lmove", "blmove", "hset", "hincrby", "incr", "xadd", "rename", "unlink", "zremrangebyscore"}  # by a worker or a producer; never by doctor
@@ -291,6 +292,32 @@ def test_a_sentinel_that_is_connecting_again(kept, doctor):
         until(cut, 10, "it has lost its connection")
     found = doctor(kept.url)
     assert found.code == 0 and found.state("sentinels") == ["ok"] * 3, found.all
+
+
+def test_a_failover_that_goes_on(kept, doctor):
+    """The sentinel that leads it names the new master, and tells the flags of the old one until its end: nothing is wrong with the new one."""
+    looks = []
+
+    def says(words):
+        if words[:2] == ["SENTINEL", "MASTER"]:
+            looks.append(time.monotonic())
+            flags = "master,s_down,o_down,disconnected,failover_in_progress" if time.monotonic() - looks[0] < lasts_s else "master"
+            return array(bulk("flags"), bulk(flags), bulk("quorum"), bulk(2))
+        if words[0] == "SENTINEL":
+            return {"GET-MASTER-ADDR-BY-NAME": array(bulk("127.0.0.1"), bulk(kept.named().port)), "CKQUORUM": b"+OK\r\n", "MYID": bulk("x" * 40)}.get(
+                words[1].upper(), array())
+        return b"+PONG\r\n" if words[0] == "PING" else None
+
+    odd = Odd(says)
+    try:
+        for lasts_s in (0.5, 1e9):
+            looks.clear()
+            found = doctor(f"redis+sentinel://127.0.0.1:{odd.port}/{kept.NAME}/0")
+            assert "bad" not in found.state("sentinels") and found.code == 0, found.all
+            told = [o for o in found["sentinels"] if "is carrying out a failover" in o["message"]]
+            assert len(told) == (lasts_s > 1) and all(o["state"] == "warn" and "sleep 10" in o["mend"] for o in told)
+    finally:
+        odd.stop()
 
 
 def test_a_sentinel_that_stays_cut_off(sentinels, doctor):
