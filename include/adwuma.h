@@ -23,7 +23,8 @@
  * Strings are UTF-8 and NUL-terminated. A parameter `err` may be NULL. A client may be used by many threads at once; a handle, a result and a stream by one
  * thread at a time. What is "borrowed" stays its owner's; what is "returned owned" is the caller's to free with the function named. The library
  * prints nothing, keeps no global state, installs no signal handler, and lets no SIGPIPE reach the host program. A client does not survive fork(): the
- * child opens its own, and adwuma_close does nothing there with its parent's. */
+ * child opens its own, and adwuma_close does nothing there with its parent's. With sentinels a thread of the client's own asks each second who the
+ * master is, and leaves one that was replaced. */
 #ifndef ADWUMA_H
 #define ADWUMA_H
 
