@@ -45,7 +45,8 @@ BATCH, BATCH_BYTES = 500, 8 << 20  # what goes to Redis in one trip
 AUDIO_TTL_S = 86400  # how long what is uploaded waits for a worker, as results do
 # What servers say while another takes over: redis-py's classes, and the words where it knows none.
 _ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)  # MOVED is of the first
-_ELSEWHERE_WORDS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS")
+_ELSEWHERE_WORDS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
+_REPLACED_WORDS = ("MASTERDOWN", "UNBLOCKED")  # of one that has become a replica; its name may lead elsewhere now
 # The last: redis-py 4 looks for the host of a unix socket while it tells that this was lost.
 _PASSING = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError, EOFError, asyncio.TimeoutError, AttributeError)
 
@@ -88,6 +89,8 @@ def _failure(error: Dict[str, Any], job_id: str) -> _Failure:
 
 def _passes(error: BaseException, place: Optional["_Place"]) -> bool:
     """Whether another connection may do better. A wrong password is of the class of lost connections, or the cause of one."""
+    if isinstance(error, redis.ResponseError) and str(error).startswith(_REPLACED_WORDS):
+        return True
     if place and isinstance(error, redis.ResponseError) and (isinstance(error, _ELSEWHERE) or str(error).startswith(_ELSEWHERE_WORDS)):
         return True
     return isinstance(error, _PASSING) and not any(isinstance(e, redis.AuthenticationError) for e in (error, error.__cause__))
@@ -395,7 +398,7 @@ class _Wire:
         """Other threads may be using its connections; those that are at the wrong place find it out by themselves."""
         if client.place:
             client.place.lost(error)
-            client.connection_pool.disconnect(inuse_connections=False)
+        client.connection_pool.disconnect(inuse_connections=False)
 
     def run(self, queue: str, *commands: Tuple[Any, ...]) -> List[Any]:
         pipe = self.clients[queue].pipeline(transaction=False)

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import BUILD, KEY, ROOT, SLOW, until
+from conftest import BUILD, KEY, ROOT, SLOW, System, until
 
 sys.path.insert(0, ROOT + "/deploy/python")
 import adwuma_khaya
 import adwuma_taskingai as taskingai
 from adwuma_khaya import KhayaClient, Settings
 from adwuma_taskingai import TaskingAIClient
+from test_library import Pair
 from test_taskingai_requests import OPERATIONS, Api
 
 MODULES = ROOT + "/deploy/python/"
@@ -411,6 +413,36 @@ def test_both_modules_have_the_same_core():
         assert imported - set(sys.stdlib_module_names) == {"redis"}
         cores.append(text.split("\n# --- The queue. ")[1].split("\n# --- End of what both have.")[0])
     assert cores[0] == cores[1] and len(cores[0]) > 5000
+
+
+@pytest.mark.parametrize("how", ["plain", "awaited"])
+def test_a_master_that_becomes_a_replica_is_left(tmp_path, stub, how):
+    """At an address that leads to another then; nothing cuts off who is connected. One call is waiting, others come later."""
+    pair = Pair(tmp_path)
+    system = System(tmp_path, stub, pair)
+
+    async def awaited():
+        async with KhayaClient(redis_url=pair.url, wait_timeout=20 * SLOW) as client:
+            first = asyncio.create_task(client.atranslate("a stub(delay=1500)"))
+            await asyncio.to_thread(begun)
+            pair.change()
+            return [await client.atranslate("b"), await client.atranslate("c"), await first]
+
+    def plain():
+        with KhayaClient(redis_url=pair.url, wait_timeout=20 * SLOW) as client, ThreadPoolExecutor(1) as threads:
+            first = threads.submit(client.translate, "a stub(delay=1500)")
+            begun()
+            pair.change()
+            return [client.translate("b"), client.translate("c"), first.result()]
+
+    def begun():
+        until(lambda: stub.stats()["active"], what="the first is under way")
+    try:
+        system.worker(queues="translate")
+        assert [r.text[:6] for r in (plain() if how == "plain" else asyncio.run(awaited()))] == ["[tw] b", "[tw] c", "[tw] a"]
+    finally:
+        system.finish()
+        pair.stop()
 
 
 def test_every_operation_by_name_both_ways(system):
