@@ -10,7 +10,7 @@
 #include "base/log.h"
 
 #define BACKOFF_FIRST_MS 50
-#define BACKOFF_MAX_MS 2000
+#define BACKOFF_MAX_MS 1000	 /* so long is the service away beyond Redis, at most */
 #define FOUND_LATE_MS 30000	 /* an idle connection has found out by then that it broke */
 #define STILL_LOST_EVERY_MS 1000 /* connections that fail for reasons that alternate do not fill the log */
 

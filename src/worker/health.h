@@ -35,7 +35,7 @@ void health_answered(
 	struct health
 		*h); /* Redis did what was asked: only now a loss is over (it may take connections and refuse writes) */
 
-/* How long to wait before the n-th try (from 1) to reconnect: grows to 2 s, with jitter so that a fleet does not come back as one. */
+/* How long to wait before the n-th try (from 1) to reconnect: grows to 1 s, with jitter so that a fleet does not come back as one. */
 int64_t health_backoff_ms(unsigned tries);
 
 #endif
