@@ -107,7 +107,7 @@ def test_each_queue_goes_by_the_clock_of_its_master(tmp_path, quick_stub):
     try:
         queues = {node: names[0] for node, names in cluster.queues(1).items()}
         system.worker(queues=",".join(queues.values()), lease_ms=1500, threads=2)
-        for _ in range(20):  # ticks of all queues come in any order between
+        for _ in range(20):
             for node, queue in queues.items():
                 now = int(time.time() * 1000) + (60000 if node is cluster.nodes[0] else 0)
                 name = f"{now}"
@@ -117,7 +117,7 @@ def test_each_queue_goes_by_the_clock_of_its_master(tmp_path, quick_stub):
                 assert system.result(queue, f"{name}-lives")["status"] == "succeeded"
                 assert system.result(queue, f"{name}-old")["error"]["type"] == "ExpiredError"
                 assert not system.ask(queue, "EXISTS", load.key(queue, f"result:{name}-later"))
-            time.sleep(0.1)
+            time.sleep(0.1)  # 20 rounds are four ticks of each queue: whichever came last must not count for the others
         for queue in queues.values():
             assert system.ask(queue, "ZCARD", load.key(queue, "delayed")) == 20
     finally:

@@ -7,7 +7,7 @@ import threading
 import time
 
 import redis as redis_py
-from programs import REDIS_SERVER, SLOW, start, until
+from programs import REDIS_SERVER, SLOW, RedisServer, Wire, start, until
 
 NOT_THERE = (redis_py.ConnectionError, redis_py.TimeoutError, redis_py.BusyLoadingError)
 BUS = 10000  # how far a cluster node's second port is from its first
@@ -104,6 +104,39 @@ class Node:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+
+class Pair:
+    """A master, its replica, and the address of the one that is the master; whoever is connected stays so when they change places."""
+
+    def __init__(self, folder):
+        self.servers = []
+        for name, port in zip("ab", free_ports(2)):
+            os.mkdir(f"{folder}/{name}")
+            self.servers.append(RedisServer(f"{folder}/{name}", "--port", str(port), "--repl-diskless-sync-delay", "0"))
+        self.port = port
+        self.wire = Wire(folder, self.servers[0].socket)
+        self.servers[1].client.replicaof("127.0.0.1", self.servers[0].client.config_get("port")["port"])
+        until(lambda: self.servers[1].client.info("replication")["master_link_status"] == "up", what="the replica follows")
+
+    @property
+    def url(self):
+        return "unix://" + self.wire.path
+
+    @property
+    def client(self):
+        return next(s.client for s in self.servers if s.socket == self.wire.to)
+
+    def change(self):
+        old = self.client
+        self.wire.to = self.servers[1].socket
+        old.execute_command("FAILOVER", "TO", "127.0.0.1", self.port)
+        until(lambda: old.info("replication")["role"] == "slave" and self.client.info("replication")["role"] == "master", what="they have changed places")
+
+    def stop(self):
+        self.wire.stop()
+        for s in self.servers:
+            s.stop()
 
 
 def leave_behind(master, replicas):

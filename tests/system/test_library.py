@@ -7,8 +7,8 @@ import subprocess
 import wave
 
 import pytest
-from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, RedisServer, System, Wire, start, until
-from servers import free_ports
+from conftest import BUILD, KEY, ROOT, SANITIZED, SLOW, TASKING_KEY, System, start, until
+from servers import Pair
 from test_odd_redis import Odd, array, bulk, error, number
 from programs import sanitizer
 
@@ -210,39 +210,6 @@ def test_nobody_is_there(system, run):
     where = "Redis at " + system.server.socket
     assert out[0].startswith(f"wait 69 {where}: ") and out[1] == "error -1 result 0" and out[2].startswith(f"submit 69 {where}: "), out
     assert 2.3 <= float(out[3].split()[1]) < 6 * SLOW
-
-
-class Pair:
-    """A master, its replica, and the address of the one that is the master; whoever is connected stays so when they change places."""
-
-    def __init__(self, folder):
-        self.servers = []
-        for name, port in zip("ab", free_ports(2)):
-            os.mkdir(f"{folder}/{name}")
-            self.servers.append(RedisServer(f"{folder}/{name}", "--port", str(port), "--repl-diskless-sync-delay", "0"))
-        self.port = port
-        self.wire = Wire(folder, self.servers[0].socket)
-        self.servers[1].client.replicaof("127.0.0.1", self.servers[0].client.config_get("port")["port"])
-        until(lambda: self.servers[1].client.info("replication")["master_link_status"] == "up", what="the replica follows")
-
-    @property
-    def url(self):
-        return "unix://" + self.wire.path
-
-    @property
-    def client(self):
-        return next(s.client for s in self.servers if s.socket == self.wire.to)
-
-    def change(self):
-        old = self.client
-        self.wire.to = self.servers[1].socket
-        old.execute_command("FAILOVER", "TO", "127.0.0.1", self.port)
-        until(lambda: old.info("replication")["role"] == "slave" and self.client.info("replication")["role"] == "master", what="they have changed places")
-
-    def stop(self):
-        self.wire.stop()
-        for s in self.servers:
-            s.stop()
 
 
 @pytest.fixture

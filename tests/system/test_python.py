@@ -20,7 +20,7 @@ import adwuma_khaya
 import adwuma_taskingai as taskingai
 from adwuma_khaya import KhayaClient, Settings
 from adwuma_taskingai import TaskingAIClient
-from test_library import Pair
+from servers import Pair
 from test_taskingai_requests import OPERATIONS, Api
 
 MODULES = ROOT + "/deploy/python/"

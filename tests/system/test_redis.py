@@ -7,8 +7,8 @@ import time
 
 import pytest
 import redis as redis_py
-from conftest import BUILD, SANITIZED, RedisServer, System, Wire, until
-from servers import Node, free_ports
+from conftest import BUILD, SANITIZED, RedisServer, System, until
+from servers import Node, Pair, free_ports
 
 
 def jobs(n, text="job", **more):
@@ -224,17 +224,12 @@ def test_cannot_save_and_refuses_writes(tmp_path, stub):
 
 @pytest.fixture
 def two(tmp_path, stub):
-    """Two servers, behind a name that leads to the first: its new connections go where wire.to says."""
-    servers = []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        servers.append(RedisServer(tmp_path / name, "--port", str(free_port())))
-    system, wire = System(tmp_path, stub, servers[0]), Wire(tmp_path, servers[0].socket)
-    yield system, wire, *servers
+    """A master and its replica, behind a name that leads to the first: its new connections go where wire.to says."""
+    pair = Pair(tmp_path)
+    system = System(tmp_path, stub, pair.servers[0])
+    yield system, pair.wire, *pair.servers
     system.finish()
-    wire.stop()
-    for server in servers:
-        server.stop()
+    pair.stop()
 
 
 def follow(server, other):
@@ -257,7 +252,6 @@ def test_becomes_a_replica_and_keeps_its_clients(two, reply_as, doing):
     wire.reply_as = reply_as
     w = system.worker(redis_url="unix://" + wire.path, lease_ms=3000, queues="translate")
     assert system.do("translate", text="a")["status"] == "succeeded"
-    follow(second, first)
     if doing == "is paused":  # no wait is there that Redis would end
         first.client.set("adwuma:{translate}:paused", '{"reason":"test"}')
         until(lambda: not [c for c in first.client.client_list() if "b" in c["flags"]], what="nothing is waited for")
@@ -284,6 +278,7 @@ def stub_has(system):
 def test_nobody_elses_wait_is_ended(two):
     """CLIENT IDs begin anew in each server: the one of a wait at the first is a stranger's at the second. Nor is waited where no job comes any more."""
     system, wire, first, second = two
+    second.client.execute_command("REPLICAOF", "NO", "ONE")
     w = system.worker(redis_url="unix://" + wire.path, queues="translate")
     assert system.do("translate", text="a")["status"] == "succeeded"
 
