@@ -10,6 +10,7 @@ import redis as redis_py
 from programs import REDIS_SERVER, SLOW, RedisServer, Wire, start, until
 
 NOT_THERE = (redis_py.ConnectionError, redis_py.TimeoutError, redis_py.BusyLoadingError)
+SLOTS = 16384  # of a cluster
 BUS = 10000  # how far a cluster node's second port is from its first
 
 
@@ -267,7 +268,7 @@ class Cluster:
         for i, n in enumerate(self.nodes):
             n.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             if i < masters:
-                n.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 16384 * i // masters, 16384 * (i + 1) // masters - 1)
+                n.client.execute_command("CLUSTER", "ADDSLOTSRANGE", SLOTS * i // masters, SLOTS * (i + 1) // masters - 1)
             if i:
                 self.nodes[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", n.port)
         until(lambda: all(len(self.view(n)) == len(self.nodes) and not any("handshake" in v["flags"] for v in self.view(n).values()) for n in self.nodes), 20,
@@ -299,8 +300,10 @@ class Cluster:
     def is_well(self):
         try:
             for n in self.nodes:
-                if self.state(n)["cluster_state"] != "ok" or \
-                        any("fail" in f for v in self.view(n).values() for f in v["flags"]):
+                view = self.view(n).values()
+                if self.state(n)["cluster_state"] != "ok" or any("fail" in f for v in view for f in v["flags"]):
+                    return False
+                if sum(b - a + 1 for v in view for a, b in v["slots"]) != SLOTS:  # it has not heard of all masters' yet, and without full coverage is well so
                     return False
             return all(n.role() == "master" or Sentinels.follows(n) for n in self.nodes)
         except NOT_THERE:
