@@ -92,6 +92,16 @@ static int check_redis_url(const struct settings *s, const char *url, struct err
 			 "must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://");
 }
 
+/* Nothing would be sent: Redis takes no name without a password. */
+static int check_username(const struct settings *s, const char *name, struct error *err)
+{
+	size_t len;
+
+	if (!*name || (s->redis_password && *s->redis_password) || row_url_password(s->redis_url, &len))
+		return 0;
+	return error_set(err, ERR_CONFIG, "a user name needs a password: set redis_password, too");
+}
+
 static int check_prefix(const struct settings *s, const char *prefix, struct error *err)
 {
 	size_t n = strlen(prefix);
@@ -117,6 +127,7 @@ void settings_strip_slashes(char *url)
 
 const struct settings_rule settings_checks[] = {
 	{"redis_url", check_redis_url},
+	{"redis_username", check_username}, /* one in the URL is looked at with it, by who reads it */
 	{"redis_ca_file", check_readable},
 	{"redis_cert_file", check_readable},
 	{"redis_key_file", check_readable},

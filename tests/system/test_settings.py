@@ -57,7 +57,7 @@ WRONG = [
     ([], {"KHAYA_TIMEOUT": "7.5"}, "KHAYA_TIMEOUT"), ([], {"KHAYA_BASE_URL": "http://api.example.org"}, "https://"), ([], {"KHAYA_BASE_URL": "HTTPS://x"}, "https://"),
     ([], {"KHAYA_BASE_URL": "http://127.0.0.1:1"}, "allow_http_loopback"), (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://127.0.0.1.example.org"}, "https://"),
     (["--allow-http-loopback", "on"], {"KHAYA_BASE_URL": "http://localhost@example.org"}, "https://"),
-    (["--redis-url", "redis://hushhush@h"], {}, "written redis://:PASSWORD@HOST"), ([], {"ADWUMA_REDIS_USERNAME": "hushhush"}, "no password (redis_password)"),
+    (["--redis-url", "redis://hushhush@h"], {}, "written redis://:PASSWORD@HOST"), ([], {"ADWUMA_REDIS_USERNAME": "hushhush"}, "environment ADWUMA_REDIS_USERNAME: a user name needs a password"),
     (["--nonsense", "1"], {}, "--nonsense: unknown flag"), (["stray"], {}, "stray: unexpected argument"), (["--khaya-api-key", "x"], {}, "secrets have no flag"),
     (["--redis-password=x"], {}, "secrets have no flag"), (["--redis-url", "http://x"], {}, "--redis-url: must begin with"), (["--redis-url", "redis+sentinel://x:1"], {}, "the name of the master"),
     (["--queues", "Bad Name"], {}, "no queue name"), (["--queues", "a,a"], {}, "twice"), (["--queues", ","], {}, "at least one"), (["--queues", "a:0"], {}, "weight"),

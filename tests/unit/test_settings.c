@@ -437,6 +437,8 @@ static const struct {
 	{"threads = 1\n\t2\n", "only lists may"},
 	{"khaya_api_key_file = /nonexistent\n", ":1: cannot read /nonexistent"},
 	{"threads_file = /dev/null\n", ":1: 'threads_file' is no setting"},
+	{"threads = 5\nredis_username = ama\n",
+	 ":2: redis_username: a user name needs a password: set redis_password, too"},
 	{"redis_username = a\rthreads = 5\n", "must be one line without control characters"},
 };
 
@@ -454,6 +456,7 @@ START_TEST(long_lines_are_taken_whole_or_refused)
 	static const char *const ends[] = {"\n", "\r\n", ""};
 	char text[300];
 
+	setenv("ADWUMA_REDIS_PASSWORD", "secret", 1); /* a name needs one */
 	for (size_t e = 0; e < 3; e++) {
 		for (size_t n = 190; n < 210; n++) {
 			size_t len = (size_t)sprintf(text, "redis_username = ");
