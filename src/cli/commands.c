@@ -252,15 +252,16 @@ static const struct command mending[] = {
 	 "The old result of each is deleted in the same step, so that there can be a new one. Each job\n"
 	 "moves in one step: it may be stopped at any point and run again, also several at once, and no job\n"
 	 "is lost or doubled. Jobs that fail meanwhile are not taken twice.\n\n"
-	 "What cannot run again (no JSON object, or no usable id) is told and stays. Exit code: 0, or 1\n"
-	 "where an ID was not there or something stayed.",
+	 "What cannot run again (no JSON object, or no usable id) is told and stays. Exit code: 0, 1 where an\n"
+	 "ID was not there or something stayed, or 69 where a queue could not be looked at, as adwuma help\n"
+	 "stats says.",
 	 "  adwuma dead retry 43\n"
 	 "  adwuma dead retry --error APIError --newer-than 2h\n"
 	 "  adwuma dead retry --older-than 7d --queue bulk --limit 100 > ids"},
 	{"dead purge", "[ID...]", "delete failed jobs for good", CHOICE | TAKES(OPT_ALL), 0, SIZE_MAX, cli_dead_purge,
 	 "Deletes the failed jobs that fit the IDs and filters, oldest first, and says how many they were.\n"
 	 "Their results stay until they expire.\n\n"
-	 "Exit code: 0, or 1 where an ID was not there.",
+	 "Exit code: as of adwuma dead list.",
 	 "  adwuma dead purge 44\n"
 	 "  adwuma dead purge --older-than 30d\n"
 	 "  adwuma dead purge --all --queue translate"},
@@ -271,18 +272,22 @@ static const struct command mending[] = {
 	 "workers writes no results.\n\n"
 	 "With --queue an id that is not there yet is cancelled in advance, for as long as results live\n"
 	 "(result_ttl_s). Where Redis does not let us look where jobs are, it takes --queue. Exit code: 0,\n"
-	 "or 1 where a job has ended already or is unknown.",
+	 "1 where a job has ended already or is unknown, or 69 where one is unknown and a queue could not be\n"
+	 "looked at, as adwuma help stats says.",
 	 "  adwuma cancel 45\n"
 	 "  adwuma cancel --queue translate 7 8 9"},
 	{"pause", "Q...", "let no worker begin jobs of a queue", TAKES(OPT_FOR) | TAKES(OPT_REASON), 1, SIZE_MAX,
 	 cli_pause,
 	 "From a second on no worker begins a job of these queues; what runs comes to its end. It holds\n"
 	 "until adwuma resume, or for the time of --for. A pause that is there already is replaced. Who\n"
-	 "paused, when, and the --reason are kept beside it: adwuma stats --json shows them.",
+	 "paused, when, and the --reason are kept beside it: adwuma stats --json shows them.\n\n"
+	 "Exit code: 0, or 69 where Redis refused for one of them, or its node of a cluster is away; the\n"
+	 "others are paused.",
 	 "  adwuma pause translate --for 10m --reason 'the API is in maintenance'\n"
 	 "  adwuma pause transcribe synthesize"},
 	{"resume", "Q...", "let workers go on after a pause", 0, 1, SIZE_MAX, cli_resume,
-	 "Ends the pause of these queues, and says of each whether there was one.",
+	 "Ends the pause of these queues, and says of each whether there was one.\n\n"
+	 "Exit code: as of adwuma pause.",
 	 "  adwuma resume translate transcribe synthesize"},
 };
 

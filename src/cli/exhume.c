@@ -32,7 +32,7 @@ struct item {
 
 struct exhumation {
 	struct look *look;
-	const char *queue;
+	const char *prefix, *queue;
 	struct keys keys;
 	struct dead_filter filter;
 	bool revive; /* else for good */
@@ -248,21 +248,27 @@ static int set_pace(struct exhumation *x, struct error *err)
 	return 0;
 }
 
+static int take_queue(void *ctx, const char *queue, struct error *err)
+{
+	struct exhumation *x = ctx;
+
+	x->queue = queue;
+	keys_init(&x->keys, x->prefix, queue);
+	if (set_pace(x, err) || dead_scan(x->look->redis, &x->keys, true, take_page, x, err))
+		return -1;
+	return x->filter.limit == 0;
+}
+
 static int take_queues(struct exhumation *x, const struct cli *cli)
 {
-	struct look *look = x->look;
 	struct error err = {0};
-	int rc = look_connect(look, cli);
+	int rc = look_connect(x->look, cli);
 
-	if (rc == CLI_DONE && redis_now_ms(look->redis, &x->filter.now_ms, &err))
-		rc = look_failed(look, &err);
-	for (size_t i = 0; rc == CLI_DONE && i < look->nqueues && x->filter.limit > 0; i++) {
-		x->queue = look->queues[i];
-		keys_init(&x->keys, cli->settings->key_prefix, x->queue);
-		if (set_pace(x, &err) || dead_scan(look->redis, &x->keys, true, take_page, x, &err))
-			rc = look_failed(look, &err);
-	}
-	return rc;
+	if (rc == CLI_DONE && redis_now_ms(x->look->redis, &x->filter.now_ms, &err))
+		rc = look_failed(x->look, &err);
+	if (rc == CLI_DONE)
+		rc = look_each(x->look, take_queue, x);
+	return rc == CLI_DONE && x->look->nsilent > 0 ? CLI_UNREACHABLE : rc;
 }
 
 static int exhume(const struct cli *cli, bool revive)
@@ -276,6 +282,7 @@ static int exhume(const struct cli *cli, bool revive)
 		return CLI_JOB_FAILED;
 	}
 	x->look = &look;
+	x->prefix = cli->settings->key_prefix;
 	x->revive = revive;
 	x->payloads = BUF_INIT(SIZE_MAX / 4);
 	rc = dead_filter_init(&x->filter, cli, true);

@@ -31,6 +31,7 @@ struct cancelling {
 	bool any;     /* some job was cancelled */
 	bool unknown; /* some job is nowhere */
 	bool blind;   /* we may not look where the jobs are */
+	struct error why_blind;
 };
 
 /* Which jobs have their result in this queue. */
@@ -65,21 +66,21 @@ static int find_results(struct cancelling *c, const char *queue, struct error *e
 
 /* Results last: a job that ends meanwhile is then found there. Twice, since a job may move back behind the look. A producer's user may not look; it
  * may cancel in a queue that is named. */
-static int find_jobs(struct cancelling *c, struct error *err)
+static int find_in(void *ctx, const char *queue, struct error *err)
 {
-	const char *prefix = c->cli->settings->key_prefix;
+	struct cancelling *c = ctx;
 
-	for (size_t i = 0; i < 2 * c->look.nqueues && !c->blind; i++) {
-		if (locate(c->look.redis, prefix, c->look.queues[i % c->look.nqueues], c->jobs, c->n, err) == 0)
+	for (int times = 0; times < 2 && !c->blind; times++) {
+		if (locate(c->look.redis, c->cli->settings->key_prefix, queue, c->jobs, c->n, err) == 0)
 			continue;
-		c->blind = c->cli->option[OPT_QUEUE] && locate_forbidden(err);
+		c->blind = locate_forbidden(err);
 		if (!c->blind)
 			return -1;
+		c->why_blind = *err;
 	}
-	for (size_t i = 0; i < c->look.nqueues; i++)
-		if (find_results(c, c->look.queues[i], err))
-			return -1;
-	return redis_now_ms(c->look.redis, &c->now_ms, err);
+	if (c->blind && !c->cli->option[OPT_QUEUE])
+		return 1;
+	return find_results(c, queue, err);
 }
 
 static int write_down(const struct cancelling *c, const struct keys *keys, const char *id, struct error *err)
@@ -116,8 +117,8 @@ static int cancel_one(struct cancelling *c, size_t i, struct error *err)
 	}
 	if (!queue) {
 		c->unknown = true;
-		say("job %s: unknown: no job of that id in any of the queues; with --queue it is cancelled in advance",
-		    job->id);
+		say("job %s: unknown: no job of that id in any of the queues%s; with --queue it is cancelled in advance",
+		    job->id, c->look.nsilent > 0 ? " that answer" : "");
 		return CLI_JOB_FAILED;
 	}
 	keys_init(&keys, c->cli->settings->key_prefix, queue);
@@ -129,20 +130,32 @@ static int cancel_one(struct cancelling *c, size_t i, struct error *err)
 	return CLI_DONE;
 }
 
+static int find_jobs(struct cancelling *c)
+{
+	struct error err = {0};
+	int rc = look_connect(&c->look, c->cli);
+
+	if (rc == CLI_DONE)
+		rc = look_each(&c->look, find_in, c);
+	if (rc == CLI_DONE && c->blind && !c->cli->option[OPT_QUEUE]) {
+		rc = look_failed(&c->look, &c->why_blind);
+		say("  where the queue is named it may cancel without looking: adwuma cancel --queue QUEUE ID");
+	}
+	if (rc == CLI_DONE && c->look.nsilent == c->look.nqueues)
+		rc = CLI_UNREACHABLE;
+	if (rc == CLI_DONE && redis_now_ms(c->look.redis, &c->now_ms, &err))
+		rc = look_failed(&c->look, &err);
+	return rc;
+}
+
 static int cancel_all(struct cancelling *c)
 {
 	const char *queue = c->cli->option[OPT_QUEUE];
 	struct error err = {0};
-	int rc = look_connect(&c->look, c->cli);
+	int rc = find_jobs(c);
 
 	if (rc)
 		return rc;
-	if (find_jobs(c, &err)) {
-		rc = look_failed(&c->look, &err);
-		if (locate_forbidden(&err))
-			say("  where the queue is named it may cancel without looking: adwuma cancel --queue QUEUE ID");
-		return rc;
-	}
 	for (size_t i = 0; i < c->n && (rc == CLI_DONE || rc == CLI_JOB_FAILED); i++) {
 		int one = cancel_one(c, i, &err);
 
@@ -155,7 +168,7 @@ static int cancel_all(struct cancelling *c)
 		look_hint_at_workers(&c->look, c->cli->settings->key_prefix, queue, "it takes one to write results");
 	if (c->unknown)
 		look_say_where(&c->look, c->cli);
-	return rc;
+	return c->unknown && c->look.nsilent > 0 ? CLI_UNREACHABLE : rc;
 }
 
 int cli_cancel(const struct cli *cli)
@@ -188,13 +201,32 @@ int cli_cancel(const struct cli *cli)
 
 /* --- pause, resume. ----------------------------------------------------------------------------------------------- */
 
-static int check_queues(const struct cli *cli)
+static int choose_named(struct look *look, const struct cli *cli)
 {
-	for (size_t i = 0; i < cli->noperands; i++)
-		if (!draft_is_queue(cli->operands[i], strlen(cli->operands[i])))
+	for (size_t i = 0; i < cli->noperands; i++) {
+		const char *name = cli->operands[i];
+		size_t known = 0;
+
+		if (!draft_is_queue(name, strlen(name)))
 			return cli_misused(cli->command, "'%s' is no queue name: 1 to %d characters of a-z 0-9 _ . -",
-					   cli->operands[i], QUEUE_NAME_MAX);
+					   name, QUEUE_NAME_MAX);
+		while (known < look->nqueues && strcmp(look->queues[known], name) != 0)
+			known++;
+		if (known == QUEUES_MAX)
+			return cli_misused(cli->command, "more than %d queues", QUEUES_MAX);
+		look->queues[known] = name;
+		look->nqueues += known == look->nqueues;
+	}
 	return CLI_DONE;
+}
+
+static int at_each(struct look *look, const struct cli *cli, look_fn *act, void *ctx)
+{
+	int rc = look_connect(look, cli);
+
+	if (rc == CLI_DONE)
+		rc = look_each(look, act, ctx);
+	return rc == CLI_DONE && look->nsilent > 0 ? CLI_UNREACHABLE : rc;
 }
 
 /* "maintenance (ama@host, 2026-11-25T03:47:11Z)" */
@@ -213,37 +245,72 @@ static void write_why(const struct cli *cli, struct buf *out)
 		buf_printf(out, " (uid %lu@%s, %s)", (unsigned long)getuid(), host, date);
 }
 
-static int pause_queue(const struct look *look, const char *prefix, const char *queue, const struct buf *why,
-		       int64_t for_ms, struct error *err)
+struct pausing {
+	struct look look;
+	const char *prefix;
+	struct buf why;
+	int64_t for_ms; /* 0: until it is resumed */
+};
+
+static int pause_queue(void *ctx, const char *queue, struct error *err)
 {
+	struct pausing *p = ctx;
 	struct reply *before = NULL;
 	struct keys keys;
 	const char *old;
 	char span[TIME_TEXT_MAX];
 	int rc;
 
-	keys_init(&keys, prefix, queue);
-	if (for_ms > 0)
-		rc = redis_call(look->redis, &before, err, "SET %s %b GET PX %lld", keys.paused, buf_cstr(why),
-				why->len, (long long)for_ms);
+	keys_init(&keys, p->prefix, queue);
+	if (p->for_ms > 0)
+		rc = redis_call(p->look.redis, &before, err, "SET %s %b GET PX %lld", keys.paused, buf_cstr(&p->why),
+				p->why.len, (long long)p->for_ms);
 	else
-		rc = redis_call(look->redis, &before, err, "SET %s %b GET", keys.paused, buf_cstr(why), why->len);
+		rc = redis_call(p->look.redis, &before, err, "SET %s %b GET", keys.paused, buf_cstr(&p->why),
+				p->why.len);
 	if (rc)
 		return -1;
 	old = reply_bytes(before, NULL);
-	show_span(for_ms, span);
-	say("queue %s: paused%s%s%s%s", queue, for_ms > 0 ? " for " : "", for_ms > 0 ? span : "",
+	show_span(p->for_ms, span);
+	say("queue %s: paused%s%s%s%s", queue, p->for_ms > 0 ? " for " : "", p->for_ms > 0 ? span : "",
 	    old ? "; it was paused already: " : "", old ? old : "");
 	reply_free(before);
-	look_hint_at_workers(look, prefix, queue, "it holds for those that come");
+	look_hint_at_workers(&p->look, p->prefix, queue, "it holds for those that come");
 	return 0;
 }
 
-static int resume_queue(const struct look *look, const struct keys *keys, const char *queue, struct error *err)
+int cli_pause(const struct cli *cli)
 {
-	struct reply *reply = NULL;
+	struct pausing p = {.prefix = cli->settings->key_prefix, .why = BUF_INIT(WHY_BYTES_MAX)};
+	int rc = choose_named(&p.look, cli);
 
-	if (redis_call(look->redis, &reply, err, "DEL %s", keys->paused))
+	if (rc == CLI_DONE)
+		rc = cli_age_ms(cli, OPT_FOR, 0, &p.for_ms);
+	if (rc == CLI_DONE && cli->option[OPT_FOR] && p.for_ms == 0)
+		rc = cli_misused(cli->command, "--for 0 would pause nothing");
+	write_why(cli, &p.why);
+	if (rc == CLI_DONE && p.why.failed)
+		rc = cli_misused(cli->command, "--reason: at most %d bytes", WHY_BYTES_MAX - 512);
+	if (rc == CLI_DONE)
+		rc = at_each(&p.look, cli, pause_queue, &p);
+	buf_release(&p.why);
+	look_close(&p.look);
+	return rc;
+}
+
+struct resuming {
+	struct look look;
+	const char *prefix;
+};
+
+static int resume_queue(void *ctx, const char *queue, struct error *err)
+{
+	struct resuming *r = ctx;
+	struct reply *reply = NULL;
+	struct keys keys;
+
+	keys_init(&keys, r->prefix, queue);
+	if (redis_call(r->look.redis, &reply, err, "DEL %s", keys.paused))
 		return -1;
 	if (reply_int(reply, 0) > 0)
 		say("queue %s: goes on", queue);
@@ -253,57 +320,13 @@ static int resume_queue(const struct look *look, const struct keys *keys, const 
 	return 0;
 }
 
-/* Whether a queue is named for the second time. */
-static bool was_named(const struct cli *cli, size_t queue)
-{
-	for (size_t i = 0; i < queue; i++)
-		if (strcmp(cli->operands[i], cli->operands[queue]) == 0)
-			return true;
-	return false;
-}
-
-int cli_pause(const struct cli *cli)
-{
-	struct buf why = BUF_INIT(WHY_BYTES_MAX);
-	struct look look = {0};
-	struct error err = {0};
-	int64_t for_ms = 0;
-	int rc = check_queues(cli);
-
-	if (rc == CLI_DONE)
-		rc = cli_age_ms(cli, OPT_FOR, 0, &for_ms);
-	if (rc == CLI_DONE && cli->option[OPT_FOR] && for_ms == 0)
-		rc = cli_misused(cli->command, "--for 0 would pause nothing");
-	write_why(cli, &why);
-	if (rc == CLI_DONE && why.failed)
-		rc = cli_misused(cli->command, "--reason: at most %d bytes", WHY_BYTES_MAX - 512);
-	if (rc == CLI_DONE)
-		rc = look_connect(&look, cli);
-	for (size_t i = 0; rc == CLI_DONE && i < cli->noperands; i++) {
-		if (!was_named(cli, i) &&
-		    pause_queue(&look, cli->settings->key_prefix, cli->operands[i], &why, for_ms, &err))
-			rc = look_failed(&look, &err);
-	}
-	buf_release(&why);
-	look_close(&look);
-	return rc;
-}
-
 int cli_resume(const struct cli *cli)
 {
-	struct look look = {0};
-	struct error err = {0};
-	int rc = check_queues(cli);
+	struct resuming r = {.prefix = cli->settings->key_prefix};
+	int rc = choose_named(&r.look, cli);
 
 	if (rc == CLI_DONE)
-		rc = look_connect(&look, cli);
-	for (size_t i = 0; rc == CLI_DONE && i < cli->noperands; i++) {
-		struct keys keys;
-
-		keys_init(&keys, cli->settings->key_prefix, cli->operands[i]);
-		if (!was_named(cli, i) && resume_queue(&look, &keys, cli->operands[i], &err))
-			rc = look_failed(&look, &err);
-	}
-	look_close(&look);
+		rc = at_each(&r.look, cli, resume_queue, &r);
+	look_close(&r.look);
 	return rc;
 }

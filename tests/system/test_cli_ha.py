@@ -1,5 +1,6 @@
 """The command line where Redis is more than one process, of which one is away, or where the URL is of another kind."""
 import json
+import re
 import time
 
 import pytest
@@ -38,6 +39,10 @@ def ask(torn, system):
     return ask
 
 
+def told_once_for_each(torn, err):
+    return all(f": queue {q}: " + AWAY.format(torn.dead.address) in err for q in torn.gone) and err.count("cannot be reached") == len(torn.gone)
+
+
 @pytest.mark.parametrize("args", [["pause", "translate"], ["submit"], ["translate", "x", "--timeout", "1"], ["stats", "-q", "translate"], ["cancel", "-q", "translate", "x"]],
                          ids=lambda args: args[0])
 def test_the_node_that_is_away_is_named(torn, ask, args):
@@ -54,7 +59,7 @@ def test_the_node_that_is_away_is_named(torn, ask, args):
 def test_queues_that_answer_are_shown(torn, ask, args, queue):
     done = ask(*args)
     assert done.code == 69 and [queue(line) for line in done.lines if not line.startswith("queue\t")] == torn.here, done.out + done.err
-    assert all(f": queue {q}: " + AWAY.format(torn.dead.address) in done.err for q in torn.gone) and done.err.count("cannot be reached") == len(torn.gone)
+    assert told_once_for_each(torn, done.err), done.err
     assert done.err.count("Try again in a moment") == 1
 
 
@@ -77,6 +82,43 @@ def test_results_of_queues_that_answer_are_printed(torn, ask):
     assert ask("result", "--wait", "30", "done-" + here, "-q", here).out == f"of {here}\n"
     p = ask("result", "--wait", "1", "-q", gone, "done-" + gone)
     assert p.code == 69 and AWAY.format(torn.dead.address) in p.err
+
+
+def test_jobs_of_queues_that_answer_are_cancelled(torn, ask):
+    here = torn.here[0]
+    done = ask("cancel", "waits-" + here)
+    assert done.code == 0 and f"job waits-{here}: cancelled in queue {here}; it was waiting\n" in done.err and told_once_for_each(torn, done.err), done.err
+    done = ask("cancel", "nowhere", "done-" + here, "waits-" + here)
+    assert done.code == 69 and told_once_for_each(torn, done.err), done.err
+    for said in ("job nowhere: unknown: no job of that id in any of the queues that answer; ", f"job done-{here}: it has its result already", f"job waits-{here}: cancelled"):
+        assert said in done.err, done.err
+    node = torn.master_of(here).client
+    assert node.zcard(f"adwuma:{{{here}}}:cancelled") == 1
+    node.delete(f"adwuma:{{{here}}}:cancelled")
+
+
+def test_queues_that_answer_are_paused(torn, ask):
+    for command, said in (("pause", "paused for 1h\n"), ("resume", "goes on\n")):
+        done = ask(command, *QUEUES, *QUEUES, *(["--for", "1h"] if command == "pause" else []))
+        assert done.code == 69 and told_once_for_each(torn, done.err), done.err
+        assert [line.split(":")[1].split()[1] for line in done.err.splitlines(keepends=True) if line.endswith(said)] == torn.here, done.err
+    assert not any(torn.master_of(q).client.exists(f"adwuma:{{{q}}}:paused") for q in torn.here)
+
+
+@pytest.mark.parametrize("action", ["retry", "purge"])
+def test_dead_jobs_of_queues_that_answer_are_taken(torn, ask, action):
+    for queue in torn.here:
+        torn.master_of(queue).client.rpush(f"adwuma:{{{queue}}}:dead", json.dumps({"job": {"id": "again-" + queue}, "error": {"type": "TranslationError", "message": "m"},
+                                                                                  "died_at_ms": 1}))
+    done = ask("dead", action, "--error", "TranslationError")
+    n = len(torn.here)
+    assert done.code == 69 and told_once_for_each(torn, done.err), done.err
+    assert re.search(rf"^adwuma: {n} dead jobs? (is|are)? ?{'ready again' if action == 'retry' else 'deleted'}", done.err, re.M), done.err
+    assert done.lines == (["again-" + q for q in torn.here] if action == "retry" else [])
+    for queue in torn.here:
+        node, prefix = torn.master_of(queue).client, f"adwuma:{{{queue}}}:"
+        assert node.llen(prefix + "dead") == 1 and node.lrem(prefix + "ready", 1, json.dumps({"id": "again-" + queue})) in (0, 1)
+        assert node.llen(prefix + "ready") == 1
 
 
 def test_a_result_that_comes_while_another_node_is_away(torn, system):
