@@ -23,6 +23,7 @@ import threading
 import time
 import urllib.parse
 import uuid
+import weakref
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -41,6 +42,7 @@ PIECE_S = 5.0  # longest wait at Redis in one go: a connection that died silentl
 LOOK_S = 2.0  # how often results are looked for by their ids, beside the reply lists
 PAUSE_S, PAUSE_MAX_S = 0.05, 1.0  # between two tries to reach Redis
 SEEK_S = 1.0  # for a sentinel, or a node of a cluster, to say where the master is
+FOLLOW_S = 1.0  # how often sentinels are asked while we are connected
 BATCH, BATCH_BYTES = 500, 8 << 20  # what goes to Redis in one trip
 AUDIO_TTL_S = 86400  # how long what is uploaded waits for a worker, as results do
 # What servers say while another takes over: redis-py's classes, and the words where it knows none.
@@ -216,10 +218,15 @@ class _Address:
 class _Place:
     """Where the master is that has a queue's keys. Sentinels, or nodes of the cluster, are asked when a connection is made and what was known has
     proved wrong: by plain commands of short connections, since redis-py's clients of a cluster need more rights than producers have (COMMAND), and
-    its asynchronous one speaks no TLS in redis-py 4."""
+    its asynchronous one speaks no TLS in redis-py 4.
 
-    def __init__(self, address: _Address, key: str) -> None:
+    Who is connected does not hear that sentinels have named another: a master that is replaced while it is well goes on taking writes for some ten
+    seconds, and forgets them then. So a thread asks them each second, until its owner is closed or gone, and a connection to any other is made anew
+    before the next command."""
+
+    def __init__(self, address: _Address, key: str, owner: "_Wire") -> None:
         self.address, self.slot = address, redis.crc.key_slot(key.encode())
+        self.owner, self.follower = weakref.ref(owner), None
         self.points = list(address.points)
         self.found: Optional[Tuple[str, int]] = None
         self.failed: Tuple[float, Optional[Exception]] = (0, None)
@@ -230,19 +237,50 @@ class _Place:
         place, base = self, module.SSLConnection if self.address.tls else module.Connection
 
         class Plain(base):  # type: ignore[misc]
+            at: Optional[Tuple[str, int]] = None
+
             def connect(self, *args: Any, **kwargs: Any) -> Any:
-                self.host, self.port = place.find()
+                """redis-py calls it before each command; one that is connected stays so."""
+                place.follow()
+                at = place.find()
+                if self.at and self.at != at:
+                    self.disconnect()
+                self.host, self.port = self.at = at
                 return super().connect(*args, **kwargs)
 
         class Awaited(base):  # type: ignore[misc]
+            at: Optional[Tuple[str, int]] = None
+
             async def connect(self, *args: Any, **kwargs: Any) -> Any:
-                self.host, self.port = place.found or await asyncio.get_running_loop().run_in_executor(None, place.find)
+                place.follow()
+                at = place.found or await asyncio.get_running_loop().run_in_executor(None, place.find)
+                if self.at and self.at != at:
+                    await self.disconnect()
+                self.host, self.port = self.at = at
                 return await super().connect(*args, **kwargs)
 
         kind = Plain if module is redis else Awaited
         client = module.Redis(connection_pool=module.ConnectionPool(connection_class=kind, **self.address.login, **self.address.options))
         client.place = self
         return client
+
+    def piece(self) -> float:
+        """How long may be waited in one go."""
+        return PIECE_S if self.address.cluster else FOLLOW_S
+
+    def follow(self) -> None:
+        """Also in a process that was forked, where the thread is gone. Two at once do no harm: the one that is not the follower ends."""
+        if self.address.cluster or (self.follower and self.follower.is_alive()):
+            return
+        self.follower = threading.Thread(target=_follow, args=(weakref.ref(self),), name="adwuma-follow", daemon=True)
+        self.follower.start()
+
+    def look(self) -> None:
+        """One that is named but does not say so itself, or is away, is not worth a connection that works."""
+        with contextlib.suppress(Exception):
+            was, named = self.found, self.seek()
+            if was and named != was and self.ask(*named, self.address.login, "INFO", "replication")["role"] == "master" and self.found == was:
+                self.found = named
 
     def find(self) -> Tuple[str, int]:
         """One thread asks; others wait for what it finds, be it nothing."""
@@ -324,6 +362,17 @@ class _Place:
         return asked if name in ("", "?") else name, int(node[1])
 
 
+def _follow(of: "weakref.ref[_Place]") -> None:
+    """A thread. It keeps nothing alive while it sleeps."""
+    while True:
+        time.sleep(FOLLOW_S)
+        place = of()
+        if not place or not place.owner() or place.follower is not threading.current_thread():
+            return
+        place.look()
+        del place
+
+
 class _Wire:
     """Where Redis is, how long is waited, and the plain calls, from any number of threads. In a cluster each queue is on a master of its own."""
 
@@ -359,8 +408,8 @@ class _Wire:
             return dict.fromkeys(queues)
         address = _Address(self.url, self.options)
         if address.cluster:
-            return {queue: _Place(address, self.key(queue)) for queue in queues}
-        return dict.fromkeys(queues, _Place(address, ""))
+            return {queue: _Place(address, self.key(queue), self) for queue in queues}
+        return dict.fromkeys(queues, _Place(address, "", self))
 
     def connect(self, module: Any, place: Optional[_Place]) -> Any:
         """A client with connections of its own; module is redis or redis.asyncio."""
@@ -375,18 +424,19 @@ class _Wire:
 
     def insist(self, job: _Job, ask: Callable[[float], Any]) -> Any:
         """Asks in pieces, over as many connections as it takes, until there is something."""
-        pause, lost = PAUSE_S, None
+        pause, lost, place = PAUSE_S, None, self.places[job.queue]
+        longest = place.piece() if place else PIECE_S
         while True:
             left = job.end - time.monotonic()
             if left <= 0:
                 raise _late(job, self.wait_timeout, lost)
             try:
-                found = ask(max(min(left, PIECE_S), 0.01))
+                found = ask(max(min(left, longest), 0.01))
                 if found:
                     return found
                 pause, lost = PAUSE_S, None
             except (redis.RedisError, *_PASSING) as e:
-                if not _passes(e, self.places[job.queue]):
+                if not _passes(e, place):
                     raise _refusal(e) from None
                 lost = e
                 self.look_elsewhere(self.clients[job.queue], e)
@@ -440,6 +490,8 @@ class _Wire:
     def close(self) -> None:
         for client in self.clients.values():
             client.connection_pool.disconnect()
+            if client.place:
+                client.place.follower = None
 
     async def aclose(self) -> None:
         loop = asyncio.get_running_loop()

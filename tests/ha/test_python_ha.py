@@ -1,5 +1,6 @@
 """The Python modules where a master fails: calls go on at the next one. With the redis-py of the machine."""
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -140,6 +141,78 @@ def test_another_is_made_master(fleet, system_of, stub, how):
         assert client.translate("a").text == "[tw] a"
         fleet.named().client.client_kill_filter(_type="normal", skipme=True)
         assert client.translate("b").text == "[tw] b"
+
+
+def follower_of(client):
+    """What knows where the master is, and the thread that asks."""
+    place = client._wire.places["translate"]
+    return place, place.follower
+
+
+@HOW
+def test_one_that_is_well_is_replaced(fleet, system_of, how):
+    """For some ten seconds the old one goes on taking jobs, which it forgets then. Who is connected, or waits there, leaves it before."""
+    system = system_of(fleet)
+    system.worker(queues=QUEUES)
+    old = fleet.named()
+
+    def replace(client):
+        fleet.client.execute_command("WAIT", 2, 2000)
+        fleet.sentinels[-1].client.execute_command("SENTINEL", "FAILOVER", fleet.NAME)
+        fleet.failed_over(old)
+        until(lambda: follower_of(client)[0].found == ("127.0.0.1", fleet.named().port), 4, "it knows the new one")
+
+    def plain():
+        with KhayaClient(redis_url=fleet.url, wait_timeout=30 * SLOW) as client, ThreadPoolExecutor(1) as threads:
+            assert client.translate("a").text == "[tw] a"
+            waits = threads.submit(client.translate, "waits stub(delay=2000)")
+            until(lambda: system.stub.count() == 2, what="it runs")
+            replace(client)
+            got = client.translate("b").text, waits.result().text
+            return got, old.role(), follower_of(client)[1]
+
+    async def awaited(client):
+        assert (await client.atranslate("a")).text == "[tw] a"
+        waits = asyncio.ensure_future(client.atranslate("waits stub(delay=2000)"))
+        await asyncio.sleep(0)
+        while system.stub.count() < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.get_running_loop().run_in_executor(None, replace, client)
+        got = (await client.atranslate("b")).text, (await waits).text
+        return got, old.role(), follower_of(client)[1]
+
+    got, was, follower = plain() if how == "plain" else gathered(fleet.url, awaited)
+    assert got == ("[tw] b", "[tw] waits stub(delay=2000)")
+    assert was == "master", "it was told already: this shows nothing"
+    follower.join(5 * SLOW)
+    assert not follower.is_alive(), "closed, nobody asks any more"
+
+
+def test_one_that_is_named_and_no_master_is_not_followed(fleet, system_of):
+    """A sentinel of the past: a connection that works is kept. Who was only dropped asks nobody any more, and one that was forked asks for itself."""
+    system = system_of(fleet)
+    system.worker(queues=QUEUES)
+    liar = Liar(fleet.named().port)
+    client = KhayaClient(redis_url=fleet.url_of(where=liar.address), wait_timeout=20 * SLOW)
+    assert client.translate("a").text == "[tw] a"
+    place, follower = follower_of(client)
+    kept = [c["id"] for c in fleet.client.client_list() if c["name"] == "adwuma-py"]
+    liar.port = next(n.port for n in fleet.nodes if n is not fleet.named())
+    asked = liar.asked
+    until(lambda: liar.asked >= asked + 3, 10, "it was asked again and again")
+    assert client.translate("b").text == "[tw] b"
+    assert [c["id"] for c in fleet.client.client_list() if c["name"] == "adwuma-py"] == kept
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(30 * SLOW))
+        try:
+            os._exit(0 if client.translate("c").text == "[tw] c" and follower_of(client)[1] not in (None, follower) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    del place, client
+    follower.join(5 * SLOW)
+    assert not follower.is_alive()
 
 
 @HOW
