@@ -270,10 +270,11 @@ class _Place:
 
     def follow(self) -> None:
         """Also in a process that was forked, where the thread is gone. Two at once do no harm: the one that is not the follower ends."""
-        if self.address.cluster or (self.follower and self.follower.is_alive()):
+        known = self.follower
+        if self.address.cluster or (known and known.is_alive()):
             return
-        self.follower = threading.Thread(target=_follow, args=(weakref.ref(self),), name="adwuma-follow", daemon=True)
-        self.follower.start()
+        self.follower = thread = threading.Thread(target=_follow, args=(weakref.ref(self),), name="adwuma-follow", daemon=True)
+        thread.start()
 
     def look(self) -> None:
         """One that is named but does not say so itself, or is away, is not worth a connection that works."""
