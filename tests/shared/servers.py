@@ -14,19 +14,25 @@ SLOTS = 16384  # of a cluster
 BUS = 10000  # how far a cluster node's second port is from its first
 
 
+OURS = []  # sockets that hold our ports against other runners, in which the same numbers may come up
+
+
 def free_ports(n):
-    """Below those that the kernel gives to outgoing connections, so that a server that was killed finds its own free again."""
+    """Below those that the kernel gives to outgoing connections, so that a server that was killed finds its own free again; and ours until we end."""
     found = []
     while len(found) < n:
         port = random.randrange(11000, 21000)
+        mark = socket.socket(socket.AF_UNIX)
         try:
+            mark.bind(f"\0adwuma-test-port-{port}")
             for p in (port, port + BUS):
                 with socket.socket() as s:
                     s.bind(("127.0.0.1", p))
         except OSError:
+            mark.close()
             continue
-        if port not in found:
-            found.append(port)
+        OURS.append(mark)
+        found.append(port)
     return found
 
 

@@ -12,6 +12,7 @@ import time
 import pytest
 from conftest import BUILD, KEY, ROOT, SLOW, TASKING_KEY, RedisServer, until
 from programs import hang_up
+from servers import free_ports
 
 STATES = {"ok", "warn", "bad"}
 
@@ -143,8 +144,7 @@ def test_a_disk_that_fails(system, doctor, tmp_path):
 
 def test_a_replica(system, doctor, tmp_path):
     (tmp_path / "master").mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        port = s.getsockname()[1]
+    port = free_ports(1)[0]
     master = RedisServer(tmp_path / "master", "--port", str(port), "--repl-diskless-sync-delay", "0")
     try:
         system.redis.replicaof("127.0.0.1", port)
@@ -312,8 +312,7 @@ def test_what_mends_it_is_about_the_same_redis(system, doctor, mend, tmp_path):
 @pytest.fixture
 def tcp(system):
     """It listens at a port, too: a URL with a password names one."""
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        port = s.getsockname()[1]
+    port = free_ports(1)[0]
     system.redis.config_set("port", port)
     yield f"127.0.0.1:{port}"
     system.redis.config_set("port", 0)

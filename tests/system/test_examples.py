@@ -6,18 +6,16 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import re
 import select
 import shlex
 import signal
-import socket
 import subprocess
-import time
 import uuid
 
 import pytest
 from conftest import ROOT, SLOW, RedisServer, start, until
+from servers import free_ports
 from test_stream import FINAL, Api, piece
 
 FOLDER = ROOT + "/deploy/examples"
@@ -32,16 +30,6 @@ def commands():
 
 
 COMMANDS = commands()
-
-
-def free_port():
-    """Below the ports that the kernel gives to others, and in each process of the tests from a range of its own."""
-    first = 20000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20)
-    while True:
-        port = random.randrange(first, first + 500)
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
 
 
 def url_of(system):
@@ -83,7 +71,7 @@ class Site:
     """One of the programs, running."""
 
     def __init__(self, name, system, wait_s):
-        self.name, self.system, self.port = name, system, free_port()
+        self.name, self.system, self.port = name, system, free_ports(1)[0]
         self.log = open(f"{system.folder}/{name}.log", "w+b")
         env = {**os.environ, "REDIS_URL": url_of(system), "WAIT_S": str(wait_s), "KEEPALIVE_S": "0.2",
                "NODE_PATH": ROOT + "/build/examples-express/node_modules", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -135,7 +123,7 @@ class Site:
 @pytest.fixture
 def server(tmp_path):
     """As everywhere, and at a port."""
-    s = RedisServer(tmp_path, "--port", str(free_port()))
+    s = RedisServer(tmp_path, "--port", str(free_ports(1)[0]))
     yield s
     s.stop()
 

@@ -31,15 +31,9 @@ def cpu_ms(w):
 # --- Where it is. -----------------------------------------------------------------------------------------------------------
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.parametrize("how", ["in the URL", "apart", "apart beats the URL"])
 def test_tcp_with_user_password_and_database(tmp_path, stub, how):
-    port = free_port()
+    port = free_ports(1)[0]
     server = RedisServer(tmp_path, "--port", str(port))
     try:
         system = System(tmp_path, stub, server)

@@ -10,6 +10,7 @@ import time
 import pytest
 import redis as redis_py
 from conftest import BUILD, SLOW, RedisServer, System, until
+from servers import free_ports
 
 HAS_TLS = subprocess.run(["pkg-config", "--exists", "hiredis_ssl"], check=False).returncode == 0
 
@@ -36,19 +37,13 @@ class Authority:
         return cert, key
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Secured:
     """A Redis that speaks TLS on a port beside its socket."""
 
     def __init__(self, folder, stub, *flags, alternative="IP:127.0.0.1,DNS:localhost"):
         self.ca = Authority(folder)
         self.cert, self.key = self.ca.sign("redis", alternative)
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self.server = RedisServer(folder, "--tls-port", str(self.port), "--tls-cert-file", self.cert, "--tls-key-file", self.key, "--tls-ca-cert-file", self.ca.cert,
                                   *(flags or ("--tls-auth-clients", "no")))
         self.system = System(folder, stub, self.server)
@@ -276,7 +271,7 @@ if HAS_TLS:
         done = secured.run("doctor", "--json", "--redis-cert-file", cert, "--redis-key-file", key)
         one, = (o for o in json.loads(done.stdout) if o["check"] == "redis")
         assert one["mend"].startswith("adwuma doctor ") and " --redis-cert-file=FILE --redis-key-file=FILE    # of a CA " in one["mend"], one  # the environment would not beat it
-        port = free_port()
+        port = free_ports(1)[0]
         (tmp_path / "plain").mkdir()
         plain = RedisServer(tmp_path / "plain", "--port", str(port))
         try:
@@ -292,7 +287,7 @@ if HAS_TLS:
     def test_plain_where_tls_is_spoken_and_the_other_way_round(secured, tmp_path):
         done = secured.run("stats", redis_url=f"redis://127.0.0.1:{secured.port}/0")
         assert done.returncode == 69, done.stderr
-        port = free_port()
+        port = free_ports(1)[0]
         (tmp_path / "plain").mkdir()
         plain = RedisServer(tmp_path / "plain", "--port", str(port))
         try:
