@@ -24,8 +24,8 @@ struct redis {
 	bool with_tls;
 	struct redis_point peer;
 	int64_t uptime_s, opened_ms;
-	char run_id[SHA1_HEX_LEN + 1]; /* of the server's process; "": not told */
-	int64_t timeout_ms;	       /* of a reply, as redis_set_timeout says */
+	char run_id[REDIS_RUN_ID_MAX + 1];
+	int64_t timeout_ms;	/* of a reply, as redis_set_timeout says */
 	int64_t until_ms;	/* mono: then all that is asked must be answered; 0: timeout_ms holds, for each reply */
 	size_t reply_bytes_max; /* of one; SIZE_MAX once it is open: results may be long */
 	char sha[SCRIPTS][SHA1_HEX_LEN + 1];

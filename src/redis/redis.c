@@ -73,9 +73,9 @@ void redis_show(const struct redis_address *a, const struct redis *r, char *out,
 	snprintf(out + strlen(out), out_bytes - strlen(out), " of %s", all);
 }
 
-bool redis_same(const struct redis *a, const struct redis *b)
+const char *redis_run_id(const struct redis *r)
 {
-	return strcmp(a->run_id, b->run_id) == 0;
+	return r->run_id;
 }
 
 int64_t redis_opened_ms(const struct redis *r)

@@ -105,8 +105,10 @@ bool redis_tls_facts(const struct redis *r, struct redis_tls_facts *out);
 int redis_fd(const struct redis *r); /* -1 of a routed one in a cluster */
 /* Who it is connected to; any of them, where routed. NULL: a socket. */
 const struct redis_point *redis_peer(const struct redis *r);
-/* Whether both are to the same run of one process: only then an id that it gave to one connection means that one to the other. */
-bool redis_same(const struct redis *a, const struct redis *b);
+/* Of the server's process, anew each time it begins; "": not told. Only where two connections have the same an id that it gave to one means that one to
+ * the other. */
+#define REDIS_RUN_ID_MAX 40
+const char *redis_run_id(const struct redis *r);
 int64_t redis_opened_ms(const struct redis *r); /* clock_mono_ms when the connection was made */
 int64_t redis_uptime_s(const struct redis *r);	/* of the server when the connection was made */
 

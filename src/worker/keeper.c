@@ -183,12 +183,26 @@ static int go_past(struct keeper *k, struct charge *c, const char *worker, struc
 	return 0;
 }
 
+/* A line's was made later, and is with another Redis. */
+static void follow(struct keeper *k)
+{
+	struct error err = {0};
+
+	for (size_t i = 0; i < k->ncharges && k->r; i++) {
+		if (line_is_at(k->charges[i].line, k->r))
+			continue;
+		error_set(&err, ERR_LINK, "%s", LINE_REPLACED);
+		lose(k, &err);
+	}
+}
+
 static int connect_redis(struct keeper *k)
 {
 	struct error err = {0};
 	int64_t up_ms, began_ms = clock_mono_ms();
 	char where[256];
 
+	follow(k);
 	if (k->r)
 		return 0;
 	k->r = redis_open(&k->ctx->address, line_keys(k->charges[0].line)->ready, true, &err);
@@ -196,6 +210,8 @@ static int connect_redis(struct keeper *k)
 		lose(k, &err);
 		return -1;
 	}
+	for (size_t i = 0; i < k->ncharges; i++)
+		line_arrived(k->charges[i].line, k->r);
 	up_ms = k->connected_once ? 0 : redis_uptime_s(k->r) * 1000;
 	if (has_hung(k, clock_mono_ms() - began_ms) || has_hung(k, k->connected_once ? 0 : k->ctx->waited_for_redis_ms))
 		up_ms = 0;

@@ -416,6 +416,30 @@ size_t line_free_slots(struct line *l, unsigned *out, size_t max, size_t from)
 	return n;
 }
 
+void line_arrived(struct line *l, const struct redis *r)
+{
+	bool moved;
+
+	pthread_mutex_lock(&l->lock);
+	moved = strcmp(l->home, redis_run_id(r)) != 0;
+	snprintf(l->home, sizeof l->home, "%s", redis_run_id(r));
+	pthread_mutex_unlock(&l->lock);
+	if (!moved)
+		return;
+	l->moved = true;
+	ring(l);
+}
+
+bool line_is_at(struct line *l, const struct redis *r)
+{
+	bool is;
+
+	pthread_mutex_lock(&l->lock);
+	is = strcmp(l->home, redis_run_id(r)) == 0;
+	pthread_mutex_unlock(&l->lock);
+	return is;
+}
+
 /* --- Slots and tasks. --------------------------------------------------------------------------------------------------- */
 
 void line_free_slot(struct line *l, unsigned slot)

@@ -25,6 +25,8 @@
 
 struct line;
 
+#define LINE_REPLACED "another Redis has taken its place" /* why a connection is given up that works */
+
 /* Something a line must tell the keeper; any thread. */
 struct line_listener {
 	void (*due)(void *keeper, int64_t in_ms); /* a job was put into delayed, due in so many ms */
@@ -58,6 +60,11 @@ int64_t line_now_ms(const struct line *l);
 
 /* Pool threads. A finished task, with how it is to be settled; takes it. */
 void line_done(struct line *l, struct task *t);
+/* I/O thread and keeper thread. A connection for this queue was made just now. Those that were made before and are to another Redis, or to another run of
+ * this one, are given up by their owners: no job comes there any more, and no lease counts. */
+void line_arrived(struct line *l, const struct redis *r);
+/* Whether it is to the Redis at which was arrived last. */
+bool line_is_at(struct line *l, const struct redis *r);
 /* Before a call: false where the lease under which the task was claimed may have run out, and no call may begin. Else http, which an earlier
  * cancel may have aborted, is fit again, and is what a cancel of this job aborts until line_done(). */
 bool line_begin_call(struct line *l, struct task *t, struct http *http);

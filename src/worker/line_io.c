@@ -117,14 +117,19 @@ static int open_b(struct line *l, struct error *err)
 	return 0;
 }
 
-/* The one that was made before is with a Redis that another has replaced, or that began anew: it would wait where no job comes, and its id is
- * a stranger's at the other. */
-static bool differ(const struct line *l, struct error *err)
+/* The other one, or the keeper's, was made later, and is with another Redis. */
+static void follow(struct line *l)
 {
-	if (!l->a || !l->b || redis_same(l->a, l->b))
-		return false;
-	error_set(err, ERR_LINK, "another Redis has taken its place");
-	return true;
+	struct error err = {0};
+
+	if (!l->moved)
+		return;
+	l->moved = false;
+	error_set(&err, ERR_LINK, "%s", LINE_REPLACED);
+	if (l->a && !line_is_at(l, l->a))
+		line_lose_a(l, &err);
+	if (l->b && !line_is_at(l, l->b))
+		lose_b(l, &err);
 }
 
 static void connect_a(struct line *l)
@@ -138,8 +143,7 @@ static void connect_a(struct line *l)
 	}
 	found(l, l->a, &l->a_lost);
 	l->empty = false;
-	if (differ(l, &err))
-		lose_b(l, &err);
+	line_arrived(l, l->a);
 }
 
 static void connect_b(struct line *l)
@@ -151,8 +155,7 @@ static void connect_b(struct line *l)
 		return;
 	}
 	found(l, l->b, &l->b_lost);
-	if (differ(l, &err))
-		line_lose_a(l, &err);
+	line_arrived(l, l->b);
 }
 
 /* --- Waiting for the next job. ------------------------------------------------------------------------------------------ */
@@ -292,19 +295,32 @@ static bool settle_now(struct line *l, int64_t *gather_us)
 	return left <= 0;
 }
 
-/* Sleeps until woken, a reply on b, or the time has come. */
+/* Redis ended it while nothing was under way, as its setting timeout asks. Whether Redis is lost shows when it is made anew. */
+static void drop(struct redis **link)
+{
+	redis_close(*link);
+	*link = NULL;
+}
+
+/* Sleeps until woken, a reply on b, the end of a connection on which none is awaited, or the time has come. */
 static void sleep_until_needed(struct line *l, int64_t us)
 {
-	struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN},
-				{.fd = l->wait != WAIT_NONE && l->b ? redis_fd(l->b) : -1, .events = POLLIN}};
+	bool waits = l->wait != WAIT_NONE;
+	struct pollfd fds[3] = {{.fd = l->wake_fd, .events = POLLIN},
+				{.fd = l->b ? redis_fd(l->b) : -1, .events = waits ? POLLIN : POLLRDHUP},
+				{.fd = l->a ? redis_fd(l->a) : -1, .events = POLLRDHUP}};
 	struct timespec limit = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
 	uint64_t count;
 
-	if (ppoll(fds, 2, &limit, NULL) > 0 && fds[0].revents) {
+	if (ppoll(fds, 3, &limit, NULL) > 0 && fds[0].revents) {
 		ssize_t n = read(l->wake_fd, &count, sizeof count);
 
 		(void)n;
 	}
+	if (fds[1].revents && !waits)
+		drop(&l->b);
+	if (fds[2].revents)
+		drop(&l->a);
 	pthread_mutex_lock(&l->lock);
 	l->sleeping = false;
 	pthread_mutex_unlock(&l->lock);
@@ -406,11 +422,14 @@ static bool all_settled(struct line *l)
 /* True: both are there. Else the one that is missing, a before b, is made where it is time for that; the first try is made at once. */
 static bool connected(struct line *l)
 {
-	struct tries *t = l->a ? &l->b_tries : &l->a_tries;
-	int64_t wait_ms = t->next_ms - clock_mono_ms();
+	struct tries *t;
+	int64_t wait_ms;
 
+	follow(l);
 	if (l->a && l->b)
 		return true;
+	t = l->a ? &l->b_tries : &l->a_tries;
+	wait_ms = t->next_ms - clock_mono_ms();
 	if (wait_ms > 0) {
 		sleep_until_needed(l, 1000 * wait_ms);
 		if (l->b && l->wait != WAIT_NONE)

@@ -28,6 +28,7 @@ struct line {
 	int wake_fd;
 	_Atomic bool leaving, ended;
 	_Atomic int64_t turned_ms; /* mono */
+	_Atomic bool moved;	   /* home is another since the I/O thread last looked */
 	_Atomic int64_t ahead_ms;  /* by how much its Redis's clock is ahead of ours, as of the last tick */
 
 	pthread_mutex_t lock; /* guards until the next blank line */
@@ -45,8 +46,9 @@ struct line {
 	size_t nbusy, nold; /* claimed and unsettled; of these, under former ids */
 	size_t adopt;	    /* so many on top of free are to be claimed whatever the demand */
 	bool paused;
-	unsigned wait_slot; /* nslots: none; where the job will be, should one come */
-	bool wait_suspect;  /* the slot of the wait was seen full: end the wait, and look */
+	unsigned wait_slot;		 /* nslots: none; where the job will be, should one come */
+	bool wait_suspect;		 /* the slot of the wait was seen full: end the wait, and look */
+	char home[REDIS_RUN_ID_MAX + 1]; /* of the Redis at which was arrived last */
 
 	/* The I/O thread's own. */
 	struct redis *a, *b;

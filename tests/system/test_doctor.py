@@ -299,7 +299,7 @@ def test_what_mends_it_is_about_the_same_redis(system, doctor, mend, tmp_path):
     found = doctor(*flags, "-q", "bulk", look=False)
     assert found.only("pauses", "warn", "bulk is paused") == f"adwuma resume {repeated} bulk"
     assert found.only("dead jobs", "warn", "bulk: 1 failed job").startswith(f"adwuma dead list {repeated} --queue bulk    # ")
-    assert f" -n 3 " in found["persistence"][0]["mend"]
+    assert " -n 3 " in found["persistence"][0]["mend"]
     mend(doctor(*flags, "--queues", "translate", look=False).only("pauses", "warn", "translate is paused"))
     assert other.keys() and not other.exists("mine:{translate}:paused") and other.exists("mine:{bulk}:paused")
     assert doctor(*flags, thred="1", look=False)["settings"][1]["mend"] == "unset ADWUMA_THRED    # the names there are: adwuma help settings"

@@ -269,23 +269,45 @@ def stub_has(system):
     return system.stub.stats()["active"] > 0
 
 
-def test_nobody_elses_wait_is_ended(two):
-    """CLIENT IDs begin anew in each server: the one of a wait at the first is a stranger's at the second. Nor is waited where no job comes any more."""
+def test_ends_connections_that_are_idle(system):
+    """Its setting timeout: those that nobody uses while the queue is empty, or paused, are made anew, and that is no loss to tell."""
+    system.redis.config_set("timeout", 2)
+    w = system.worker(queues="translate", lease_ms=1000)
+    try:
+        for paused in (False, True):
+            if paused:
+                system.redis.set("adwuma:{translate}:paused", "")
+            before = system.redis.info("stats")["total_connections_received"]
+            until(lambda: system.redis.info("stats")["total_connections_received"] >= before + 2, 20, "they were made anew, twice")
+        system.redis.delete("adwuma:{translate}:paused")
+        assert system.do("translate", 20, text="a")["status"] == "succeeded"
+        assert not lines(w, "redis lost")
+    finally:
+        system.redis.config_set("timeout", 0)
+
+
+@pytest.mark.parametrize("cut", ["all but the wait", "the keeper", "the line", "the wait"])
+def test_who_is_elsewhere_comes_along(two, cut):
+    """A name leads elsewhere, and some connections to the one that was there hold. Nobody waits where no job comes any more, or renews a lease there. And
+    CLIENT IDs begin anew in each server: the one of a wait at the first is a stranger's at the second."""
     system, wire, first, second = two
     second.client.execute_command("REPLICAOF", "NO", "ONE")
     w = system.worker(redis_url="unix://" + wire.path, queues="translate")
     assert system.do("translate", text="a")["status"] == "succeeded"
 
-    def at(server, blocked):
-        return [c for c in server.client.client_list() if c["cmd"] != "client|list" and (c["cmd"] == "blmove") == blocked]
+    def at_first():
+        """{who: id}, by the last command of each; a round of the keeper ends with its probe."""
+        found = [(c["cmd"], c["id"]) for c in first.client.client_list() if c["cmd"] != "client|list"]
+        return {{"blmove": "the wait", "set": "the keeper"}.get(command, "the line"): client for command, client in found}
 
-    until(lambda: at(first, True), what="it waits")
+    until(lambda: len(at_first()) == 3, what="it waits, between two rounds")
     wire.to = second.socket
-    for c in at(first, False):
-        first.client.client_kill_filter(_id=c["id"])
+    for who, client in at_first().items():
+        if who == cut or (cut == "all but the wait" and who != "the wait"):
+            first.client.client_kill_filter(_id=client)
     system.server = second
     assert system.do("translate", 20, text="b")["status"] == "succeeded"
-    assert not at(first, True), "it waits at the first still"
+    until(lambda: not at_first(), what="all have left the first")
     assert w.stop() == 0
     assert "cmdstat_client|unblock" not in first.client.info("commandstats")
 
