@@ -245,7 +245,7 @@ static void write_why(const struct cli *cli, struct buf *out)
 		buf_printf(out, " (uid %lu@%s, %s)", (unsigned long)getuid(), host, date);
 }
 
-struct pausing {
+struct pausing { /* or the end of it, which needs no more than the first two */
 	struct look look;
 	const char *prefix;
 	struct buf why;
@@ -298,19 +298,14 @@ int cli_pause(const struct cli *cli)
 	return rc;
 }
 
-struct resuming {
-	struct look look;
-	const char *prefix;
-};
-
 static int resume_queue(void *ctx, const char *queue, struct error *err)
 {
-	struct resuming *r = ctx;
+	struct pausing *p = ctx;
 	struct reply *reply = NULL;
 	struct keys keys;
 
-	keys_init(&keys, r->prefix, queue);
-	if (redis_call(r->look.redis, &reply, err, "DEL %s", keys.paused))
+	keys_init(&keys, p->prefix, queue);
+	if (redis_call(p->look.redis, &reply, err, "DEL %s", keys.paused))
 		return -1;
 	if (reply_int(reply, 0) > 0)
 		say("queue %s: goes on", queue);
@@ -322,11 +317,11 @@ static int resume_queue(void *ctx, const char *queue, struct error *err)
 
 int cli_resume(const struct cli *cli)
 {
-	struct resuming r = {.prefix = cli->settings->key_prefix};
-	int rc = choose_named(&r.look, cli);
+	struct pausing p = {.prefix = cli->settings->key_prefix};
+	int rc = choose_named(&p.look, cli);
 
 	if (rc == CLI_DONE)
-		rc = at_each(&r.look, cli, resume_queue, &r);
-	look_close(&r.look);
+		rc = at_each(&p.look, cli, resume_queue, &p);
+	look_close(&p.look);
 	return rc;
 }

@@ -127,7 +127,7 @@ void settings_strip_slashes(char *url)
 
 const struct settings_rule settings_checks[] = {
 	{"redis_url", check_redis_url},
-	{"redis_username", check_username}, /* one in the URL is looked at with it, by who reads it */
+	{"redis_username", check_username}, /* one that stands in the URL: redis/address.c checks it */
 	{"redis_ca_file", check_readable},
 	{"redis_cert_file", check_readable},
 	{"redis_key_file", check_readable},

@@ -174,10 +174,9 @@ def test_one_that_is_well_is_replaced(fleet, system_of, how):
     async def awaited(client):
         assert (await client.atranslate("a")).text == "[tw] a"
         waits = asyncio.ensure_future(client.atranslate("waits stub(delay=2000)"))
-        await asyncio.sleep(0)
-        while system.stub.count() < 2:
-            await asyncio.sleep(0.01)
-        await asyncio.get_running_loop().run_in_executor(None, replace, client)
+        aside = asyncio.get_running_loop().run_in_executor  # the loop goes on meanwhile
+        await aside(None, until, lambda: system.stub.count() == 2, 10, "it runs")
+        await aside(None, replace, client)
         got = (await client.atranslate("b")).text, (await waits).text
         return got, old.role(), follower_of(client)[1]
 
